@@ -1,0 +1,1 @@
+"""Accuracy and privacy of one model on one dataset, trained four ways."""

@@ -1,0 +1,1 @@
+"""The PyTorch room: plain and private training with Opacus."""

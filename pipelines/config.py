@@ -1,0 +1,249 @@
+"""The typed configuration. Every bad value ends here, in one line that names the field, the value and the remedy."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.errors import UserError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetConfig(Section):
+    """Where the data comes from.
+
+    Attributes:
+      name: which loader.
+      folder: a local folder that holds the raw files; None uses the cache, then a download.
+      file: the user's archive; npz only.
+      limit: keep only the first `limit` training examples after a public shuffle; None keeps all. For quick looks.
+    """
+
+    name: Literal["digits", "mnist", "fashion_mnist", "adult", "npz"]
+    folder: str | None = None
+    file: str | None = None
+    limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _npz_needs_a_file(self) -> "DatasetConfig":
+        if (self.name == "npz") != (self.file is not None):
+            raise ValueError("dataset.file belongs to dataset=npz: give the archive's path there, and only there")
+        return self
+
+
+class ModelConfig(Section):
+    """The architecture; `widths` are an mlp's hidden units."""
+
+    name: Literal["linear", "mlp", "cnn"]
+    widths: tuple[Count, ...] = ()
+
+
+class PartitionConfig(Section):
+    """How training examples are divided among clients.
+
+    Attributes:
+      name: the scheme.
+      clients: number of clients; None only for natural.
+      alpha: Dirichlet concentration; dirichlet only.
+      classes_per_client: label shards a client holds; shards only.
+    """
+
+    name: Literal["iid", "dirichlet", "shards", "natural"]
+    clients: Count | None = None
+    alpha: Positive | None = None
+    classes_per_client: Count | None = None
+
+    @model_validator(mode="after")
+    def _fields_fit_the_scheme(self) -> "PartitionConfig":
+        wants = {
+            "clients": self.name != "natural",
+            "alpha": self.name == "dirichlet",
+            "classes_per_client": self.name == "shards",
+        }
+        for field, wanted in wants.items():
+            if wanted != (getattr(self, field) is not None):
+                verb = "needs" if wanted else "does not take"
+                raise ValueError(f"partition={self.name} {verb} partition.{field}; got {getattr(self, field)}")
+        return self
+
+
+class CentralConfig(Section):
+    """What both PyTorch pipelines share."""
+
+    optimizer: Literal["sgd", "adam", "adamw"]
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NonNegative
+    schedule: Literal["constant", "cosine"]
+    batch_size: Count
+    epochs: Positive
+
+
+class SgdConfig(CentralConfig):
+    """Minibatch training in PyTorch; batches are a fresh shuffle each epoch."""
+
+    name: Literal["sgd"]
+
+
+class DpSgdConfig(CentralConfig):
+    """Private training with Opacus; `batch_size` is the expected size of a Poisson sample."""
+
+    name: Literal["dp_sgd"]
+    max_physical_batch: Count
+
+
+class FederatedConfig(Section):
+    """What both TFF pipelines share."""
+
+    rounds: Count
+    clients_per_round: Count
+    local_epochs: Count
+    local_batch_size: Count
+    client_optimizer: Literal["sgd", "adam"]
+    client_learning_rate: Positive
+    client_momentum: Annotated[float, Field(ge=0, lt=1)]
+    server_optimizer: Literal["sgd", "adam", "adagrad", "yogi"]
+    server_learning_rate: Positive
+    server_momentum: Annotated[float, Field(ge=0, lt=1)]
+    proximal_strength: NonNegative
+
+
+class FedAvgConfig(FederatedConfig):
+    """Federated averaging in TFF; `clients_per_round` is the cohort's exact size."""
+
+    name: Literal["fed_avg"]
+    weighting: Literal["examples", "uniform"]
+
+
+class DpFedAvgConfig(FederatedConfig):
+    """Federated averaging in TFF under user-level privacy; `clients_per_round` is a Poisson cohort's expected size."""
+
+    name: Literal["dp_fed_avg"]
+
+
+PipelineConfig = Annotated[SgdConfig | DpSgdConfig | FedAvgConfig | DpFedAvgConfig, Field(discriminator="name")]
+PRIVATE_UNIT = {"dp_sgd": "example", "dp_fed_avg": "user"}
+
+
+class PrivacyConfig(Section):
+    """The guarantee asked for. Exactly one of `epsilon` and `noise_multiplier` is given.
+
+    Attributes:
+      unit: who is protected; None takes the pipeline's own (dp_sgd: example, dp_fed_avg: user).
+      epsilon: target, calibrated to a noise multiplier.
+      noise_multiplier: sigma, given instead of a target.
+      delta: probability with which the epsilon bound may fail.
+      clip_norm: L2 bound of one unit's contribution.
+      clipping: fixed, or adaptive (dp_fed_avg only).
+      target_quantile, clip_learning_rate, count_stddev: of adaptive clipping; count_stddev None is 5 % of the cohort.
+      population: public number of units; None takes the dataset's size (or the number of clients) as public.
+      noise_seed: None draws sampling and noise from OS entropy; a number makes the run reproducible, not private.
+    """
+
+    unit: Literal["example", "user"] | None
+    epsilon: Positive | None
+    noise_multiplier: Positive | None
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    clip_norm: Positive
+    clipping: Literal["fixed", "adaptive"]
+    target_quantile: Annotated[float, Field(ge=0, le=1)] | None = None
+    clip_learning_rate: Positive | None = None
+    count_stddev: Positive | None = None
+    population: Count | None
+    noise_seed: Annotated[int, Field(ge=0)] | None
+
+
+class TrackingConfig(Section):
+    """Where runs are logged.
+
+    Attributes:
+      uri: MLflow tracking server or database; None is sqlite in the repository's mlflow.db.
+      experiment: MLflow experiment; None takes the dataset's name.
+      log_model: whether to log the trained model.
+    """
+
+    uri: str | None
+    experiment: str | None
+    log_model: bool
+
+
+class Config(Section):
+    """The whole configuration of one run."""
+
+    dataset: DatasetConfig
+    model: ModelConfig
+    partition: PartitionConfig
+    pipeline: PipelineConfig
+    privacy: PrivacyConfig
+    tracking: TrackingConfig
+    seed: Annotated[int, Field(ge=0)]
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Count | None
+    evaluations: Count
+    debug: bool
+
+    @property
+    def private(self) -> bool:
+        """Whether the pipeline gives a guarantee."""
+        return self.pipeline.name in PRIVATE_UNIT
+
+    @model_validator(mode="after")
+    def _privacy_fits_the_pipeline(self) -> "Config":
+        privacy, name = self.privacy, self.pipeline.name
+        if not self.private:
+            return self
+        if (privacy.epsilon is None) == (privacy.noise_multiplier is None):
+            raise ValueError(
+                f"pipeline={name} needs exactly one of privacy.epsilon and privacy.noise_multiplier; "
+                f"got {privacy.epsilon} and {privacy.noise_multiplier}"
+            )
+        if privacy.unit not in (None, PRIVATE_UNIT[name]):
+            raise ValueError(
+                f"privacy.unit={privacy.unit} does not fit pipeline={name}, which protects every {PRIVATE_UNIT[name]}; "
+                "drop privacy.unit or choose the other private pipeline"
+            )
+        if privacy.clipping == "adaptive" and name != "dp_fed_avg":
+            raise ValueError(f"privacy.clipping=adaptive is for pipeline=dp_fed_avg; use privacy=fixed with {name}")
+        return self
+
+    def effective(self) -> dict[str, Any]:
+        """What the outcome depends on, as plain data: without the privacy section where nothing is private."""
+        skip = {"tracking", "debug", "threads"} | (set() if self.private else {"privacy"})
+        return self.model_dump(mode="json", exclude=skip)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the effective configuration."""
+        return hashlib.sha256(json.dumps(self.effective(), sort_keys=True).encode()).hexdigest()
+
+
+def parse(values: dict[str, Any]) -> Config:
+    """Checks plain values against the schema.
+
+    Raises:
+      UserError: one line with every field at fault, its value and what is allowed.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError("; ".join(_in_words(item) for item in error.errors())) from None
+
+
+def _in_words(item: Any) -> str:
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    field = ".".join(str(part) for part in item["loc"] if part not in PIPELINES)
+    return f"{field}={item['input']}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+PIPELINES = ("sgd", "dp_sgd", "fed_avg", "dp_fed_avg")

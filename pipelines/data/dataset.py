@@ -1,0 +1,94 @@
+"""A dataset with its fixed train and test split, checked at construction."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs and labels of one split.
+
+    Attributes:
+      inputs: float32, shape (n, height, width, channels) in [0, 1], or (n, features).
+      labels: int64, shape (n,).
+    """
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A named classification dataset.
+
+    Attributes:
+      name: short name, such as "digits".
+      train, test: the splits.
+      classes: number of classes, >= 2.
+      client_ids: int64, shape (len(train),): the natural owner of each training example; None where there is none.
+
+    Raises:
+      UserError: wrong rank, dtype or length, empty split, inputs that are not finite, labels out of range.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    client_ids: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        for part, split in (("train", self.train), ("test", self.test)):
+            self._check_split(part, split)
+        if self.train.inputs.shape[1:] != self.test.inputs.shape[1:]:
+            raise UserError(
+                f"dataset {self.name}: train inputs have shape {self.train.inputs.shape[1:]} but test inputs "
+                f"{self.test.inputs.shape[1:]}; both need the same features"
+            )
+        if self.client_ids is not None and self.client_ids.shape != (len(self.train),):
+            raise UserError(
+                f"dataset {self.name}: client_ids has shape {self.client_ids.shape}; it needs ({len(self.train)},)"
+            )
+
+    def _check_split(self, part: str, split: Split) -> None:
+        inputs, labels, where = split.inputs, split.labels, f"dataset {self.name}: {part}"
+        if inputs.dtype != np.float32 or inputs.ndim not in (2, 4):
+            raise UserError(
+                f"{where} inputs are {inputs.dtype} of shape {inputs.shape}; "
+                "they must be float32 of shape (n, features) or (n, height, width, channels)"
+            )
+        if labels.dtype != np.int64 or labels.shape != (len(inputs),) or len(labels) == 0:
+            raise UserError(
+                f"{where} labels are {labels.dtype} of shape {labels.shape}; need ({len(inputs)},) integers"
+            )
+        if not np.isfinite(inputs).all():
+            raise UserError(f"{where} inputs hold NaN or infinity; remove or impute those examples")
+        if self.classes < 2 or labels.min() < 0 or labels.max() >= self.classes:
+            raise UserError(
+                f"{where} labels span {labels.min()}..{labels.max()}; they must lie in 0..{self.classes - 1}"
+            )
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return self.train.inputs.shape[1:]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over every array, with its shape."""
+        digest = hashlib.sha256()
+        arrays: list[NDArray[Any]] = [self.train.inputs, self.train.labels, self.test.inputs, self.test.labels]
+        for array in arrays + ([] if self.client_ids is None else [self.client_ids]):
+            digest.update(str((array.dtype.str, array.shape)).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()

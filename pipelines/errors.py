@@ -1,0 +1,15 @@
+"""The errors a user can cause; each prints as one line that names the field, the value and the remedy."""
+
+
+class UserError(Exception):
+    """Something in the configuration, the data or the environment that its user can mend."""
+
+
+class DivergedError(UserError):
+    """Training left the range of finite numbers."""
+
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(
+            f"training diverged at step {step}: {what} is not finite; lower the learning rate or the clip norm"
+        )
+        self.step = step

@@ -1,0 +1,1 @@
+"""The TensorFlow Federated room: federated averaging, plain and private."""

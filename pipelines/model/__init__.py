@@ -1,0 +1,1 @@
+"""The architecture and its starting weights, free of any framework."""

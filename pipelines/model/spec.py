@@ -1,0 +1,186 @@
+"""The architecture, free of any framework, and the numpy weights every pipeline starts from.
+
+Layouts are channels-last: images (n, height, width, channels), convolution kernels (height, width, in, out), dense
+kernels (in, out). Each engine converts at its own door.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import UserError
+
+Weights = list[NDArray[np.float32]]
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """2-D convolution with zero padding `padding` (height, width) on both sides, and a bias."""
+
+    channels_in: int
+    filters: int
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Maximum over windows of shape `window`, stride 1, no padding."""
+
+    window: Pair
+
+
+@dataclass(frozen=True)
+class Tanh:
+    """Elementwise hyperbolic tangent."""
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """Reshapes each example, row-major."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Affine map of flat features."""
+
+    units_in: int
+    units: int
+
+
+Layer = Conv | MaxPool | Tanh | Reshape | Dense
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A feed-forward classifier as a sequence of layers.
+
+    Attributes:
+      name: linear, mlp or cnn.
+      features: shape of one example.
+      classes: number of logits.
+      layers: from inputs to logits.
+    """
+
+    name: str
+    features: tuple[int, ...]
+    classes: int
+    layers: tuple[Layer, ...]
+
+    def weight_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the weights in order: each layer's kernel, then its bias."""
+        shapes: list[tuple[int, ...]] = []
+        for layer in self.layers:
+            match layer:
+                case Conv():
+                    shapes += [(*layer.kernel, layer.channels_in, layer.filters), (layer.filters,)]
+                case Dense():
+                    shapes += [(layer.units_in, layer.units), (layer.units,)]
+        return shapes
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable scalars."""
+        return sum(prod(shape) for shape in self.weight_shapes())
+
+
+def build_spec(
+    name: Literal["linear", "mlp", "cnn"], *, features: tuple[int, ...], classes: int, widths: tuple[int, ...] = ()
+) -> ModelSpec:
+    """Builds the spec of a named model for inputs of a shape.
+
+    Args:
+      name: linear (softmax regression), mlp (tanh layers of `widths`), cnn (the comparison network of Papernot et al.
+        2021, arXiv:2007.14191, table 1: 26,010 parameters on 28 x 28 x 1).
+      features: (n_features,) or (height, width, channels).
+      classes: number of logits.
+      widths: hidden units, mlp only.
+
+    Raises:
+      UserError: the name is unknown.
+    """
+    match name:
+        case "linear":
+            layers = _dense_stack(features, (), classes)
+        case "mlp":
+            layers = _dense_stack(features, widths, classes)
+        case "cnn":
+            layers = _cnn(features, classes)
+        case _:
+            raise UserError(f"model.name={name} is unknown; choose linear, mlp or cnn")
+    return ModelSpec(name=name, features=features, classes=classes, layers=layers)
+
+
+def initial_weights(spec: ModelSpec, rng: np.random.Generator) -> Weights:
+    """Draws float32 starting weights: Glorot uniform kernels and zero biases; all zeros for a linear model.
+
+    A linear model is convex, so zeros lose nothing and save the private budget that unlearning noise would cost.
+
+    Source: Glorot & Bengio 2010, equation 16.
+    """
+    weights: Weights = []
+    for shape in spec.weight_shapes():
+        if len(shape) == 1 or spec.name == "linear":
+            weights.append(np.zeros(shape, np.float32))
+            continue
+        receptive = prod(shape[:-2])
+        limit = np.sqrt(6 / (receptive * (shape[-2] + shape[-1])))
+        weights.append(rng.uniform(-limit, limit, shape).astype(np.float32))
+    return weights
+
+
+def _dense_stack(features: tuple[int, ...], widths: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
+    layers: list[Layer] = [] if len(features) == 1 else [Reshape((prod(features),))]
+    units_in = prod(features)
+    for width in widths:
+        layers += [Dense(units_in, width), Tanh()]
+        units_in = width
+    return (*layers, Dense(units_in, classes))
+
+
+def _cnn(features: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
+    """Two tanh convolutions with overlapping pools, then two dense layers.
+
+    Flat features are an image one pixel high, that is a 1-D convolution over them.
+    """
+    layers: list[Layer] = []
+    if len(features) == 1:
+        features = (1, features[0], 1)
+        layers.append(Reshape(features))
+    sides = [_side(size) for size in features[:2]]
+    first, second = ([side[0] for side in sides], [side[1] for side in sides])
+    window = (sides[0][2], sides[1][2])
+    flat = prod(side[3] for side in sides) * 32
+    return (
+        *layers,
+        Conv(features[2], 16, _pair(first, 0), _pair(first, 1), _pair(first, 2)), Tanh(), MaxPool(window),
+        Conv(16, 32, _pair(second, 0), _pair(second, 1), _pair(second, 2)), Tanh(), MaxPool(window),
+        Reshape((flat,)), Dense(flat, 32), Tanh(), Dense(32, classes),
+    )  # fmt: skip
+
+
+def _pair(sides: list[tuple[int, int, int]], index: int) -> Pair:
+    return sides[0][index], sides[1][index]
+
+
+def _side(size: int) -> tuple[tuple[int, int, int], tuple[int, int, int], int, int]:
+    """Kernel, stride and padding of both convolutions, the pool window, and what is left of one image side.
+
+    From 14 pixels on this is the published geometry; smaller images get kernels that still fit.
+    """
+    if size >= 14:
+        first, second, pool = (8, 2, 3), (4, 2, 0), 2
+    elif size >= 5:
+        first, second, pool = (3, 1, 1), (3, 1, 0), 2
+    else:
+        first, second, pool = (1, 1, 0), (1, 1, 0), 1
+    for kernel, stride, padding in (first, second):
+        size = (size + 2 * padding - kernel) // stride + 1 - (pool - 1)
+    return first, second, pool, size

@@ -1,0 +1,94 @@
+"""The narrow interface between the two training rooms and everything else. Framework-free: numpy only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.model.spec import ModelSpec, Weights
+from pipelines.partition.partition import Partition
+from pipelines.privacy.plan import MechanismPlan
+
+Inputs = NDArray[np.float32]
+Labels = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a training room may see: the training split only.
+
+    Attributes:
+      inputs: float32, shape (n, *features); images are (n, height, width, channels).
+      labels: int64, shape (n,), values in [0, spec.classes).
+      partition: which example belongs to which client; None in a central pipeline without users.
+      spec: the architecture.
+      initial_weights: where training starts, in the spec's order; the same for every pipeline.
+    """
+
+    inputs: Inputs
+    labels: Labels
+    partition: Partition | None
+    spec: ModelSpec
+    initial_weights: Weights
+
+
+class FittedModel(Protocol):
+    """A model as it stands after some step. Later steps do not change what it returns."""
+
+    framework: Literal["pytorch", "tensorflow"]
+
+    def logits(self, inputs: Inputs) -> Logits:
+        """Maps inputs, shape (n, *features), to logits, float32, shape (n, classes)."""
+
+    def weights(self) -> Weights:
+        """Returns copies of the weights in the spec's order and layout."""
+
+    def native(self) -> Any:
+        """Returns the plain torch.nn.Module or tf.Module, float32 (n, *features) -> (n, classes), for export."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """One optimizer step (central) or one federated round that has just ended.
+
+    Attributes:
+      step: steps that ran so far, counted from 1.
+      steps: steps that were planned.
+      examples: examples processed so far; in a private run the expected number, since the realised one is private.
+      train_s: seconds spent in training so far, callbacks excluded.
+      model: the model as it stands now.
+    """
+
+    step: int
+    steps: int
+    examples: float
+    train_s: float
+    model: FittedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The end of training.
+
+    Attributes:
+      record: the last step's record.
+      executed: the plan with the steps that ran, for a private pipeline; None otherwise.
+      facts: what the engine says of itself for the log, such as device, threads or gradient mode.
+    """
+
+    record: RoundRecord
+    executed: MechanismPlan | None
+    facts: dict[str, str]
+
+
+OnRound = Callable[[RoundRecord], None]
+
+
+class Pipeline(Protocol):
+    """One way to train. Constructed from its settings (and plan, if private); holds no data."""
+
+    def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
+        """Trains, and calls `on_round` after every step; an exception that it raises ends training."""

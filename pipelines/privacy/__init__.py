@@ -1,0 +1,1 @@
+"""What makes an epsilon true: plan, accounting, calibration, guarantee."""

@@ -1,0 +1,38 @@
+# make help lists the targets; every one that needs the environment builds it first.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types ui lock clean setup
+PYTHON := .venv/bin/python
+STAMP := .venv/.complete
+PORT ?= 5000
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(STAMP) ## four pipelines on real digits: an accuracy/privacy frontier in about three minutes
+	@$(PYTHON) -m pipelines.run -m experiment=digits_frontier
+
+test: $(STAMP) ## the whole test suite; ARGS="-k name" selects
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff: style and format
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
+
+types: $(STAMP) ## mypy
+	@$(PYTHON) -m mypy
+
+ui: $(STAMP) ## the MLflow UI on 127.0.0.1; PORT=5000
+	@$(PYTHON) -m mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --host 127.0.0.1 --port $(PORT)
+
+setup: $(STAMP) ## only build the environment
+
+lock: ## renew requirements.lock from pyproject.toml
+	@.ci/setup lock
+
+clean: ## remove the environment and caches; runs in mlflow.db stay
+	@rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache *.egg-info
+
+$(STAMP): requirements.lock pyproject.toml .ci/setup
+	@.ci/setup
+	@touch $@

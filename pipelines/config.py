@@ -216,9 +216,15 @@ class Config(Section):
             raise ValueError(f"privacy.clipping=adaptive is for pipeline=dp_fed_avg; use privacy=fixed with {name}")
         return self
 
+    @property
+    def federated(self) -> bool:
+        """Whether the pipeline divides the data among clients."""
+        return isinstance(self.pipeline, FederatedConfig)
+
     def effective(self) -> dict[str, Any]:
-        """What the outcome depends on, as plain data: without the privacy section where nothing is private."""
-        skip = {"tracking", "debug", "threads"} | (set() if self.private else {"privacy"})
+        """What the outcome depends on, as plain data: no privacy where nothing is private, no clients in a center."""
+        skip = {"tracking", "debug", "threads"}
+        skip |= (set() if self.private else {"privacy"}) | (set() if self.federated else {"partition"})
         return self.model_dump(mode="json", exclude=skip)
 
     @property

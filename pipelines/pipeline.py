@@ -36,7 +36,7 @@ class TrainingData:
 
 
 class FittedModel(Protocol):
-    """A model as it stands after some step. Later steps do not change what it returns."""
+    """A model as it stands while `on_round` runs; the one in a Fit stays as it is."""
 
     framework: Literal["pytorch", "tensorflow"]
 

@@ -1,0 +1,109 @@
+"""A model spec as a PyTorch module."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines.model.spec import Conv, Dense, MaxPool, ModelSpec, Reshape, Tanh, Weights
+from pipelines.pipeline import Inputs, Logits
+
+EVALUATION_BATCH = 1000
+
+
+class ToChannelsFirst(nn.Module):
+    """(n, height, width, channels) to PyTorch's (n, channels, height, width)."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Permutes the axes."""
+        return inputs.permute(0, 3, 1, 2)
+
+
+class ReshapeEach(nn.Module):
+    """Reshapes each example as if it were channels-last, so that flat features have one order in every engine."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps (n, channels, height, width) or (n, features) to (n, *shape), channels-last."""
+        if inputs.dim() == 4:
+            inputs = inputs.permute(0, 2, 3, 1)
+        return inputs.reshape(inputs.shape[0], *self.shape)
+
+
+def build_module(spec: ModelSpec, weights: Weights) -> nn.Sequential:
+    """Builds the module, inputs (n, *features) channels-last, with the given starting weights."""
+    modules: list[nn.Module] = []
+    # Images travel channels-first between convolutions; everything else is flat.
+    if len(spec.features) == 3:
+        modules.append(ToChannelsFirst())
+    for layer in spec.layers:
+        match layer:
+            case Conv():
+                modules.append(
+                    nn.Conv2d(layer.channels_in, layer.filters, layer.kernel, layer.stride, padding=layer.padding)
+                )
+            case MaxPool():
+                modules.append(nn.MaxPool2d(layer.window, stride=1))
+            case Tanh():
+                modules.append(nn.Tanh())
+            case Reshape():
+                modules.append(ReshapeEach(layer.shape))
+                if len(layer.shape) == 3:
+                    modules.append(ToChannelsFirst())
+            case Dense():
+                modules.append(nn.Linear(layer.units_in, layer.units))
+    module = nn.Sequential(*modules)
+    load_weights(module, weights)
+    return module
+
+
+def load_weights(module: nn.Module, weights: Weights) -> None:
+    """Copies weights in the spec's order and layout into the module."""
+    with torch.no_grad():
+        for parameter, weight in zip(module.parameters(), weights, strict=True):
+            parameter.copy_(torch.from_numpy(_to_torch(weight)))
+
+
+def read_weights(module: nn.Module) -> Weights:
+    """Copies the module's weights out, in the spec's order and layout."""
+    return [_from_torch(parameter.detach().cpu().numpy().copy()) for parameter in module.parameters()]
+
+
+def _to_torch(weight: np.ndarray) -> np.ndarray:
+    """Kernels (height, width, in, out) to (out, in, height, width), and (in, out) to (out, in)."""
+    axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[weight.ndim]
+    return np.ascontiguousarray(weight.transpose(axes))
+
+
+def _from_torch(weight: np.ndarray) -> np.ndarray:
+    axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[weight.ndim]
+    return np.ascontiguousarray(weight.transpose(axes))
+
+
+class TorchModel:
+    """A module as a FittedModel."""
+
+    framework: Literal["pytorch", "tensorflow"] = "pytorch"
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def logits(self, inputs: Inputs) -> Logits:
+        """Maps inputs, float32 (n, *features), to logits, float32 (n, classes)."""
+        device = next(self._module.parameters()).device
+        with torch.inference_mode():
+            batches = torch.from_numpy(np.ascontiguousarray(inputs)).split(EVALUATION_BATCH)
+            parts = [self._module(batch.to(device)).cpu() for batch in batches]
+        return torch.cat(parts).numpy()
+
+    def weights(self) -> Weights:
+        """Returns copies of the weights in the spec's order and layout."""
+        return read_weights(self._module)
+
+    def native(self) -> Any:
+        """Returns the module, on the CPU."""
+        return self._module.cpu()

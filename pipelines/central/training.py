@@ -1,0 +1,116 @@
+"""What plain and private training share: device, tensors, optimizer, learning rate and the clock."""
+
+import time
+from dataclasses import dataclass
+from math import cos, isfinite, pi
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.central.model import TorchModel, build_module
+from pipelines.config import CentralConfig
+from pipelines.errors import DivergedError, UserError
+from pipelines.pipeline import OnRound, RoundRecord, TrainingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """Where PyTorch computes.
+
+    Attributes:
+      device: auto (CUDA where torch sees it), cpu or cuda.
+      threads: CPU threads of one operation.
+    """
+
+    device: str
+    threads: int
+
+    def resolve(self) -> torch.device:
+        """Sets the threads and returns the device.
+
+        Raises:
+          UserError: cuda was asked for and is not there.
+        """
+        torch.set_num_threads(self.threads)
+        available = torch.cuda.is_available()
+        if self.device == "cuda" and not available:
+            raise UserError("device=cuda but PyTorch sees no CUDA device; use device=auto or device=cpu")
+        return torch.device("cuda" if available and self.device != "cpu" else "cpu")
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A model and its data on one device; inputs (n, *features) float32, labels (n,) int64."""
+
+    device: torch.device
+    module: nn.Sequential
+    inputs: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, data: TrainingData, hardware: Hardware) -> "Workbench":
+        """Moves everything to the device once."""
+        device = hardware.resolve()
+        module = build_module(data.spec, data.initial_weights).to(device)
+        inputs, labels = torch.from_numpy(data.inputs).to(device), torch.from_numpy(data.labels).to(device)
+        return cls(device, module, inputs, labels)
+
+    def facts(self) -> dict[str, str]:
+        """What the log should know of the engine."""
+        return {
+            "engine": f"torch {torch.__version__}",
+            "device": str(self.device),
+            "threads": str(torch.get_num_threads()),
+        }
+
+
+def build_optimizer(module: nn.Module, settings: CentralConfig) -> torch.optim.Optimizer:
+    """Builds the optimizer that the settings name."""
+    parameters, rate, decay = module.parameters(), settings.learning_rate, settings.weight_decay
+    match settings.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+
+
+def learning_rate(settings: CentralConfig, step: int, steps: int) -> float:
+    """The rate of a step, counted from 1: constant, or half a cosine from the full rate down towards zero.
+
+    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, without restarts.
+    """
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    return settings.learning_rate * (1 + cos(pi * (step - 1) / steps)) / 2
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Applies a rate to every parameter."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+class Clock:
+    """Reports steps, and counts training time without the callbacks' own."""
+
+    def __init__(self, steps: int, on_round: OnRound, module: nn.Module) -> None:
+        self._steps, self._on_round, self._module = steps, on_round, module
+        self._train_s, self._since = 0.0, time.perf_counter()
+
+    def tick(self, step: int, examples: float) -> RoundRecord:
+        """Ends a step.
+
+        Raises:
+          DivergedError: a weight is no longer finite.
+        """
+        self._train_s += time.perf_counter() - self._since
+        if not isfinite(sum(float(parameter.detach().sum()) for parameter in self._module.parameters())):
+            raise DivergedError(step, "a weight")
+        record = RoundRecord(
+            step=step, steps=self._steps, examples=examples, train_s=self._train_s, model=TorchModel(self._module)
+        )
+        self._on_round(record)
+        self._since = time.perf_counter()
+        return record

@@ -1,0 +1,171 @@
+"""Epsilon of a plan by three independent accountants.
+
+The guarantee is the PLD accountant's; RDP (an upper bound by another route) and Opacus' PRV stand beside it so that a
+bug in one of them shows. Opacus' GDP accountant is not offered: its central-limit approximation underestimates.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
+from typing import Any
+
+from pipelines.errors import UserError
+from pipelines.privacy.opacus_prv import prv_epsilon
+from pipelines.privacy.plan import MechanismPlan
+
+PLD_INTERVAL = 1e-4  # of the discretised privacy loss; halving it moves epsilon by less than 1e-4 at the test vectors
+PRV_TIME_LIMIT_S = 20
+PRV_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """One accountant's epsilon.
+
+    Attributes:
+      accountant: PLD, RDP or PRV, with the library that computed it.
+      version: of that library.
+      epsilon: None where the accountant could not answer.
+      remark: why not; empty otherwise.
+    """
+
+    accountant: str
+    version: str
+    epsilon: float | None
+    remark: str = ""
+
+
+def effective_noise_multiplier(plan: MechanismPlan) -> float:
+    """Noise multiplier of one step as a single Gaussian mechanism on one unit.
+
+    Under adaptive clipping a step releases two Gaussians, the update (z_u) and the count of unclipped units, whose
+    sensitivity is 1/2 (z_c = 2 count_stddev). Releasing both is one Gaussian with (z_u^-2 + z_c^-2)^-1/2.
+
+    Source: Andrew et al. 2021, arXiv:1905.03871, theorem 1.
+    """
+    if plan.adaptive is None or plan.noise_multiplier == 0:
+        return plan.noise_multiplier
+    parts = (plan.update_noise_multiplier, 2 * plan.adaptive.count_stddev)
+    return float(sum(part**-2 for part in parts) ** -0.5)
+
+
+def dp_event(plan: MechanismPlan) -> Any:
+    """The plan as a dp_accounting DpEvent: a self-composed Poisson-sampled Gaussian."""
+    from dp_accounting import dp_event as events
+
+    step = events.GaussianDpEvent(effective_noise_multiplier(plan))
+    return events.SelfComposedDpEvent(events.PoissonSampledDpEvent(plan.sampling_probability, step), plan.steps)
+
+
+def epsilon(plan: MechanismPlan, interval: float = PLD_INTERVAL) -> float:
+    """Epsilon of the plan at its delta, by privacy loss distributions (add-or-remove-one).
+
+    Zero steps touch no data and have epsilon 0.
+
+    Args:
+      plan: what ran, or would run.
+      interval: discretisation of the privacy loss. A coarser one is faster and gives a larger, still valid, epsilon.
+
+    Raises:
+      UserError: the plan adds no noise.
+
+    Source: Doroshenko et al. 2022, arXiv:2207.04380, as implemented in dp-accounting.
+    """
+    if plan.steps == 0:
+        return 0.0
+    if plan.noise_multiplier == 0:
+        raise UserError("privacy.noise_multiplier=0 gives no finite epsilon; give a positive value")
+    one_step = _step_pld(effective_noise_multiplier(plan), plan.sampling_probability, interval)
+    return float(one_step.self_compose(plan.steps).get_epsilon_for_delta(plan.delta))
+
+
+@lru_cache(maxsize=64)
+def _step_pld(sigma: float, q: float, interval: float) -> Any:
+    from dp_accounting.pld import privacy_loss_distribution
+
+    return privacy_loss_distribution.from_gaussian_mechanism(
+        sigma, sampling_prob=q, value_discretization_interval=interval
+    )
+
+
+def rdp_epsilon(plan: MechanismPlan) -> float:
+    """Epsilon of the plan by Renyi differential privacy; an upper bound that PLD should not exceed.
+
+    Source: Mironov et al. 2019, arXiv:1908.10530, as implemented in dp-accounting.
+    """
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant()
+    accountant.compose(dp_event(plan))
+    return float(accountant.get_epsilon(plan.delta))
+
+
+@lru_cache(maxsize=256)
+def opinions(plan: MechanismPlan) -> tuple[Opinion, ...]:
+    """All accountants on one plan, the guarantee's own (PLD) first."""
+    library = version("dp-accounting")
+    found = [Opinion(accountant="dp-accounting PLD", version=library, epsilon=epsilon(plan))]
+    if plan.steps == 0:
+        return tuple(found)
+    found.append(Opinion(accountant="dp-accounting RDP", version=library, epsilon=rdp_epsilon(plan)))
+    found.append(_prv_opinion(plan))
+    return tuple(found)
+
+
+def _prv_opinion(plan: MechanismPlan) -> Opinion:
+    value, remark = None, ""
+    try:
+        opacus = version("opacus")
+        with _time_limit(PRV_TIME_LIMIT_S):
+            value = prv_epsilon(
+                sigma=effective_noise_multiplier(plan),
+                q=plan.sampling_probability,
+                steps=plan.steps,
+                delta=plan.delta,
+            )
+    except PackageNotFoundError:
+        opacus, remark = "", "Opacus is not installed"
+    except TimeoutError:
+        remark = f"no answer within {PRV_TIME_LIMIT_S} s"
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        remark = f"failed: {error}".splitlines()[0]
+    return Opinion(accountant="Opacus PRV", version=opacus, epsilon=value, remark=remark)
+
+
+def contradictions(found: tuple[Opinion, ...]) -> list[str]:
+    """Where the accountants disagree by more than their stated errors; empty when all is well."""
+    pld, *others = found
+    assert pld.epsilon is not None
+    verdicts = []
+    for other in others:
+        if other.epsilon is None:
+            continue
+        if "RDP" in other.accountant and pld.epsilon > other.epsilon + PRV_TOLERANCE:
+            verdicts.append(f"PLD {pld.epsilon:.4f} exceeds its upper bound RDP {other.epsilon:.4f}")
+        if "PRV" in other.accountant and abs(pld.epsilon - other.epsilon) > max(PRV_TOLERANCE, 0.01 * pld.epsilon):
+            verdicts.append(f"PLD {pld.epsilon:.4f} and PRV {other.epsilon:.4f} differ by more than their errors")
+    return verdicts
+
+
+@contextmanager
+def _time_limit(seconds: int) -> Iterator[None]:
+    """Raises TimeoutError in the main thread after `seconds`; elsewhere there are no signals and no limit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(_signum: int, _frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,53 @@
+"""From configuration to mechanism plan."""
+
+from pipelines.config import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+from pipelines.errors import UserError
+from pipelines.privacy.calibration import calibrate
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+
+
+def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> MechanismPlan:
+    """Builds the plan that a private pipeline will run, calibrated if a target epsilon is given.
+
+    Args:
+      pipeline: gives the expected sample and the number of steps.
+      privacy: gives noise or target, clipping and delta.
+      units: how many examples or users the data holds; the public population unless `privacy.population` states one.
+
+    Raises:
+      UserError: sampling rate above 1, delta not below 1/population, target out of reach.
+    """
+    population = privacy.population or units
+    if isinstance(pipeline, DpSgdConfig):
+        unit, sample, field = PrivacyUnit.EXAMPLE, pipeline.batch_size, "batch_size"
+        steps = max(1, round(pipeline.epochs * population / sample))
+    else:
+        unit, sample, field = PrivacyUnit.USER, pipeline.clients_per_round, "clients_per_round"
+        steps = pipeline.rounds
+    if sample > population:
+        raise UserError(
+            f"pipeline.{field}={sample} exceeds the population of {population} {unit}s, a sampling rate above 1; "
+            f"lower pipeline.{field}"
+        )
+    plan = MechanismPlan(
+        unit=unit,
+        population=population,
+        sampling_probability=sample / population,
+        steps=steps,
+        noise_multiplier=privacy.noise_multiplier or 0.0,
+        clip_norm=privacy.clip_norm,
+        delta=privacy.delta,
+        adaptive=_adaptive(privacy, sample),
+    )
+    return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
+
+
+def _adaptive(privacy: PrivacyConfig, sample: int) -> AdaptiveClipping | None:
+    """The count's noise defaults to 5 % of the cohort (Andrew et al. 2021, section 3.1, has 1/20)."""
+    if privacy.clipping == "fixed":
+        return None
+    return AdaptiveClipping(
+        target_quantile=privacy.target_quantile if privacy.target_quantile is not None else 0.5,
+        learning_rate=privacy.clip_learning_rate or 0.2,
+        count_stddev=privacy.count_stddev or 0.05 * sample,
+    )

@@ -1,0 +1,92 @@
+"""The guarantee in plain words."""
+
+from math import exp
+
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.plan import PrivacyUnit
+
+WHO = {
+    PrivacyUnit.EXAMPLE: ("training example", "one example: a person with several examples is protected less"),
+    PrivacyUnit.USER: ("user", "one user with all of their examples"),
+}
+
+
+def statement(guarantee: PrivacyGuarantee) -> str:
+    """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered."""
+    return "\n\n".join(
+        (
+            f"# What this run guarantees\n\n{promise(guarantee)}",
+            _mechanism(guarantee),
+            _accountants(guarantee),
+            _limits(guarantee),
+        )
+    )
+
+
+def promise(guarantee: PrivacyGuarantee) -> str:
+    """The guarantee in two sentences."""
+    plan = guarantee.executed
+    noun, scope = WHO[plan.unit]
+    factor = f"e^{guarantee.epsilon:.4g}" + (f" = {exp(guarantee.epsilon):.3g}" if guarantee.epsilon < 20 else "")
+    text = (
+        f"Whether or not any one of the {plan.population:,} {noun}s took part changes the probability of any model "
+        f"that could come out by at most a factor {factor}, but for a probability of {plan.delta:g}. "
+        f"Protected is {scope}, against anyone who sees the trained model or any of its intermediate states."
+    )
+    if guarantee.simulated:
+        text = (
+            "**Simulated:** sampling and noise came from a known seed, so this run is reproducible and protects nobody "
+            f"from whoever knows the seed. With secret randomness it would guarantee: {text}"
+        )
+    return text
+
+
+def _mechanism(guarantee: PrivacyGuarantee) -> str:
+    plan = guarantee.executed
+    clip = f"clipped to L2 norm {plan.clip_norm:g}"
+    if plan.adaptive is not None:
+        clip = (
+            f"clipped to an L2 norm that starts at {plan.clip_norm:g} and follows the private "
+            f"{plan.adaptive.target_quantile:g} quantile of the norms; the noise multiplier covers the count released "
+            f"for it (standard deviation {plan.adaptive.count_stddev:g})"
+        )
+    return (
+        "## How\n\n"
+        f"In each of the {plan.steps:,} steps that ran, every {plan.unit} joined independently with probability "
+        f"{plan.sampling_probability:.6g} (Poisson sampling). Each contribution was {clip}. Gaussian noise of "
+        f"{plan.update_noise_multiplier:.6g} times the clip norm was added to their sum, which was divided by the "
+        f"public constant {plan.normaliser:g}. Steps with an empty sample added noise too and are counted. "
+        f"Neighbouring datasets differ by adding or removing one {plan.unit}; the population of {plan.population:,} "
+        "is taken as public."
+    )
+
+
+def _accountants(guarantee: PrivacyGuarantee) -> str:
+    rows = "\n".join(
+        f"| {opinion.accountant} | {opinion.version} | "
+        f"{opinion.remark if opinion.epsilon is None else format(opinion.epsilon, '.4f')} |"
+        for opinion in guarantee.opinions
+    )
+    verdict = "; ".join(guarantee.contradictions) or "The accountants agree within their stated errors."
+    return (
+        f"## Accountants\n\n| accountant | version | epsilon at delta {guarantee.executed.delta:g} |\n|---|---|---|\n"
+        f"{rows}\n\nThe first is the guarantee's. {verdict}"
+    )
+
+
+def _limits(guarantee: PrivacyGuarantee) -> str:
+    engine = {
+        PrivacyUnit.EXAMPLE: "whoever runs the training is trusted with the data",
+        PrivacyUnit.USER: "the server is trusted: it sees each user's update before noise is added; federation and "
+        "secure aggregation are simulated on one machine",
+    }[guarantee.executed.unit]
+    return (
+        "## Not covered\n\n"
+        "- The choice of hyper-parameters: if several runs on this data were compared, each has its own epsilon and "
+        "the choice among them costs more.\n"
+        "- The test accuracy and loss in the log: they are computed on the test split, which is not protected.\n"
+        f"- The machine: {engine}. Running time and memory are side channels.\n"
+        "- Floating point: noise is sampled with ordinary pseudo-random generators in finite precision, not with a "
+        "cryptographically secure sampler.\n"
+        "- Anything else derived from the raw data outside this run.\n"
+    )

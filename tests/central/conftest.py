@@ -1,0 +1,34 @@
+"""A small problem that a person can check."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pipelines.model.spec import build_spec, initial_weights
+from pipelines.pipeline import TrainingData
+
+MakeData = Callable[..., TrainingData]
+
+
+@pytest.fixture
+def make_data() -> MakeData:
+    """Returns a function that makes separable blobs for a model name and feature shape."""
+
+    def make(
+        model: str = "linear", features: tuple[int, ...] = (5,), n: int = 40, classes: int = 3, seed: int = 0
+    ) -> TrainingData:
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, classes, n)
+        inputs = rng.normal(size=(n, *features)) * 0.5
+        inputs.reshape(n, -1)[np.arange(n), labels] += 2.0
+        spec = build_spec(model, features=features, classes=classes, widths=(7,))  # type: ignore[arg-type]
+        return TrainingData(
+            inputs=inputs.astype(np.float32),
+            labels=labels.astype(np.int64),
+            partition=None,
+            spec=spec,
+            initial_weights=initial_weights(spec, rng),
+        )
+
+    return make

@@ -1,0 +1,146 @@
+"""Private training with Opacus does what its plan says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from pipelines.central.dp_sgd import DpSgd
+from pipelines.central.model import build_module
+from pipelines.central.training import Hardware
+from pipelines.config import DpSgdConfig
+from pipelines.errors import UserError
+from pipelines.pipeline import Fit, RoundRecord, TrainingData
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+
+from .conftest import MakeData
+
+
+def plan(**changes: object) -> MechanismPlan:
+    values = {
+        "unit": PrivacyUnit.EXAMPLE, "population": 40, "sampling_probability": 1.0, "steps": 1,
+        "noise_multiplier": 0.0, "clip_norm": 0.5, "delta": 1e-3,
+    }  # fmt: skip
+    return MechanismPlan(**(values | changes))  # type: ignore[arg-type]
+
+
+def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0, **changes: object) -> Fit:
+    values = {
+        "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
+        "schedule": "constant", "batch_size": 40, "epochs": 1, "max_physical_batch": 1000,
+    }  # fmt: skip
+    settings = DpSgdConfig.model_validate(values | changes)
+    hardware = Hardware(device="cpu", threads=1)
+    return DpSgd(settings, mechanism, noise_seed=noise_seed, hardware=hardware).fit(data, lambda _: None)
+
+
+def clipped_sum(data: TrainingData, clip: float) -> list[torch.Tensor]:
+    """One backward pass an example, clipped and summed: the definition, slowly."""
+    module = build_module(data.spec, data.initial_weights)
+    totals = [torch.zeros_like(parameter) for parameter in module.parameters()]
+    for image, label in zip(torch.from_numpy(data.inputs), torch.from_numpy(data.labels), strict=True):
+        loss = cross_entropy(module(image[None]), label[None])
+        gradients = torch.autograd.grad(loss, list(module.parameters()))
+        norm = torch.sqrt(sum((g**2).sum() for g in gradients))  # type: ignore[arg-type]
+        for total, gradient in zip(totals, gradients, strict=True):
+            total += gradient * min(1.0, clip / (float(norm) + 1e-6))
+    return totals
+
+
+@pytest.mark.parametrize(
+    ("model", "features"), [("linear", (5,)), ("mlp", (4, 4, 1)), ("cnn", (8, 8, 1)), ("cnn", (12,))]
+)
+@pytest.mark.parametrize("physical", [1000, 7])
+def test_without_noise_a_step_is_the_clipped_sum_over_the_normaliser(
+    make_data: MakeData, model: str, features: tuple[int, ...], physical: int
+) -> None:
+    data = make_data(model, features)
+    moved = fit(data, plan(), max_physical_batch=physical).record.model.weights()
+    reference, totals = build_module(data.spec, data.initial_weights), clipped_sum(data, 0.5)
+    with torch.no_grad():
+        for parameter, total in zip(reference.parameters(), totals, strict=True):
+            parameter -= total / 40
+    expected = [parameter.detach().numpy() for parameter in reference.parameters()]
+    ours = [parameter.detach().numpy() for parameter in build_module(data.spec, moved).parameters()]
+    assert all(a == pytest.approx(b, abs=1e-6) for a, b in zip(ours, expected, strict=True))
+
+
+def test_one_example_moves_the_model_by_at_most_clip_over_normaliser(make_data: MakeData) -> None:
+    data = make_data(n=1)
+    moved = fit(data, plan(clip_norm=0.01, population=100)).record.model.weights()
+    length = np.sqrt(sum(float((weight**2).sum()) for weight in moved))
+    assert length == pytest.approx(0.01 / 100, rel=1e-3)
+
+
+@pytest.mark.parametrize("physical", [1000, 10])
+def test_noise_reaches_the_weights_once_a_step_at_the_claimed_scale(make_data: MakeData, physical: int) -> None:
+    # No example: every change is noise. 30 steps of 3 * 0.5 / 40 on 2,010 weights, summed: variance 30 (0.0375)^2.
+    data = make_data(features=(200,), classes=10, n=40)
+    silent = replace(data, inputs=np.zeros_like(data.inputs))
+    steps, sigma, clip = 30, 3.0, 0.5
+    mechanism = plan(noise_multiplier=sigma, clip_norm=clip, steps=steps)
+    kernel, _ = fit(silent, mechanism, noise_seed=None, max_physical_batch=physical).record.model.weights()
+    chi_square = float((kernel**2).sum()) / (steps * (sigma * clip / 40) ** 2)
+    # With 2,000 degrees of freedom: mean 2000, standard deviation sqrt(4000).
+    assert abs(chi_square - 2000) < 5 * np.sqrt(4000)
+
+
+def test_an_empty_sample_is_a_step_of_noise(make_data: MakeData) -> None:
+    data = make_data()
+    rare = plan(sampling_probability=1e-9, steps=3)
+    assert not np.any(fit(data, rare).record.model.weights()[0])
+    noisy = fit(data, replace(rare, noise_multiplier=1.0))
+    assert np.any(noisy.record.model.weights()[0])
+    assert noisy.executed == replace(rare, noise_multiplier=1.0)
+
+
+def test_noise_is_fresh_unless_its_seed_is_given(make_data: MakeData) -> None:
+    data, mechanism = make_data(), plan(noise_multiplier=1.0, sampling_probability=0.5, steps=3)
+    kernels = [fit(data, mechanism, noise_seed=seed).record.model.weights()[0] for seed in (5, 5, None, None)]
+    assert np.array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[2], kernels[3])
+
+
+def test_examples_are_reported_as_expected_never_as_realised(make_data: MakeData) -> None:
+    records: list[RoundRecord] = []
+    mechanism = plan(sampling_probability=0.25, steps=4)
+    settings = DpSgdConfig(
+        name="dp_sgd", optimizer="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, schedule="constant",
+        batch_size=10, epochs=1, max_physical_batch=8,
+    )  # fmt: skip
+    pipeline = DpSgd(settings, mechanism, noise_seed=1, hardware=Hardware(device="cpu", threads=1))
+    pipeline.fit(make_data(), records.append)
+    assert [record.examples for record in records] == [10, 20, 30, 40]
+
+
+def test_one_example_more_or_less_changes_neither_noise_nor_normaliser(make_data: MakeData) -> None:
+    # Zero inputs leave only the bias' gradient; the noise on the kernel must be identical.
+    mechanism = plan(noise_multiplier=1.0, sampling_probability=0.5)
+    kernels = []
+    for n in (39, 40, 41):
+        data = make_data(n=n)
+        silent = replace(data, inputs=np.zeros_like(data.inputs))
+        kernels.append(fit(silent, mechanism, noise_seed=9).record.model.weights()[0])
+    assert np.array_equal(kernels[0], kernels[1])
+    assert np.array_equal(kernels[1], kernels[2])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unit": PrivacyUnit.USER},
+        {"adaptive": AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=2.0)},
+    ],
+)
+def test_plans_for_another_engine_are_refused(make_data: MakeData, changes: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="pipeline=dp_sgd protects examples with a fixed clip norm"):
+        fit(make_data(), plan(**changes))
+
+
+def test_private_training_learns_and_momentum_is_only_postprocessing(make_data: MakeData) -> None:
+    data = make_data(n=400)
+    mechanism = plan(population=400, noise_multiplier=1.0, sampling_probability=0.5, steps=30, clip_norm=1.0)
+    model = fit(data, mechanism, momentum=0.9, learning_rate=0.5, schedule="cosine").record.model
+    assert np.mean(model.logits(data.inputs).argmax(1) == data.labels) > 0.85

@@ -1,0 +1,144 @@
+"""Accountants against published and hand-derived numbers."""
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.errors import UserError
+from pipelines.privacy import accounting
+from pipelines.privacy.accounting import Opinion, contradictions, epsilon, opinions, rdp_epsilon
+from pipelines.privacy.opacus_prv import prv_epsilon
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+
+
+def plan(q: float = 0.01, sigma: float = 1.0, steps: int = 100, delta: float = 1e-5, **more: object) -> MechanismPlan:
+    values = {"unit": PrivacyUnit.EXAMPLE, "population": 60_000, "clip_norm": 1.0} | more
+    return MechanismPlan(
+        sampling_probability=q, noise_multiplier=sigma, steps=steps, delta=delta, **values  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mu", "delta", "expected"),
+    [(0.5, 1e-5, 1.993091), (1, 1e-5, 4.377178), (2, 1e-5, 9.997256), (1, 1e-6, 4.886554)],
+)
+def test_one_full_step_is_the_gaussian_mechanism_in_closed_form(mu: float, delta: float, expected: float) -> None:
+    # delta = Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu), solved for eps (Balle & Wang 2018, theorem 8).
+    assert epsilon(plan(q=1.0, sigma=1 / mu, steps=1, delta=delta)) == pytest.approx(expected, abs=2e-4)
+
+
+def test_four_full_steps_equal_one_with_half_the_noise() -> None:
+    # Gaussian mechanisms compose as mu^2 adds up: sqrt(4) * (1/2) = 1.
+    assert epsilon(plan(q=1.0, sigma=2.0, steps=4)) == pytest.approx(4.377178, abs=1e-3)
+
+
+def test_one_poisson_step_matches_the_exact_value() -> None:
+    assert epsilon(plan(q=0.01, sigma=1.0, steps=1)) == pytest.approx(0.199450, abs=2e-4)
+
+
+VECTORS = [
+    (256 / 60000, 1.1, 14063, 2.5967, 2.3818, 2.3918),
+    (250 / 60000, 1.3, 3600, 0.9422, 0.8530, 0.8630),
+    (0.01, 4, 10000, 1.0355, 0.9470, 0.9569),
+    (64 / 60000, 1.0, 9380, 0.8036, 0.4938, 0.5037),
+    (4096 / 60000, 3.04, 560, 2.4577, 2.2539, 2.2641),
+    (512 / 60000, 1.23, 4680, 2.5788, 2.3614, 2.3715),
+]
+
+
+@pytest.mark.parametrize(("q", "sigma", "steps", "rdp", "pld", "prv"), VECTORS)
+def test_three_accountants_reproduce_the_reference_table(
+    q: float, sigma: float, steps: int, rdp: float, pld: float, prv: float
+) -> None:
+    found = opinions(plan(q=q, sigma=sigma, steps=steps))
+    assert [opinion.epsilon for opinion in found] == pytest.approx([pld, rdp, prv], abs=2e-4)
+    assert contradictions(found) == []
+
+
+def test_published_values_of_other_libraries_are_reproduced() -> None:
+    # Opacus' own tests; tensorflow-privacy's tutorial: n 60000, batch 150, sigma 1.3, 15 epochs.
+    assert rdp_epsilon(plan(q=0.04, sigma=1.5, steps=2250)) == pytest.approx(7.32911117143, rel=1e-3)
+    assert prv_epsilon(sigma=1.5, q=0.04, steps=2249, delta=1e-5) == pytest.approx(6.777395712150674, abs=1e-6)
+    assert rdp_epsilon(plan(q=150 / 60000, sigma=1.3, steps=15 * 400)) == pytest.approx(0.7242234026, rel=1e-3)
+
+
+def test_epsilon_equals_the_librarys_accountant_on_the_event() -> None:
+    from dp_accounting.pld import PLDAccountant
+
+    accountant = PLDAccountant(value_discretization_interval=1e-4)
+    accountant.compose(accounting.dp_event(plan(steps=250)))
+    assert epsilon(plan(steps=250)) == pytest.approx(accountant.get_epsilon(1e-5), abs=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(q=st.floats(0.005, 0.5), sigma=st.floats(0.7, 8.0), steps=st.integers(2, 300))
+def test_epsilon_falls_with_noise_and_rises_with_steps_and_sampling(q: float, sigma: float, steps: int) -> None:
+    here = epsilon(plan(q=q, sigma=sigma, steps=steps))
+    assert epsilon(plan(q=q, sigma=1.2 * sigma, steps=steps)) < here + 1e-6
+    assert epsilon(plan(q=q, sigma=sigma, steps=steps + 50)) > here - 1e-6
+    assert epsilon(plan(q=min(1.0, 1.3 * q), sigma=sigma, steps=steps)) > here - 1e-6
+    assert epsilon(plan(q=q, sigma=sigma, steps=steps, delta=1e-6)) > here - 1e-6
+
+
+def test_a_plan_cut_short_spends_less_and_nothing_before_its_first_step() -> None:
+    whole = plan(steps=200)
+    assert epsilon(whole.executed(100)) == epsilon(plan(steps=100)) < epsilon(whole)
+    assert epsilon(whole.executed(0)) == 0.0
+    assert opinions(whole.executed(0))[0].epsilon == 0.0
+
+
+def test_a_plan_without_noise_has_no_epsilon() -> None:
+    with pytest.raises(UserError, match="noise_multiplier=0"):
+        epsilon(plan(sigma=0.0))
+
+
+def test_adaptive_clipping_pays_for_the_count_it_releases() -> None:
+    # 100 users, count_stddev 5: z_c = 10, and z_u^-2 + 10^-2 = 1 gives z_u = 1 / sqrt(0.99) = 1.00504.
+    clipping = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=5.0)
+    adaptive = plan(sigma=1.0, adaptive=clipping)
+    assert adaptive.update_noise_multiplier == pytest.approx(1.005038, abs=1e-6)
+    assert accounting.effective_noise_multiplier(adaptive) == pytest.approx(1.0, abs=1e-12)
+    assert epsilon(adaptive) == pytest.approx(epsilon(plan(sigma=1.0)), abs=1e-9)
+
+
+def test_accountants_that_disagree_are_reported() -> None:
+    def said(accountant: str, value: float | None) -> Opinion:
+        return Opinion(accountant=accountant, version="", epsilon=value)
+
+    pld = said("dp-accounting PLD", 2.0)
+    assert contradictions((pld, said("dp-accounting RDP", 2.2), said("Opacus PRV", 2.01))) == []
+    assert len(contradictions((pld, said("dp-accounting RDP", 1.9), said("Opacus PRV", 1.9)))) == 2
+    assert contradictions((pld, said("Opacus PRV", None))) == []
+
+
+def test_prv_stops_at_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stall(**_: float) -> float:
+        while True:
+            pass
+
+    monkeypatch.setattr(accounting, "prv_epsilon", stall)
+    monkeypatch.setattr(accounting, "PRV_TIME_LIMIT_S", 1)
+    opinion = accounting._prv_opinion(plan())
+    assert opinion.epsilon is None
+    assert opinion.remark == "no answer within 1 s"
+
+
+def test_accounting_needs_neither_torch_nor_tensorflow() -> None:
+    code = (
+        "import sys; from pipelines.privacy.opacus_prv import prv_epsilon; "
+        "value = prv_epsilon(sigma=1.0, q=0.01, steps=10, delta=1e-5); "
+        "assert 0 < value < 2, value; "
+        "assert not {'torch', 'tensorflow', 'opacus'} & set(sys.modules); "
+        "import opacus; assert opacus.PrivacyEngine"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_delta_enters_the_epsilon() -> None:
+    assert epsilon(replace(plan(), delta=1e-7)) > epsilon(plan())
+    assert math.isfinite(epsilon(plan(steps=5000)))

@@ -1,0 +1,101 @@
+"""Noise for a target epsilon, and plans from configuration."""
+
+import pytest
+
+from pipelines.config import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+from pipelines.errors import UserError
+from pipelines.privacy.accounting import epsilon
+from pipelines.privacy.calibration import calibrate
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.planning import plan_for
+
+
+def plan(q: float, steps: int, population: int = 60_000) -> MechanismPlan:
+    return MechanismPlan(
+        unit=PrivacyUnit.EXAMPLE, population=population, sampling_probability=q, steps=steps, noise_multiplier=0.0,
+        clip_norm=1.0, delta=1e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("q", "steps", "target", "sigma"),
+    [
+        (1 / 15, 600, 1, 6.196), (1 / 15, 600, 2, 3.391), (1 / 15, 600, 3, 2.433),
+        (0.1, 100, 2, 2.25), (0.1, 100, 4, 1.39), (0.1, 100, 8, 0.94),
+    ],
+)  # fmt: skip
+def test_noise_matches_the_reference_and_never_misses_the_target(
+    q: float, steps: int, target: float, sigma: float
+) -> None:
+    found = calibrate(plan(q, steps), target)
+    assert found.noise_multiplier == pytest.approx(sigma, abs=5e-3)
+    assert target - 5e-3 < epsilon(found) <= target
+
+
+def test_targets_that_no_noise_reaches_are_refused() -> None:
+    with pytest.raises(UserError, match=r"privacy.epsilon=1e-06 cannot be reached"):
+        calibrate(plan(1 / 15, 600), 1e-6)
+    with pytest.raises(UserError, match=r"privacy.epsilon=1e\+06 needs a noise multiplier below 0.2"):
+        calibrate(plan(1 / 15, 600), 1e6)
+
+
+def dp_sgd(**changes: object) -> DpSgdConfig:
+    values = {
+        "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.9, "weight_decay": 0.0,
+        "schedule": "constant", "batch_size": 512, "epochs": 20, "max_physical_batch": 256,
+    }  # fmt: skip
+    return DpSgdConfig.model_validate(values | changes)
+
+
+def dp_fed_avg(**changes: object) -> DpFedAvgConfig:
+    values = {
+        "name": "dp_fed_avg", "rounds": 30, "clients_per_round": 50, "local_epochs": 1, "local_batch_size": 10,
+        "client_optimizer": "sgd", "client_learning_rate": 0.1, "client_momentum": 0.0, "server_optimizer": "sgd",
+        "server_learning_rate": 1.0, "server_momentum": 0.9, "proximal_strength": 0.0,
+    }  # fmt: skip
+    return DpFedAvgConfig.model_validate(values | changes)
+
+
+def privacy(**changes: object) -> PrivacyConfig:
+    values = {
+        "unit": None, "epsilon": None, "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5, "clipping": "fixed",
+        "population": None, "noise_seed": None,
+    }  # fmt: skip
+    return PrivacyConfig.model_validate(values | changes)
+
+
+def test_a_central_plan_counts_steps_and_rate_from_the_public_population() -> None:
+    # 20 epochs of 60,000 in samples of 512: 20 * 60000 / 512 = 2343.75 steps.
+    found = plan_for(dp_sgd(), privacy(), units=60_000)
+    assert (found.unit, found.steps, found.normaliser) == (PrivacyUnit.EXAMPLE, 2344, pytest.approx(512))
+
+
+def test_one_unit_more_or_less_changes_nothing_under_a_stated_population() -> None:
+    plans = {plan_for(dp_sgd(), privacy(population=60_000), units=n) for n in (59_999, 60_000, 60_001)}
+    assert len(plans) == 1
+
+
+def test_a_federated_plan_protects_users() -> None:
+    found = plan_for(dp_fed_avg(), privacy(), units=1000)
+    assert (found.unit, found.steps, found.sampling_probability, found.clip_norm) == (PrivacyUnit.USER, 30, 0.05, 0.5)
+
+
+def test_adaptive_clipping_defaults_to_five_percent_of_the_cohort() -> None:
+    found = plan_for(dp_fed_avg(), privacy(clipping="adaptive"), units=1000)
+    assert found.adaptive == AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=2.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wishes", "message"),
+    [
+        (dp_sgd(batch_size=1001), privacy(), "pipeline.batch_size=1001 exceeds the population of 1000 examples"),
+        (dp_fed_avg(clients_per_round=1001), privacy(), "pipeline.clients_per_round=1001 exceeds the population"),
+        (dp_sgd(batch_size=10), privacy(delta=1e-3), r"privacy.delta=0.001 must lie in \(0, 0.001\)"),
+        (dp_fed_avg(), privacy(clipping="adaptive", count_stddev=0.4), "privacy.count_stddev=0.4 must exceed half"),
+    ],
+)
+def test_plans_out_of_bounds_are_refused_with_the_number(
+    settings: DpSgdConfig | DpFedAvgConfig, wishes: PrivacyConfig, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        plan_for(settings, wishes, units=1000)

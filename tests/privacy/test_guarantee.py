@@ -1,0 +1,60 @@
+"""The guarantee of an executed plan, as data and in words."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pipelines.privacy.accounting import epsilon
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.sampling import poisson_sample
+from pipelines.privacy.statement import statement
+
+PLAN = MechanismPlan(
+    unit=PrivacyUnit.USER, population=1000, sampling_probability=0.1, steps=100, noise_multiplier=2.2478,
+    clip_norm=0.3, delta=1e-5,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("adaptive", [None, AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=5.0)])
+def test_guarantee_survives_json(adaptive: AdaptiveClipping | None) -> None:
+    from dataclasses import replace
+
+    guarantee = PrivacyGuarantee.of(replace(PLAN, adaptive=adaptive), simulated=True)
+    assert PrivacyGuarantee.from_dict(json.loads(json.dumps(guarantee.to_dict()))) == guarantee
+
+
+def test_guarantee_is_the_pld_epsilon_of_the_steps_that_ran() -> None:
+    guarantee = PrivacyGuarantee.of(PLAN.executed(40), simulated=False)
+    assert guarantee.epsilon == epsilon(PLAN.executed(40)) < epsilon(PLAN)
+    assert guarantee.to_dict()["steps"] == 40
+    assert [opinion.accountant for opinion in guarantee.opinions] == [
+        "dp-accounting PLD", "dp-accounting RDP", "Opacus PRV",
+    ]  # fmt: skip
+
+
+def test_statement_says_who_is_protected_how_well_and_what_is_not_covered() -> None:
+    text = statement(PrivacyGuarantee.of(PLAN, simulated=False))
+    assert "any one of the 1,000 users took part" in text
+    assert "factor e^2 = 7.39, but for a probability of 1e-05" in text
+    assert "clipped to L2 norm 0.3" in text
+    assert "## Not covered" in text
+    assert "Simulated" not in text
+
+
+def test_statement_warns_that_a_seeded_run_protects_nobody() -> None:
+    assert "**Simulated:**" in statement(PrivacyGuarantee.of(PLAN, simulated=True))
+
+
+def test_poisson_samples_vary_like_a_binomial_and_include_everyone_equally() -> None:
+    rng = np.random.default_rng(7)
+    samples = [poisson_sample(200, 0.1, rng) for _ in range(4000)]
+    sizes = np.array([len(sample) for sample in samples])
+    # Binomial(200, 0.1): mean 20, variance 18. Five standard errors of mean and variance over 4,000 draws.
+    assert abs(sizes.mean() - 20) < 5 * np.sqrt(18 / 4000)
+    assert abs(sizes.var() - 18) < 5 * 18 * np.sqrt(2 / 4000)
+    counts = np.bincount(np.concatenate(samples), minlength=200)
+    # Chi-square with 200 degrees of freedom: mean 200, standard deviation 20.
+    assert abs(((counts - 400) ** 2 / 360).sum() - 200) < 5 * 20
+    assert len(poisson_sample(5, 1.0, rng)) == 5

@@ -16,8 +16,13 @@ class ToChannelsFirst(nn.Module):
     """(n, height, width, channels) to PyTorch's (n, channels, height, width)."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Permutes the axes."""
-        return inputs.permute(0, 3, 1, 2)
+        """Permutes the axes, in memory too.
+
+        Opacus unfolds the inputs of a convolution by strides that it assumes to be contiguous: on a permuted view, or
+        on the channels-last outputs that follow from one, its gradients are wrong and mix examples. One channel makes
+        the view pass for contiguous, so the copy is explicit.
+        """
+        return inputs.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
 
 
 class ReshapeEach(nn.Module):

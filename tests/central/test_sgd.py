@@ -85,7 +85,7 @@ def test_steps_and_examples_are_reported_as_they_happen(make_data: MakeData) -> 
 
 def test_divergence_names_its_step_and_a_remedy(make_data: MakeData) -> None:
     with pytest.raises(DivergedError, match=r"diverged at step \d+: a weight is not finite; lower the learning rate"):
-        Sgd(sgd(learning_rate=1e38, epochs=20), seed=0, hardware=CPU).fit(make_data(), ignore)
+        Sgd(sgd(learning_rate=1e38, momentum=0.99, epochs=20), seed=0, hardware=CPU).fit(make_data(), ignore)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

@@ -38,7 +38,8 @@ class Dataset:
       client_ids: int64, shape (len(train),): the natural owner of each training example; None where there is none.
 
     Raises:
-      UserError: wrong rank, dtype or length, empty split, inputs that are not finite, labels out of range.
+      UserError: fewer than two classes, wrong rank, dtype or length, empty split, inputs that are not finite, labels
+        out of range.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Dataset:
     client_ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
+        if self.classes < 2:
+            raise UserError(f"dataset {self.name}: classes={self.classes}; classification needs at least 2")
         for part, split in (("train", self.train), ("test", self.test)):
             self._check_split(part, split)
         if self.train.inputs.shape[1:] != self.test.inputs.shape[1:]:
@@ -73,7 +76,7 @@ class Dataset:
             )
         if not np.isfinite(inputs).all():
             raise UserError(f"{where} inputs hold NaN or infinity; remove or impute those examples")
-        if self.classes < 2 or labels.min() < 0 or labels.max() >= self.classes:
+        if labels.min() < 0 or labels.max() >= self.classes:
             raise UserError(
                 f"{where} labels span {labels.min()}..{labels.max()}; they must lie in 0..{self.classes - 1}"
             )

@@ -30,6 +30,18 @@ class Partition:
         if not np.array_equal(together, np.arange(len(together))):
             raise UserError("partition: its clients must cover every example exactly once")
 
+    @classmethod
+    def from_owners(cls, owners: NDArray[np.int64], num_clients: int) -> "Partition":
+        """Groups examples by owner; each client's indices ascend.
+
+        Args:
+          owners: int64, shape (n,): the client that holds each example, values in [0, num_clients).
+          num_clients: clients in all; each must own something.
+        """
+        order = np.argsort(owners, kind="stable")
+        ends = np.cumsum(np.bincount(owners, minlength=num_clients))
+        return cls(tuple(np.split(order, ends[:-1])))
+
     def __len__(self) -> int:
         return len(self.clients)
 

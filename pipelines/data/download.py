@@ -1,0 +1,91 @@
+"""Downloads with mirrors; nothing enters the cache before it passed its check."""
+
+import logging
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from pipelines.errors import UserError
+
+TIMEOUT_S = 20
+CHUNK_BYTES = 65536
+logger = logging.getLogger(__name__)
+
+
+class DownloadError(Exception):
+    """No address gave the file; the message says in a few words what each one answered."""
+
+
+def download(name: str, urls: Sequence[str], cache: Path, genuine: Callable[[Path], bool]) -> Path:
+    """Fetches a file from the first address that has it.
+
+    The file arrives in a temporary folder and moves into the cache once it passed its check, so that an interrupted
+    or tampered download leaves nothing behind, and two runs at once cannot see each other's half.
+
+    Args:
+      name: the file's unpacked name; from a .zip the member of this name is taken.
+      urls: tried in this order.
+      cache: an existing or new folder.
+      genuine: whether a fetched file is the published one.
+
+    Returns:
+      The file's path in the cache.
+
+    Raises:
+      DownloadError: every address failed.
+      UserError: the cache cannot be written.
+    """
+    failures = []
+    with _staging(cache) as staging:
+        for number, url in enumerate(urls):
+            logger.info("downloading %s", url)
+            try:
+                # A folder for each address: pooch would take the last one's rejected file for a finished download.
+                fetched = _retrieve(url, name, Path(staging, str(number)))
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                failures.append(f"{urlsplit(url).netloc}: {_in_words(error)}")
+                continue
+            if genuine(fetched):
+                return fetched.replace(cache / fetched.name)
+            failures.append(f"{urlsplit(url).netloc}: wrong checksum")
+    raise DownloadError("; ".join(failures))
+
+
+def _staging(cache: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=cache, prefix=".download-")
+    except OSError as error:
+        raise UserError(
+            f"the cache {cache} cannot be written: {error.strerror}; set PIPELINES_CACHE to a folder that can"
+        ) from None
+
+
+def _retrieve(url: str, name: str, staging: Path) -> Path:
+    """Fetches one address with pooch, and unzips it where it is an archive."""
+    import pooch
+
+    # Pooch reports at INFO and straight to stderr; our own line above says the same once.
+    pooch.get_logger().setLevel(logging.ERROR)
+    published = PurePosixPath(urlsplit(url).path).name
+    zipped = published.endswith(".zip")
+    fetched = pooch.retrieve(
+        url,
+        known_hash=None,  # The caller checks: published checksums are of unpacked contents as often as of archives.
+        fname=published,
+        path=staging,
+        processor=pooch.Unzip(members=[name]) if zipped else None,
+        downloader=pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=CHUNK_BYTES, timeout=TIMEOUT_S),
+    )
+    if not fetched:
+        raise ValueError(f"{published} has no member {name}")
+    return Path(fetched[0] if zipped else fetched)
+
+
+def _in_words(error: Exception) -> str:
+    """Requests put whole URLs and object addresses into their messages; the status or the kind says enough."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"HTTP {status}" if status is not None else type(error).__name__

@@ -1,0 +1,58 @@
+"""The configured dataset, by name."""
+
+from dataclasses import replace
+
+from pipelines.config import DatasetConfig
+from pipelines.data.dataset import Dataset, Split
+from pipelines.data.shuffle import public_order
+from pipelines.errors import UserError
+
+
+def load_dataset(config: DatasetConfig) -> Dataset:
+    """Loads the dataset that the configuration names, and keeps its first `limit` training examples if it says so.
+
+    Raises:
+      UserError: files are missing, damaged or of another format, or the limit exceeds the training examples.
+    """
+    dataset = _load(config)
+    return dataset if config.limit is None else _first(dataset, config.limit)
+
+
+def _load(config: DatasetConfig) -> Dataset:
+    match config.name:
+        case "digits":
+            from pipelines.data.digits import load_digits
+
+            _refuse_folder(config, "comes with scikit-learn")
+            return load_digits()
+        case "mnist" | "fashion_mnist":
+            from pipelines.data.idx import load_idx
+
+            return load_idx(config.name, config.folder)
+        case "adult":
+            from pipelines.data.adult import load_adult
+
+            return load_adult(config.folder)
+        case "npz":
+            from pipelines.data.npz import load_npz
+
+            _refuse_folder(config, "is read from dataset.file")
+            return load_npz(str(config.file))
+
+
+def _refuse_folder(config: DatasetConfig, reason: str) -> None:
+    if config.folder is not None:
+        raise UserError(f"dataset.folder={config.folder}: dataset={config.name} {reason}; drop dataset.folder")
+
+
+def _first(dataset: Dataset, limit: int) -> Dataset:
+    """Keeps `limit` training examples in a public order, so that files sorted by class still give a mixed subset."""
+    available = len(dataset.train)
+    if limit > available:
+        raise UserError(
+            f"dataset.limit={limit} exceeds the {available} training examples of {dataset.name}; "
+            "lower it, or use null for all of them"
+        )
+    keep = public_order(available)[:limit]
+    train = Split(dataset.train.inputs[keep], dataset.train.labels[keep])
+    return replace(dataset, train=train, client_ids=None if dataset.client_ids is None else dataset.client_ids[keep])

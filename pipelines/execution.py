@@ -1,0 +1,294 @@
+"""One run from configuration to result: the only place that sees data, engine, accounting and log together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pipelines.config import Config, DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
+from pipelines.data.dataset import Dataset
+from pipelines.data.load import load_dataset
+from pipelines.errors import DivergedError, UserError
+from pipelines.model.spec import ModelSpec, build_spec, initial_weights
+from pipelines.partition.build import build_partition
+from pipelines.partition.partition import Partition
+from pipelines.pipeline import Fit, Pipeline, RoundRecord, TrainingData
+from pipelines.privacy.accounting import epsilon
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.planning import plan_for
+from pipelines.privacy.statement import promise, statement
+from pipelines.progress import RunProgress
+from pipelines.randomness import public_stream
+from pipelines.report.confusion import confusion_figure
+from pipelines.result import (
+    Evaluation,
+    Provenance,
+    RunResult,
+    evaluate,
+    installed_versions,
+    lock_sha256,
+    source_commit,
+)
+from pipelines.tracking.run_log import RunLog, open_run
+from pipelines.tracking.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that is decided before training starts."""
+
+    config: Config
+    dataset: Dataset
+    partition: Partition | None
+    spec: ModelSpec
+    plan: MechanismPlan | None
+    pipeline: Pipeline
+
+    @property
+    def name(self) -> str:
+        """Readable, such as "dp_sgd eps=3 seed=0"."""
+        privacy, parts = self.config.privacy, [self.config.pipeline.name]
+        if self.plan is not None:
+            parts.append(f"eps={privacy.epsilon:g}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}")
+        return " ".join([*parts, f"seed={self.config.seed}"])
+
+
+def prepare(config: Config, threads: int) -> Job:
+    """Loads the data and plans the run.
+
+    Raises:
+      UserError: data missing or corrupt, a plan out of bounds, an engine that is not installed.
+    """
+    dataset = load_dataset(config.dataset)
+    partition = None
+    if config.federated:
+        partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))
+    spec = build_spec(config.model.name, features=dataset.features, classes=dataset.classes, widths=config.model.widths)
+    plan = None
+    if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
+        units = len(dataset.train) if partition is None else len(partition)
+        plan = plan_for(config.pipeline, config.privacy, units)
+    return Job(
+        config=config,
+        dataset=dataset,
+        partition=partition,
+        spec=spec,
+        plan=plan,
+        pipeline=_build_pipeline(config, plan, threads),
+    )
+
+
+def _build_pipeline(config: Config, plan: MechanismPlan | None, threads: int) -> Pipeline:
+    """The one choice of an engine; each import pulls in its own framework and no other."""
+    settings, noise_seed = config.pipeline, config.privacy.noise_seed
+    with _installed(settings.name):
+        match settings:
+            case SgdConfig():
+                from pipelines.central.sgd import Sgd
+                from pipelines.central.training import Hardware
+
+                return Sgd(settings, seed=config.seed, hardware=Hardware(device=config.device, threads=threads))
+            case DpSgdConfig():
+                from pipelines.central.dp_sgd import DpSgd
+                from pipelines.central.training import Hardware
+
+                hardware = Hardware(device=config.device, threads=threads)
+                return DpSgd(settings, _planned(plan), noise_seed=noise_seed, hardware=hardware)
+            case FedAvgConfig():
+                from pipelines.federated.fed_avg import FedAvg
+
+                return FedAvg(settings, seed=config.seed, threads=threads)
+            case DpFedAvgConfig():
+                from pipelines.federated.dp_fed_avg import DpFedAvg
+
+                return DpFedAvg(settings, _planned(plan), noise_seed=noise_seed, threads=threads)
+
+
+def _planned(plan: MechanismPlan | None) -> MechanismPlan:
+    assert plan is not None, "a private pipeline always has a plan"
+    return plan
+
+
+@contextmanager
+def _installed(pipeline: str) -> Iterator[None]:
+    """Turns a missing framework into one line that says how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = "central" if pipeline in ("sgd", "dp_sgd") else "federated"
+        raise UserError(
+            f"pipeline={pipeline} needs {error.name}, which is not installed; run: pip install -e '.[{extra}]'"
+        ) from None
+
+
+def execute(job: Job, store: Store, *, parent_id: str | None, overrides: list[str], position: int) -> RunResult:
+    """Trains, evaluates, accounts and logs.
+
+    Args:
+      job: from `prepare`.
+      store: from `open_store`.
+      parent_id: of the sweep's run, if any.
+      overrides: the command-line overrides that lead to this run.
+      position: line of the progress bar.
+
+    Raises:
+      UserError: training diverged, or the log became unreachable. The MLflow run is closed all the same.
+    """
+    note = _note(job)
+    with open_run(
+        store, name=job.name, tags=_tags(job, overrides), params=_flat(job.config.model_dump(mode="json")), note=note,
+        parent_id=parent_id,
+    ) as log:  # fmt: skip
+        log.dataset(job.dataset)
+        log.text("config.yaml", yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False))
+        log.text("overrides.yaml", yaml.safe_dump(overrides))
+        watcher = _Watcher(job, log, RunProgress(job.name, position))
+        try:
+            fit = job.pipeline.fit(_training_data(job), watcher.on_round)
+        except BaseException:
+            watcher.salvage()
+            raise
+        finally:
+            watcher.progress.close()
+        return _conclude(job, fit, watcher.evaluation, log)
+
+
+def _training_data(job: Job) -> TrainingData:
+    return TrainingData(
+        inputs=job.dataset.train.inputs,
+        labels=job.dataset.train.labels,
+        partition=job.partition,
+        spec=job.spec,
+        initial_weights=initial_weights(job.spec, public_stream(job.config.seed, "initial_weights")),
+    )
+
+
+class _Watcher:
+    """Evaluates at evenly spaced steps, and at the last one, on the test split that no engine sees."""
+
+    def __init__(self, job: Job, log: RunLog, progress: RunProgress) -> None:
+        self.progress = progress
+        self.evaluation: Evaluation | None = None
+        self._job, self._log, self._step = job, log, 0
+
+    def on_round(self, record: RoundRecord) -> None:
+        self._step = record.step
+        self.progress.advance(record.step, record.steps)
+        count = min(self._job.config.evaluations, record.steps)
+        if record.step * count // record.steps == (record.step - 1) * count // record.steps:
+            return
+        self.evaluation = evaluate(record.model, self._job.dataset.test)
+        metrics = {"test/accuracy": self.evaluation.accuracy, "test/loss": self.evaluation.loss}
+        spent = None
+        if self._job.plan is not None:
+            spent = metrics["privacy/epsilon"] = epsilon(self._job.plan.executed(record.step))
+        self._log.metrics(record.step, metrics)
+        self.progress.report(self.evaluation, spent)
+        if not isfinite(self.evaluation.loss):
+            raise DivergedError(record.step, "the test loss")
+
+    def salvage(self) -> None:
+        """After an interruption: the steps that ran have spent privacy, so their guarantee is logged."""
+        if self._job.plan is not None and self._step:
+            with suppress(Exception):
+                _log_guarantee(self._guarantee(), self._log)
+
+    def _guarantee(self) -> PrivacyGuarantee:
+        assert self._job.plan is not None
+        return PrivacyGuarantee.of(self._job.plan.executed(self._step), simulated=_simulated(self._job.config))
+
+
+def _conclude(job: Job, fit: Fit, evaluation: Evaluation | None, log: RunLog) -> RunResult:
+    assert evaluation is not None, "the last step is always evaluated"
+    guarantee = None
+    if fit.executed is not None:
+        guarantee = PrivacyGuarantee.of(fit.executed, simulated=_simulated(job.config))
+        _log_guarantee(guarantee, log)
+    record, test = fit.record, job.dataset.test
+    log.metrics(
+        record.step,
+        {
+            "test/majority": float(np.bincount(test.labels).max() / len(test)),
+            "time/train_s": record.train_s,
+            "time/examples_per_s": record.examples / max(record.train_s, 1e-9),
+        },
+    )
+    log.tags({f"engine.{key}": value for key, value in fit.facts.items()})
+    predictions = record.model.logits(test.inputs).argmax(axis=1)
+    log.figure("confusion_matrix.png", confusion_figure(test.labels, predictions, job.dataset.classes))
+    result = RunResult(evaluation=evaluation, guarantee=guarantee, provenance=_provenance(job))
+    log.json("result.json", result.to_dict())
+    if job.config.tracking.log_model:
+        log.model(record.model, job.dataset.features)
+    return result
+
+
+def _log_guarantee(guarantee: PrivacyGuarantee, log: RunLog) -> None:
+    log.json("privacy.json", guarantee.to_dict())
+    log.text("privacy_statement.md", statement(guarantee))
+    log.tags({"mlflow.note.content": promise(guarantee)})
+    if guarantee.contradictions:
+        log.tags({"privacy.contradictions": "; ".join(guarantee.contradictions)})
+
+
+def _simulated(config: Config) -> bool:
+    return config.privacy.noise_seed is not None
+
+
+def _note(job: Job) -> str:
+    """Two sentences for the UI; a private run's are replaced by its guarantee once it has one."""
+    config = job.config
+    text = f"Trains {config.model.name} on {job.dataset.name} with {config.pipeline.name}. "
+    return text + ("Its guarantee follows when it ends." if job.plan else "It gives no privacy guarantee.")
+
+
+def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
+    config, provenance = job.config, _provenance(job)
+    tags = {
+        "pipeline": config.pipeline.name,
+        "dataset": job.dataset.name,
+        "model": config.model.name,
+        "seed": str(config.seed),
+        "data.sha256": provenance.data_sha256,
+        "config.sha256": provenance.config_sha256,
+        "lock.sha256": provenance.lock_sha256,
+        "mlflow.source.git.commit": provenance.commit,
+        "overrides": " ".join(overrides),
+    }
+    if provenance.partition_sha256 is not None:
+        tags["partition.sha256"] = provenance.partition_sha256
+    if job.plan is not None:
+        tags |= {
+            "privacy.unit": str(job.plan.unit),
+            "privacy.relation": str(job.plan.relation),
+            "privacy.delta": f"{job.plan.delta:g}",
+            "privacy.accountant": f"dp-accounting PLD {version('dp-accounting')}",
+            "privacy.simulated": str(_simulated(config)).lower(),
+        }
+    return tags
+
+
+def _provenance(job: Job) -> Provenance:
+    return Provenance(
+        commit=source_commit(),
+        lock_sha256=lock_sha256(),
+        data_sha256=job.dataset.fingerprint,
+        partition_sha256=None if job.partition is None else job.partition.fingerprint,
+        config_sha256=job.config.fingerprint,
+        seed=job.config.seed,
+        versions=installed_versions(),
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined with dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,119 @@
+"""What one run found out, with what is needed to find it out again."""
+
+import hashlib
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.data.dataset import Split
+from pipelines.pipeline import FittedModel
+from pipelines.privacy.guarantee import PrivacyGuarantee
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGES = ("torch", "opacus", "tensorflow", "tensorflow-federated", "dp-accounting", "numpy", "mlflow", "hydra-core")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does on the test split.
+
+    Attributes:
+      accuracy: share of correct predictions, in [0, 1].
+      loss: mean cross-entropy in nats; not finite when logits are not.
+    """
+
+    accuracy: float
+    loss: float
+
+
+def evaluate(model: FittedModel, test: Split) -> Evaluation:
+    """Computes accuracy and cross-entropy over the whole split."""
+    logits = model.logits(test.inputs).astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(test)), test.labels]
+    return Evaluation(
+        accuracy=float(np.mean(logits.argmax(axis=1) == test.labels)),
+        loss=float(losses.mean()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a result comes from.
+
+    Attributes:
+      commit: git commit, with "-dirty" if tracked files had changes; "unknown" outside a checkout.
+      lock_sha256: of requirements.lock; "unknown" where there is none.
+      data_sha256, partition_sha256, config_sha256: fingerprints; no partition in a central pipeline.
+      seed: the public seed.
+      versions: of the packages that decide the numbers, and of Python.
+    """
+
+    commit: str
+    lock_sha256: str
+    data_sha256: str
+    partition_sha256: str | None
+    config_sha256: str
+    seed: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """The end of a run; `guarantee` is None, never 0 or infinity, where nothing is private."""
+
+    evaluation: Evaluation
+    guarantee: PrivacyGuarantee | None
+    provenance: Provenance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for result.json; `from_dict` reads it back."""
+        return {
+            "evaluation": asdict(self.evaluation),
+            "guarantee": None if self.guarantee is None else self.guarantee.to_dict(),
+            "provenance": asdict(self.provenance),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RunResult":
+        """Reads what `to_dict` wrote."""
+        guarantee = values["guarantee"]
+        return cls(
+            evaluation=Evaluation(**values["evaluation"]),
+            guarantee=None if guarantee is None else PrivacyGuarantee.from_dict(guarantee),
+            provenance=Provenance(**values["provenance"]),
+        )
+
+
+@lru_cache(maxsize=1)
+def source_commit() -> str:
+    """Returns the checkout's commit, marked "-dirty" if tracked files differ from it."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+@lru_cache(maxsize=1)
+def lock_sha256() -> str:
+    """Returns the fingerprint of requirements.lock."""
+    lock = REPOSITORY / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "unknown"
+
+
+def installed_versions() -> dict[str, str]:
+    """Returns the versions that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,142 @@
+"""Train one model: `python -m pipelines.run pipeline=dp_sgd privacy.epsilon=3`, or sweep with `-m`.
+
+This file is the way in and out: Hydra, the exit code, and one clear line for every mistake. Heavy imports wait until
+the configuration is known to be good.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipelines.config import Config, parse
+from pipelines.errors import UserError
+from pipelines.explain import explain
+from pipelines.sweep import Sweep, report
+
+CONF = str(Path(__file__).resolve().parents[1] / "conf")
+INTERRUPTED = 130
+_failures: list[str] = []
+
+
+def main() -> None:
+    """Runs the command line; exits 1 after a failure and 130 after an interruption."""
+    debug = bool(os.environ.get("HYDRA_FULL_ERROR")) or "debug=true" in [item.lower() for item in sys.argv]
+    # Hydra would print its own version of an error; with this it hands the exception over.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    signal.signal(signal.SIGTERM, _interrupt)
+    code = 0
+    try:
+        _hydra_main()
+    except KeyboardInterrupt:
+        print("interrupted: the run is marked KILLED and keeps what it logged", file=sys.stderr)
+        code = INTERRUPTED
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if debug:
+            traceback.print_exc()
+        _fail(explain(error, CONF))
+    code = max(code, 1 if _failures else 0, _finish_sweep(interrupted=code == INTERRUPTED))
+    sys.exit(code)
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="config")
+def _hydra_main(values: DictConfig) -> None:
+    hydra_config = HydraConfig.get()
+    sweep = Sweep.current() if hydra_config.mode == RunMode.MULTIRUN else None
+    overrides = list(hydra_config.overrides.task)
+    try:
+        config = parse(OmegaConf.to_container(values, resolve=True))  # type: ignore[arg-type]
+        if sweep is None:
+            _refuse_idle_privacy(config)
+        elif not sweep.claim(config):
+            return
+        line = _run(config, overrides, sweep, _threads(config, hydra_config))
+    except UserError as error:
+        if values.debug:
+            traceback.print_exc()
+        line = f"failed: {error}"
+        _fail(str(error)) if sweep is None else sweep.record_failure(f"{' '.join(overrides)}: {error}")
+    if sweep is not None:
+        report(sweep, line)
+    elif not _failures:
+        print(line)
+
+
+def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int) -> str:
+    """Runs one configuration and returns its outcome in a line."""
+    from pipelines.execution import execute, prepare
+    from pipelines.tracking.store import open_store
+
+    job = prepare(config, threads)
+    uri = config.tracking.uri if sweep is None else sweep.uri
+    experiment = config.tracking.experiment or job.dataset.name if sweep is None else sweep.experiment
+    store = open_store(uri, experiment)
+    parent_id = None if sweep is None else sweep.parent_id
+    result = execute(job, store, parent_id=parent_id, overrides=overrides, position=0 if sweep is None else 1)
+    guarantee = result.guarantee
+    spent = "" if guarantee is None else f"  epsilon {guarantee.epsilon:.3f} at delta {guarantee.executed.delta:g}"
+    return f"{job.name:32s} accuracy {result.evaluation.accuracy:.4f}{spent}"
+
+
+def _refuse_idle_privacy(config: Config) -> None:
+    """A run whose user believes it to be private must not go on without privacy."""
+    for field in ("epsilon", "noise_multiplier"):
+        value = getattr(config.privacy, field)
+        if value is not None and not config.private:
+            raise UserError(
+                f"privacy.{field}={value:g} has no effect on pipeline={config.pipeline.name}, which is not private; "
+                "drop it, or choose pipeline=dp_sgd or pipeline=dp_fed_avg"
+            )
+
+
+def _threads(config: Config, hydra_config: DictConfig) -> int:
+    """Threads of one job: as configured, else the cores this process may use, shared among parallel jobs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = hydra_config.launcher.get("n_jobs", 1) if hydra_config.mode == RunMode.MULTIRUN else 1
+    return config.threads or max(1, cores // (cores if jobs < 0 else jobs))
+
+
+def _finish_sweep(*, interrupted: bool) -> int:
+    """Closes the parent run, writes the frontier and returns the exit code."""
+    sweep = Sweep.current()
+    if sweep is None:
+        return 0
+    from pipelines.frontier import publish
+    from pipelines.tracking.store import open_store
+    from pipelines.tracking.sweep import finish_sweep
+
+    failures = sweep.failures()
+    outcome = "interrupted" if interrupted else "failed" if failures or _failures else "finished"
+    store = open_store(sweep.uri, sweep.experiment)
+    status = finish_sweep(store, sweep.parent_id, outcome=outcome)
+    try:
+        publish(store, sweep.parent_id)
+    except UserError as error:
+        print(error, file=sys.stderr)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    sweep.close()
+    return 0 if status == "FINISHED" else 1
+
+
+def _fail(line: str) -> None:
+    _failures.append(line)
+    print(f"error: {line}", file=sys.stderr)
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A sweep: one parent run with a child for every distinct configuration, and a frontier at the end.
+
+Hydra's launchers may run the jobs in this process or in others, so what they share is a folder, named by an
+environment variable that worker processes inherit.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from pipelines.config import PRIVATE_UNIT, Config
+from pipelines.progress import SweepProgress
+
+VARIABLE = "PIPELINES_SWEEP"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What every job of a sweep knows.
+
+    Attributes:
+      folder: shared by the jobs' processes.
+      parent_id: the parent's MLflow run.
+      uri, experiment: where it lives.
+      runs: distinct configurations.
+    """
+
+    folder: Path
+    parent_id: str
+    uri: str
+    experiment: str
+    runs: int
+
+    @classmethod
+    def current(cls) -> "Sweep | None":
+        """The sweep that this process belongs to."""
+        folder = os.environ.get(VARIABLE)
+        if folder is None:
+            return None
+        return cls(folder=Path(folder), **json.loads(Path(folder, "sweep.json").read_text()))
+
+    def claim(self, config: Config) -> bool:
+        """Takes a configuration; False if another job of the sweep has it already.
+
+        Sweeping epsilon over all pipelines gives each non-private one the same run several times.
+        """
+        try:
+            Path(self.folder, config.fingerprint).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def record_failure(self, line: str) -> None:
+        """Keeps a failed job's reason for the end of the sweep."""
+        with Path(self.folder, "failures").open("a") as file:
+            file.write(f"{line}\n")
+
+    def failures(self) -> list[str]:
+        """The reasons of all failed jobs so far."""
+        path = Path(self.folder, "failures")
+        return path.read_text().splitlines() if path.exists() else []
+
+    def close(self) -> None:
+        """Forgets the sweep."""
+        os.environ.pop(VARIABLE, None)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class OpenSweep(Callback):
+    """Hydra calls this before the first job of a multirun."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Opens the parent run."""
+        from pipelines.tracking.store import open_store
+        from pipelines.tracking.sweep import start_sweep
+
+        tracking, hydra = config.tracking, config.hydra
+        store = open_store(tracking.uri, tracking.experiment or config.dataset.name)
+        overrides = list(hydra.overrides.task)
+        swept = _swept(overrides, OmegaConf.to_container(hydra.sweeper.params) or {})
+        runs = count_distinct(swept, default=config.pipeline.name)
+        name = hydra.runtime.choices.get("experiment") or "sweep"
+        parent_id = start_sweep(
+            store,
+            name=f"{name} ({runs} runs)",
+            note=f"A sweep over {', '.join(swept) or 'nothing'}. Its children are the runs; its artifacts the frontier.",
+            tags={"overrides": " ".join(overrides)},
+        )
+        shared = {"parent_id": parent_id, "uri": store.uri, "experiment": store.experiment, "runs": runs}
+        folder = tempfile.mkdtemp(prefix="privacy-pipelines-")
+        Path(folder, "sweep.json").write_text(json.dumps(shared))
+        os.environ[VARIABLE] = folder
+
+
+def _swept(overrides: list[str], params: Any) -> dict[str, list[str]]:
+    """The values of every swept key; the command line wins over the preset, as it does in Hydra's sweeper."""
+    lines = [f"{key}={value}" for key, value in params.items()] + overrides
+    found: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides(lines):
+        if override.is_sweep_override():
+            found[override.get_key_element()] = list(override.sweep_string_iterator())
+        else:
+            found.pop(override.get_key_element(), None)
+    return found
+
+
+def count_distinct(swept: dict[str, list[str]], *, default: str) -> int:
+    """Counts the runs of a sweep, where a non-private pipeline takes no part in a sweep over privacy.
+
+    Args:
+      swept: values of every swept key.
+      default: the pipeline where none is swept.
+    """
+    distinct = set()
+    for values in product(*swept.values()):
+        job = dict(zip(swept, values, strict=True))
+        private = job.get("pipeline", default) in PRIVATE_UNIT
+        distinct.add(tuple((key, value) for key, value in job.items() if private or not key.startswith("privacy")))
+    return len(distinct)
+
+
+_progress: SweepProgress | None = None
+
+
+def report(sweep: Sweep, line: str) -> None:
+    """Shows the outcome of a job in the process that ran it."""
+    global _progress
+    if _progress is None:
+        _progress = SweepProgress(sweep.runs)
+    _progress.finish_run(line)

@@ -53,7 +53,8 @@ class Job:
     @property
     def name(self) -> str:
         """Readable, such as "dp_sgd eps=3 seed=0"."""
-        privacy, parts = self.config.privacy, [self.config.pipeline.name]
+        privacy = self.config.privacy
+        parts: list[str] = [self.config.pipeline.name]
         if self.plan is not None:
             parts.append(f"eps={privacy.epsilon:g}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}")
         return " ".join([*parts, f"seed={self.config.seed}"])
@@ -268,6 +269,7 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
             "privacy.unit": str(job.plan.unit),
             "privacy.relation": str(job.plan.relation),
             "privacy.delta": f"{job.plan.delta:g}",
+            "privacy.noise_multiplier": f"{job.plan.noise_multiplier:g}",
             "privacy.accountant": f"dp-accounting PLD {version('dp-accounting')}",
             "privacy.simulated": str(_simulated(config)).lower(),
         }

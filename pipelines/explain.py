@@ -42,9 +42,9 @@ def _unknown_key(key: str, conf: str) -> str:
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:
-    found = []
-    for key, value in OmegaConf.to_container(config).items():  # type: ignore[union-attr]
-        found.append(f"{prefix}{key}")
-        if isinstance(value, dict):
-            found += _keys(OmegaConf.create(value), f"{prefix}{key}.")
+    found: list[str] = []
+    for key in config:
+        found.append(f"{prefix}{key!s}")
+        if OmegaConf.is_dict(config[key]):
+            found += _keys(config[key], f"{prefix}{key!s}.")
     return found

@@ -26,8 +26,8 @@ class RunProgress:
     def report(self, evaluation: Evaluation, epsilon: float | None) -> None:
         """Shows the newest evaluation."""
         if self._bar is not None:
-            spent = {} if epsilon is None else {"epsilon": f"{epsilon:.2f}"}
-            self._bar.set_postfix(accuracy=f"{evaluation.accuracy:.3f}", **spent)
+            spent = "" if epsilon is None else f", epsilon {epsilon:.2f}"
+            self._bar.set_postfix_str(f"accuracy {evaluation.accuracy:.3f}{spent}")
 
     def close(self) -> None:
         """Removes the bar."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -99,7 +100,7 @@ def _refuse_idle_privacy(config: Config) -> None:
             )
 
 
-def _threads(config: Config, hydra_config: DictConfig) -> int:
+def _threads(config: Config, hydra_config: HydraConf) -> int:
     """Threads of one job: as configured, else the cores this process may use, shared among parallel jobs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = hydra_config.launcher.get("n_jobs", 1) if hydra_config.mode == RunMode.MULTIRUN else 1
@@ -113,10 +114,10 @@ def _finish_sweep(*, interrupted: bool) -> int:
         return 0
     from pipelines.frontier import publish
     from pipelines.tracking.store import open_store
-    from pipelines.tracking.sweep import finish_sweep
+    from pipelines.tracking.sweep import Outcome, finish_sweep
 
     failures = sweep.failures()
-    outcome = "interrupted" if interrupted else "failed" if failures or _failures else "finished"
+    outcome: Outcome = "interrupted" if interrupted else "failed" if failures or _failures else "finished"
     store = open_store(sweep.uri, sweep.experiment)
     status = finish_sweep(store, sweep.parent_id, outcome=outcome)
     try:

@@ -92,7 +92,7 @@ class OpenSweep(Callback):
         parent_id = start_sweep(
             store,
             name=f"{name} ({runs} runs)",
-            note=f"A sweep over {', '.join(swept) or 'nothing'}. Its children are the runs; its artifacts the frontier.",
+            note=f"A sweep over {', '.join(swept) or 'nothing'}. Its children are runs; its artifacts the frontier.",
             tags={"overrides": " ".join(overrides)},
         )
         shared = {"parent_id": parent_id, "uri": store.uri, "experiment": store.experiment, "runs": runs}

@@ -1,1 +1,1 @@
-"""The only room that imports MLflow."""
+"""The only room that imports MLflow, and only once a store is opened: error paths and --help do not wait for it."""

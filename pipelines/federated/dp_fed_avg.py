@@ -1,0 +1,110 @@
+"""Federated averaging under user-level differential privacy."""
+
+from typing import Any
+
+from pipelines.config import DpFedAvgConfig
+from pipelines.errors import DivergedError, UserError
+from pipelines.federated.clients import ClientDatasets, require_partition
+from pipelines.federated.process import Noise, Recipe, Server
+from pipelines.federated.rounds import Cohort, client_rule, engine_facts, poisson_cohort, run_rounds, server_rule
+from pipelines.federated.runtime import ensure_worker
+from pipelines.pipeline import Fit, OnRound, TrainingData
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.randomness import private_stream
+
+
+class DpFedAvg:
+    """Differentially private federated averaging with stock `tff.learning`; a `Pipeline`.
+
+    Every round, each user joins independently with the plan's sampling probability. TFF's Gaussian mechanism clips
+    each user's delta, sums, adds noise and divides by the plan's constant normaliser. An empty cohort is a round like
+    any other: it adds noise and counts. Nothing else leaves the clients: no training metrics, no counts.
+
+    The plan drives: rounds, cohorts, clip norm and noise are the plan's, and `rounds` and `clients_per_round` of the
+    settings are not read.
+
+    Source: McMahan et al. 2018, arXiv:1710.06963, algorithm 1; adaptive clipping of Andrew et al. 2021,
+    arXiv:1905.03871.
+    """
+
+    def __init__(
+        self, settings: DpFedAvgConfig, plan: MechanismPlan, *, noise_seed: int | None, threads: int | None
+    ) -> None:
+        """Holds settings and plan, not data.
+
+        Args:
+          settings: of local and server optimization.
+          plan: of the mechanism, at user level.
+          noise_seed: determines cohorts and the order of examples; None draws them from the operating system's
+            entropy. The noise itself is always fresh: TFF's cannot be seeded.
+          threads: size of the engine's thread pools; None takes the CPUs this process may use.
+
+        Raises:
+          UserError: the plan protects another unit, or has no steps.
+        """
+        if plan.unit != PrivacyUnit.USER:
+            raise UserError(f"privacy.unit={plan.unit} does not fit pipeline=dp_fed_avg, which protects every user")
+        if plan.steps < 1:
+            raise UserError(f"mechanism plan: steps={plan.steps}; training needs at least one")
+        self._settings = settings
+        self._plan = plan
+        self._noise_seed = noise_seed
+        self._threads = threads
+
+    def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
+        """Trains, and calls `on_round` after every round.
+
+        Raises:
+          UserError: no partition.
+          DivergedError: the noised update or a weight is not finite; both are already public under the guarantee.
+        """
+        settings, plan, partition = self._settings, self._plan, require_partition(data)
+        cohorts = private_stream(self._noise_seed, "cohorts")
+        datasets = ClientDatasets(
+            data,
+            local_batch_size=settings.local_batch_size,
+            local_epochs=settings.local_epochs,
+            order=private_stream(self._noise_seed, "batch_order"),
+        )
+        q = plan.sampling_probability
+        expected = q * float(partition.sizes.sum()) * settings.local_epochs
+        worker = ensure_worker(self._threads)
+        server = Server(recipe_of(settings, plan, data), data.initial_weights)
+        record = run_rounds(
+            server,
+            datasets,
+            spec=data.spec,
+            steps=plan.steps,
+            draw_cohort=lambda: poisson_cohort(cohorts, clients=len(partition), probability=q),
+            count_examples=lambda cohort: expected,  # the realised number is private
+            check=_require_finite_update,
+            on_round=on_round,
+        )
+        facts = engine_facts(worker.threads)
+        if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
+            facts["final_clip_norm"] = f"{server.metrics['aggregator']['dp_query_metrics']['clip']:.6g}"
+        return Fit(record=record, executed=plan.executed(record.step), facts=facts)
+
+
+def recipe_of(settings: DpFedAvgConfig, plan: MechanismPlan, data: TrainingData) -> Recipe:
+    """Puts together what the process is built from."""
+    noise = Noise(
+        noise_multiplier=plan.noise_multiplier,
+        clip_norm=plan.clip_norm,
+        normaliser=plan.normaliser,
+        adaptive=plan.adaptive,
+    )
+    return Recipe(
+        spec=data.spec,
+        client=client_rule(settings),
+        server=server_rule(settings),
+        proximal_strength=settings.proximal_strength,
+        average=noise,
+    )
+
+
+def _require_finite_update(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:
+    """Looks at the noised update alone; what a client's delta was like must not end a private run."""
+    del cohort
+    if int(metrics["finalizer"]["update_non_finite"]):
+        raise DivergedError(step, "the noised update")

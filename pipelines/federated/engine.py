@@ -1,0 +1,40 @@
+"""The one import of TensorFlow and TensorFlow Federated: silent, and with a clear word where they are missing."""
+
+import os
+import platform
+import warnings
+
+from pipelines.errors import UserError
+
+# TensorFlow reads this at import; 3 leaves out everything below fatal, such as hints about CUDA and CPU features.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def missing_engine(system: str, machine: str) -> UserError:
+    """Words the absence of TensorFlow Federated for a platform.
+
+    Args:
+      system: as of `platform.system()`, such as Linux.
+      machine: as of `platform.machine()`, such as x86_64.
+    """
+    if (system, machine) != ("Linux", "x86_64"):
+        return UserError(
+            f"pipeline=fed_avg and dp_fed_avg need TensorFlow Federated, which has no wheels for {system} {machine}: "
+            "use Linux on x86-64, or pipeline=sgd or dp_sgd here"
+        )
+    return UserError(
+        "pipeline=fed_avg and dp_fed_avg need TensorFlow Federated, which is not installed: "
+        "install the project's `federated` extra (see the README), or use pipeline=sgd or dp_sgd"
+    )
+
+
+try:
+    with warnings.catch_warnings():
+        # Deprecations inside third-party modules, raised as they load: nothing that a user of this project can mend.
+        warnings.simplefilter("ignore")
+        import tensorflow as tf
+        import tensorflow_federated as tff
+except ImportError as error:
+    raise missing_engine(platform.system(), platform.machine()) from error
+
+__all__ = ["missing_engine", "tf", "tff"]

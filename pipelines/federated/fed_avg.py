@@ -1,0 +1,84 @@
+"""Federated averaging: clients train locally, the server averages what they learned."""
+
+from typing import Any
+
+from pipelines.config import FedAvgConfig
+from pipelines.errors import DivergedError, UserError
+from pipelines.federated.clients import ClientDatasets, require_partition
+from pipelines.federated.process import Recipe, Server
+from pipelines.federated.rounds import Cohort, client_rule, engine_facts, run_rounds, server_rule, uniform_cohort
+from pipelines.federated.runtime import ensure_worker
+from pipelines.pipeline import Fit, OnRound, TrainingData
+from pipelines.randomness import public_stream
+
+
+class FedAvg:
+    """Federated averaging with stock `tff.learning`; a `Pipeline`.
+
+    Every round, exactly `clients_per_round` clients, drawn uniformly without replacement, start from the server's
+    weights and take local steps. The average of what they changed is the server optimizer's step. The same seed gives
+    the same run.
+
+    Source: McMahan et al. 2017, arXiv:1602.05629, algorithm 1; Reddi et al. 2021, arXiv:2003.00295, algorithm 1.
+    """
+
+    def __init__(self, settings: FedAvgConfig, *, seed: int, threads: int | None) -> None:
+        """Holds settings, not data.
+
+        Args:
+          settings: of the pipeline.
+          seed: public; determines cohorts and the order of examples.
+          threads: size of the engine's thread pools; None takes the CPUs this process may use.
+        """
+        self._settings = settings
+        self._seed = seed
+        self._threads = threads
+
+    def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
+        """Trains, and calls `on_round` after every round.
+
+        Raises:
+          UserError: no partition, or fewer clients than a cohort needs.
+          DivergedError: a client's or the server's update is not finite.
+        """
+        settings, partition = self._settings, require_partition(data)
+        if settings.clients_per_round > len(partition):
+            raise UserError(
+                f"pipeline.clients_per_round={settings.clients_per_round} exceeds the {len(partition)} clients of the "
+                "partition; lower it or raise partition.clients"
+            )
+        cohorts = public_stream(self._seed, "cohorts")
+        datasets = ClientDatasets(
+            data,
+            local_batch_size=settings.local_batch_size,
+            local_epochs=settings.local_epochs,
+            order=public_stream(self._seed, "batch_order"),
+        )
+        recipe = Recipe(
+            spec=data.spec,
+            client=client_rule(settings),
+            server=server_rule(settings),
+            proximal_strength=settings.proximal_strength,
+            average=settings.weighting,
+        )
+        worker = ensure_worker(self._threads)
+        record = run_rounds(
+            Server(recipe, data.initial_weights),
+            datasets,
+            spec=data.spec,
+            steps=settings.rounds,
+            draw_cohort=lambda: uniform_cohort(cohorts, clients=len(partition), size=settings.clients_per_round),
+            count_examples=lambda cohort: float(partition.sizes[cohort].sum()) * settings.local_epochs,
+            check=_require_finite_updates,
+            on_round=on_round,
+        )
+        return Fit(record=record, executed=None, facts=engine_facts(worker.threads))
+
+
+def _require_finite_updates(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:
+    """Ends a run whose clients diverge. TFF alone would leave them out, or leave the model as it is, and go on."""
+    finite = int(metrics["client_work"]["train"]["finite_clients"])
+    if finite < len(cohort):
+        raise DivergedError(step, f"the update of {len(cohort) - finite} of {len(cohort)} clients")
+    if int(metrics["finalizer"]["update_non_finite"]):
+        raise DivergedError(step, "the averaged update")

@@ -1,0 +1,100 @@
+"""Cohorts, and the loop over rounds that both federated pipelines share."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.config import FederatedConfig
+from pipelines.errors import DivergedError
+from pipelines.federated.clients import ClientDatasets
+from pipelines.federated.engine import tf, tff
+from pipelines.federated.model import TensorFlowModel
+from pipelines.federated.process import Rule, Server
+from pipelines.model.spec import ModelSpec
+from pipelines.pipeline import OnRound, RoundRecord
+
+Cohort = NDArray[np.int64]
+
+
+def uniform_cohort(rng: np.random.Generator, *, clients: int, size: int) -> Cohort:
+    """Draws exactly `size` of the clients 0..clients-1, uniformly without replacement."""
+    return rng.choice(clients, size=size, replace=False)
+
+
+def poisson_cohort(rng: np.random.Generator, *, clients: int, probability: float) -> Cohort:
+    """Draws each of the clients 0..clients-1 independently with a probability; the cohort may be empty."""
+    return np.flatnonzero(rng.random(clients) < probability)
+
+
+def run_rounds(
+    server: Server,
+    datasets: ClientDatasets,
+    *,
+    spec: ModelSpec,
+    steps: int,
+    draw_cohort: Callable[[], Cohort],
+    count_examples: Callable[[Cohort], float],
+    check: Callable[[int, Cohort, dict[str, Any]], None],
+    on_round: OnRound,
+) -> RoundRecord:
+    """Runs all rounds and returns the last one's record.
+
+    Args:
+      server: the process at its start.
+      datasets: makes a cohort's datasets.
+      spec: the architecture.
+      steps: rounds, >= 1.
+      draw_cohort: called once a round.
+      count_examples: what a cohort adds to `RoundRecord.examples`.
+      check: sees step, cohort and metrics of each round, and raises `DivergedError`.
+      on_round: called after every round; its time is not training time.
+
+    Raises:
+      DivergedError: `check` raised it, or a weight is not finite.
+    """
+    examples, train_s = 0.0, 0.0
+    for step in range(1, steps + 1):
+        begin = time.perf_counter()
+        cohort = draw_cohort()
+        metrics = server.round(datasets.of(cohort))
+        weights = server.weights
+        check(step, cohort, metrics)
+        if not all(np.isfinite(value).all() for value in weights):
+            raise DivergedError(step, "a weight")
+        examples += count_examples(cohort)
+        train_s += time.perf_counter() - begin
+        model = TensorFlowModel(spec, weights)
+        record = RoundRecord(step=step, steps=steps, examples=examples, train_s=train_s, model=model)
+        on_round(record)
+    return record
+
+
+def client_rule(settings: FederatedConfig) -> Rule:
+    """The clients' optimizer."""
+    return Rule(
+        name=settings.client_optimizer,
+        learning_rate=settings.client_learning_rate,
+        momentum=settings.client_momentum,
+    )
+
+
+def server_rule(settings: FederatedConfig) -> Rule:
+    """The server's optimizer."""
+    return Rule(
+        name=settings.server_optimizer,
+        learning_rate=settings.server_learning_rate,
+        momentum=settings.server_momentum,
+    )
+
+
+def engine_facts(threads: int) -> dict[str, str]:
+    """What the engine says of itself."""
+    return {
+        "engine": f"tff.learning {tff.__version__}",
+        "tensorflow": tf.__version__,
+        "device": "cpu",
+        "threads": str(threads),
+    }

@@ -1,0 +1,213 @@
+"""Owns the worker process that TensorFlow Federated computes in: one for each Python process, and none left behind.
+
+TFF's own context starts `worker_binary` with our standard output, and ends it with a SIGINT from a destructor. Where
+SIGINT is ignored (nohup, background jobs) or Python dies first, that worker lives on and holds every pipe open. Here
+the worker has no stream of ours, and three things end it: `close`, the end of the interpreter, and, however this
+process dies, the kernel.
+"""
+
+import atexit
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc  # type: ignore[import-untyped]
+
+from pipelines.errors import UserError
+from pipelines.federated.engine import tf, tff
+
+# Run by a bare interpreter that then becomes the worker. The kernel keeps the parent-death signal across exec. A
+# `preexec_fn` could do the same, but may deadlock in a process that has threads, as TensorFlow's always has.
+LAUNCHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+READY_WITHIN_S = 60
+POLL_S = 0.02
+PORTS_TO_TRY = 3
+# The worker keeps what it built for every process and cohort size, some 5 MB each, for good. Between two runs of a
+# long sweep one beyond this is replaced, at the price of tracing anew.
+RESIDENT_BYTES = 2_000_000_000
+MESSAGE_BYTES = 2_000_000_000
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    # The first attempt meets a worker that does not listen yet; the default would wait a second before the next.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 200),
+]
+
+
+class Worker:
+    """A running worker and the channel to it.
+
+    Attributes:
+      threads: size of each of its thread pools.
+      process: the operating system's process.
+    """
+
+    def __init__(self, threads: int) -> None:
+        """Starts a worker and waits until it answers.
+
+        Raises:
+          UserError: it did not answer on any of `PORTS_TO_TRY` ports.
+        """
+        self.threads = threads
+        self._owner = os.getpid()
+        for _ in range(PORTS_TO_TRY):
+            port = _free_port()
+            self.process = _spawn(port, threads)
+            self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL_OPTIONS)
+            self._stub = tff.framework.RemoteExecutorGrpcStub(self._channel)
+            if self._becomes_ready():
+                return
+            self.close()
+        raise UserError(f"TensorFlow Federated's worker did not start within {READY_WITHIN_S} s; is memory short?")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    @property
+    def spent(self) -> bool:
+        """Whether it holds more memory than a new one is worth waiting for."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") > RESIDENT_BYTES
+
+    def context(self) -> tff.framework.SyncExecutionContext:
+        """Returns the stock execution context on top of this worker."""
+        return tff.framework.SyncExecutionContext(
+            executor_fn=tff.framework.ResourceManagingExecutorFactory(self._executor),
+            compiler_fn=tff.backends.native.desugar_and_transform_to_native,
+            transform_args=tff.tensorflow.transform_args,
+            transform_result=tff.tensorflow.transform_result,
+        )
+
+    def close(self) -> None:
+        """Ends the worker at once; it holds nothing worth saving. Safe to call again, and after a fork does nothing."""
+        if self._owner == os.getpid():
+            self.process.kill()
+            self.process.wait()
+            self._channel.close()
+
+    def _executor(self, cardinalities: dict) -> tff.framework.RemoteExecutor:
+        if not self.alive:
+            raise UserError(
+                f"TensorFlow Federated's worker died (exit code {self.process.returncode}); it is often the first "
+                "to go when memory runs out: lower pipeline.clients_per_round or give the run more memory"
+            )
+        cardinalities.setdefault(tff.CLIENTS, 0)
+        # One executor serves one cohort size; with the default it would sit on the data of its last few rounds.
+        executor = tff.framework.RemoteExecutor(self._stub, dispose_batch_size=1)
+        executor.set_cardinalities(cardinalities)
+        return executor
+
+    def _becomes_ready(self) -> bool:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while self.alive and time.monotonic() < deadline:
+            if self._stub.is_ready:
+                return True
+            time.sleep(POLL_S)
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
+    """Starts the binary from a thread that outlives it.
+
+    The kernel's parent-death signal is about the parent *thread*: from a short-lived one the worker would die early.
+    """
+    binary = Path(tff.__file__).parent / "data" / "worker_binary"
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        LAUNCHER,
+        str(os.getpid()),
+        str(binary),
+        f"--port={port}",
+        *os.environ.get("XARGS", "").split(),
+    ]
+    sizes = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))
+    started: queue.Queue[subprocess.Popen[bytes] | OSError] = queue.Queue()
+
+    def guard() -> None:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **sizes},
+                start_new_session=True,  # the terminal's Ctrl-C is for us; the worker ends when we have finished
+            )
+        except OSError as error:
+            started.put(error)
+            return
+        started.put(process)
+        process.wait()
+
+    threading.Thread(target=guard, name="tff-worker-guard", daemon=True).start()
+    outcome = started.get()
+    if isinstance(outcome, OSError):
+        raise UserError(f"TensorFlow Federated's worker cannot be run: {outcome}")
+    return outcome
+
+
+_worker: Worker | None = None
+_lock = threading.Lock()
+
+
+def ensure_worker(threads: int | None) -> Worker:
+    """Returns this process's worker, started if there is none with that many threads, as TFF's default context.
+
+    Args:
+      threads: size of each thread pool; None takes the CPUs this process may use.
+    """
+    global _worker
+    threads = threads or len(os.sched_getaffinity(0))
+    with _lock:
+        if _worker is not None and (not _worker.alive or _worker.threads != threads or _worker.spent):
+            _worker.close()
+            _worker = None
+        if _worker is None:
+            _limit_own_threads(threads)
+            _worker = Worker(threads)
+            tff.framework.set_default_context(_worker.context())
+        return _worker
+
+
+@atexit.register
+def close() -> None:
+    """Ends this process's worker, if there is one. The next fit starts another."""
+    global _worker
+    with _lock:
+        if _worker is not None:
+            _worker.close()
+            _worker = None
+
+
+def _limit_own_threads(threads: int) -> None:
+    """Sizes the pools of TensorFlow in this process, which computes logits; too late once it has computed."""
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        return

@@ -1,0 +1,116 @@
+"""The frontier as a still figure."""
+
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, PercentFormatter
+
+from pipelines.report.panels import Frontier, Panel
+from pipelines.report.style import (
+    COLOURS,
+    FLOOR,
+    INK,
+    MARKERS,
+    Span,
+    accuracy_span,
+    epsilon_span,
+    epsilon_text,
+    epsilon_ticks,
+    line_colours,
+    spread_apart,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PANEL_INCHES = (6.6, 5.6)
+MARGIN_CHARACTERS = 28
+LABEL_GAP = 0.05
+"""Of the axis' height, for each line of a label in the margin."""
+Label = tuple[str, float, str]
+
+
+def frontier_figure(frontier: Frontier) -> Figure:
+    """Draws accuracy against epsilon, one panel a privacy unit, with the accuracy axis in common."""
+    count = len(frontier.panels)
+    figure = Figure(figsize=(PANEL_INCHES[0] * count, PANEL_INCHES[1]), dpi=150, layout="constrained")
+    span = accuracy_span(frontier)
+    for position, panel in enumerate(frontier.panels):
+        axes = figure.add_subplot(1, count, position + 1)
+        _dress(axes, panel, span)
+        labels = _draw_references(axes, panel, span) + _draw_lines(axes, panel)
+        _write_labels(axes, labels, span)
+    figure.suptitle("What privacy costs", x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
+    figure.supxlabel(frontier.caption, x=0.01, ha="left", fontsize=9, color=FLOOR)
+    return figure
+
+
+def _dress(axes: "Axes", panel: Panel, span: Span) -> None:
+    """Titles, scales and grid."""
+    axes.set_title(f"{panel.title}\n", loc="left", fontsize=12, fontweight="bold", color=INK)
+    axes.text(0, 1.02, panel.promise, transform=axes.transAxes, fontsize=9.5, color=FLOOR)
+    axes.set_xscale("log")
+    axes.set_xlim(*epsilon_span(panel))
+    ticks = epsilon_ticks(panel)
+    axes.set_xticks(ticks, [epsilon_text(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("privacy loss ε (log scale): smaller is more private" if ticks else "no ε: nothing is private")
+    axes.set_ylim(*span)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if span[1] - span[0] > 0.06 else 1, symbol=" %"))
+    axes.set_ylabel("test accuracy")
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _draw_references(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
+    """Ceilings dashed, floors dotted; returns their labels."""
+    labels: list[Label] = []
+    for ceiling in panel.ceilings:
+        colour = COLOURS.get(ceiling.point.pipeline, INK)
+        axes.axhline(ceiling.point.accuracy, color=colour, linestyle=(0, (6, 3)), linewidth=1.4)
+        text = f"{ceiling.label}, no privacy: {100 * ceiling.point.accuracy:.1f} %"
+        labels.append((text, ceiling.point.accuracy, colour))
+    for dataset, share in panel.floors:
+        name = "majority class" if len(panel.floors) == 1 else f"majority class, {dataset}"
+        below = share < span[0]
+        if not below:
+            axes.axhline(share, color=FLOOR, linestyle=":", linewidth=1.6)
+        labels.append((f"{name}: {100 * share:.1f} %{' ↓' if below else ''}", max(share, span[0]), FLOOR))
+    return labels
+
+
+def _draw_lines(axes: "Axes", panel: Panel) -> list[Label]:
+    """Private lines with intervals and values; returns their labels."""
+    labels: list[Label] = []
+    for index, (line, colour) in enumerate(zip(panel.lines, line_colours(panel.lines), strict=True)):
+        x = [point.privacy.epsilon for point in line.points if point.privacy is not None]
+        y = [point.accuracy for point in line.points]
+        bars = [point.interval or 0.0 for point in line.points]
+        axes.errorbar(
+            x, y, yerr=bars, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=6.5, linewidth=2,
+            capsize=3, elinewidth=1.2, zorder=3, label=line.label,
+        )  # fmt: skip
+        # Numbers right of each bar's foot, clear of bar and rising line; among several lines they would collide.
+        for place, value, bar in zip(x, y, bars, strict=True) if len(panel.lines) == 1 else ():
+            axes.annotate(
+                f"{100 * value:.1f}", (place, value - bar), xytext=(4, -2), textcoords="offset points", ha="left",
+                va="top", fontsize=8.5, color=colour,
+            )  # fmt: skip
+        labels.append((line.label, y[-1], colour))
+    return labels
+
+
+def _write_labels(axes: "Axes", labels: list[Label], span: Span) -> None:
+    """Names every line in the right margin, at its height where there is room."""
+    texts = [fill(text, MARGIN_CHARACTERS) for text, _, _ in labels]
+    gap = LABEL_GAP * (span[1] - span[0]) * max(text.count("\n") + 1 for text in texts)
+    heights = spread_apart([height for _, height, _ in labels], gap, span)
+    for text, (_, _, colour), height in zip(texts, labels, heights, strict=True):
+        axes.annotate(
+            text, (1.015, height), xycoords=("axes fraction", "data"), va="center", fontsize=9.5, color=colour,
+            fontweight="normal" if text.startswith("majority") or "no privacy" in fill(text, 999) else "bold",
+            annotation_clip=False,
+        )  # fmt: skip

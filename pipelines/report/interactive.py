@@ -1,0 +1,148 @@
+"""The frontier as one HTML file that needs no network."""
+
+from html import escape
+from math import log10
+from string import Template
+
+import plotly.graph_objects as go
+from plotly.io import to_html
+from plotly.subplots import make_subplots
+
+from pipelines.report.panels import RELATIONS, Frontier, Panel
+from pipelines.report.points import Point
+from pipelines.report.style import (
+    COLOURS,
+    FLOOR,
+    INK,
+    Span,
+    accuracy_span,
+    epsilon_span,
+    epsilon_text,
+    epsilon_ticks,
+    line_colours,
+)
+from pipelines.report.table import accuracy_text
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>What privacy costs: $caption</title>
+<style>
+  body { font: 15px/1.5 system-ui, sans-serif; color: $ink; max-width: 1280px; margin: 2rem auto; padding: 0 1.5rem; }
+  h1 { font-size: 1.5rem; margin: 0; }
+  p { margin: .3rem 0 1rem; color: #555; max-width: 85ch; }
+  p.facts { max-width: none; }
+</style>
+</head>
+<body>
+<h1>What privacy costs</h1>
+<p class="facts">$caption</p>
+$figure
+<p>Each point is one configuration, averaged over its seeds. Hover for its guarantee and the command that repeats it;
+click a name in the legend to hide it. Panels are apart because an example-level ε and a user-level ε promise
+different things: never read one against the other.</p>
+</body>
+</html>
+""")
+
+
+def frontier_html(frontier: Frontier) -> str:
+    """Renders the page, with the plotting library inside."""
+    count = len(frontier.panels)
+    titles = [
+        f"<b>{panel.title}</b><br><span style='font-size:13px'>{panel.promise}</span>" for panel in frontier.panels
+    ]
+    figure = make_subplots(rows=1, cols=count, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.06)
+    figure.update_annotations(font={"size": 16, "color": INK})
+    span = accuracy_span(frontier)
+    for column, panel in enumerate(frontier.panels, start=1):
+        _add_lines(figure, panel, column)
+        _add_references(figure, panel, column, span)
+        ticks = epsilon_ticks(panel)
+        figure.update_xaxes(
+            type="log", range=[log10(end) for end in epsilon_span(panel)], tickvals=ticks,
+            ticktext=[epsilon_text(tick) for tick in ticks], title="privacy loss ε: smaller is more private",
+            showgrid=False, linecolor="#999", ticks="outside", row=1, col=column,
+        )  # fmt: skip
+    figure.update_yaxes(range=list(span), tickformat=".0%", gridcolor="#e6e6e6", zeroline=False)
+    figure.update_yaxes(title="test accuracy", row=1, col=1)
+    figure.update_layout(
+        template="plotly_white", height=560, margin={"l": 70, "r": 20, "t": 80, "b": 120},
+        legend={"orientation": "h", "y": -0.2, "x": 0}, hoverlabel={"align": "left", "font": {"size": 13}},
+        font={"family": "system-ui, sans-serif", "color": INK},
+    )  # fmt: skip
+    body = to_html(
+        figure, full_html=False, include_plotlyjs=True, default_height="560px",
+        config={"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""},
+    )  # fmt: skip
+    return PAGE.substitute(caption=escape(frontier.caption), ink=INK, figure=body)
+
+
+def _add_lines(figure: go.Figure, panel: Panel, column: int) -> None:
+    for index, (line, colour) in enumerate(zip(panel.lines, line_colours(panel.lines), strict=True)):
+        figure.add_scatter(
+            x=[point.privacy.epsilon for point in line.points if point.privacy is not None],
+            y=[point.accuracy for point in line.points],
+            error_y={"array": [point.interval or 0.0 for point in line.points], "thickness": 1.4, "width": 4},
+            mode="lines+markers", name=line.label, line={"color": colour, "width": 2.5},
+            marker={"size": 9, "symbol": SYMBOLS[index % len(SYMBOLS)]},
+            hovertext=[hover_text(point) for point in line.points], hoverinfo="text", row=1, col=column,
+        )  # fmt: skip
+
+
+def _add_references(figure: go.Figure, panel: Panel, column: int, span: Span) -> None:
+    """Ceilings and floors as two-point traces, so that they have a legend entry and can be hovered."""
+    ends = list(epsilon_span(panel))
+    for ceiling in panel.ceilings:
+        # The same ceiling in two panels is one entry of the legend.
+        first = not any(trace.legendgroup == ceiling.label for trace in figure.data)
+        figure.add_scatter(
+            x=ends, y=[ceiling.point.accuracy] * 2, mode="lines",
+            name=f"{ceiling.label}, no privacy: {100 * ceiling.point.accuracy:.1f} %",
+            line={"color": COLOURS.get(ceiling.point.pipeline, INK), "dash": "dash", "width": 1.8},
+            hovertext=hover_text(ceiling.point), hoverinfo="text", legendgroup=ceiling.label, showlegend=first,
+            row=1, col=column,
+        )  # fmt: skip
+    for dataset, share in panel.floors:
+        first = not any(trace.legendgroup == f"floor {dataset}" for trace in figure.data)
+        text = f"majority class{'' if len(panel.floors) == 1 else ', ' + dataset}: {100 * share:.1f} %"
+        figure.add_scatter(
+            x=ends, y=[share] * 2, mode="lines", name=f"{text}{' (below the axis)' if share < span[0] else ''}",
+            line={"color": FLOOR, "dash": "dot", "width": 1.8}, hovertext=text, hoverinfo="text",
+            legendgroup=f"floor {dataset}", showlegend=first, row=1, col=column,
+        )  # fmt: skip
+
+
+def hover_text(point: Point) -> str:
+    """What a point promises and how to get it again."""
+    lines = [f"<b>{escape(point.pipeline)}</b>", f"accuracy {accuracy_text(point)}"]
+    if point.privacy is None:
+        lines.append("no privacy guarantee, hence no ε")
+    else:
+        p = point.privacy
+        sigma = "" if p.noise_multiplier is None else f", sigma = {p.noise_multiplier:.4g}"
+        lines += [
+            f"ε = {p.epsilon:.4g}, δ = {p.delta:g}{sigma}",
+            f"unit: {escape(p.unit)}; neighbours: {escape(RELATIONS.get(p.relation, p.relation))}",
+            f"accountant: {escape(p.accountant)}",
+        ]
+        if p.simulated:
+            lines.append("noise from a fixed seed: not private to who knows it")
+    lines.append(f"{len(point.seeds)} seed{'s' if len(point.seeds) > 1 else ''}: {', '.join(point.seeds)}")
+    if point.overrides:
+        lines += ["", *_folded(f"python -m pipelines.run {point.overrides}")]
+    return "<br>".join(lines)
+
+
+def _folded(command: str, width: int = 62) -> list[str]:
+    """A long command over several lines, broken where the shell would allow it."""
+    lines = [""]
+    for word in command.split(" "):
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines[-1] += " \\"
+            lines.append("   ")
+        lines[-1] = f"{lines[-1]} {word}".strip() if lines[-1].strip() else f"{lines[-1]}{word}"
+    return [escape(line) for line in lines]

@@ -1,0 +1,170 @@
+"""Points of the frontier: runs that are equal in everything but their seed, with mean and interval."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from pipelines.tracking.read import RunRow
+
+CONFIDENCE = 0.95
+IRRELEVANT = {
+    "seed", "device", "threads", "debug", "evaluations", "privacy.noise_seed", "dataset.folder", "dataset.file",
+}  # fmt: skip
+"""Parameters in which runs of one point may differ: repetition, hardware, and where the data lies (its fingerprint
+says what it is)."""
+STRENGTH = ("privacy.epsilon", "privacy.noise_multiplier")
+"""Parameters that move a run along its frontier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """What the runs of a point guarantee.
+
+    Attributes:
+      epsilon: realised; the largest over the seeds.
+      target: the epsilon that was asked for; None if the noise multiplier was given.
+      delta, unit, relation, accountant: as tagged.
+      noise_multiplier: sigma; None if it was not logged.
+      simulated: whether the noise came from a fixed seed, so that the guarantee is only what it would have been.
+    """
+
+    epsilon: float
+    target: float | None
+    delta: float
+    unit: str
+    relation: str
+    accountant: str
+    noise_multiplier: float | None
+    simulated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One configuration, over its seeds.
+
+    Attributes:
+      pipeline, dataset, model: names.
+      data_sha256: which data it really was.
+      settings: every parameter that matters, less those of `STRENGTH`.
+      accuracy: mean over seeds, in [0, 1].
+      interval: half-width of the 95 % t-interval of that mean; None for a single seed.
+      seeds, run_ids: in order of the seed.
+      majority: accuracy of always answering the most frequent class; None if it was not logged.
+      overrides: command-line overrides of the first run; None if they were not logged.
+      privacy: None where nothing is private: such a point has no epsilon at all.
+    """
+
+    pipeline: str
+    dataset: str
+    model: str
+    data_sha256: str
+    settings: tuple[tuple[str, str], ...]
+    accuracy: float
+    interval: float | None
+    seeds: tuple[str, ...]
+    run_ids: tuple[str, ...]
+    majority: float | None
+    overrides: str | None
+    privacy: Privacy | None
+
+
+def build_points(rows: Iterable[RunRow]) -> list[Point]:
+    """Groups finished runs into points, in a fixed order.
+
+    A run that was repeated with the same configuration and seed counts once: the latest one. Runs that did not finish
+    and private runs without an epsilon are left out.
+    """
+    groups: dict[tuple[object, ...], dict[str, RunRow]] = defaultdict(dict)
+    for row in sorted(rows, key=lambda row: row.started):
+        if _usable(row):
+            groups[_key(row)][_seed(row)] = row
+    points = [_point([group[seed] for seed in sorted(group, key=_by_number)]) for group in groups.values()]
+    return sorted(points, key=lambda p: (p.dataset, p.pipeline, p.privacy.epsilon if p.privacy else 0.0, p.settings))
+
+
+def t_interval(values: Sequence[float]) -> float | None:
+    """Half-width of the two-sided 95 % Student interval of the mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    quantile = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
+    return quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def _usable(row: RunRow) -> bool:
+    if row.status != "FINISHED" or not math.isfinite(row.metrics.get("test/accuracy", math.nan)):
+        return False
+    return "privacy.unit" not in row.tags or math.isfinite(row.metrics.get("privacy/epsilon", math.nan))
+
+
+def _key(row: RunRow) -> tuple[object, ...]:
+    guarantee = tuple(
+        row.tags.get(f"privacy.{name}") for name in ("unit", "relation", "delta", "accountant", "simulated")
+    )
+    strength = tuple(row.params.get(name) for name in STRENGTH) if _private(row) else None
+    return row.tags.get("data.sha256"), row.tags.get("pipeline"), guarantee, strength, _settings(row)
+
+
+def _private(row: RunRow) -> bool:
+    return "privacy.unit" in row.tags
+
+
+def _settings(row: RunRow) -> tuple[tuple[str, str], ...]:
+    """The parameters that shape the outcome, as `Config.effective` has it."""
+    ignored = ["tracking."]
+    ignored += [] if _private(row) else ["privacy."]
+    ignored += [] if "partition.sha256" in row.tags else ["partition."]
+    return tuple(
+        (key, value)
+        for key, value in sorted(row.params.items())
+        if key not in IRRELEVANT and key not in STRENGTH and not key.startswith(tuple(ignored))
+    )
+
+
+def _seed(row: RunRow) -> str:
+    return row.tags.get("seed") or row.params.get("seed", "")
+
+
+def _by_number(seed: str) -> tuple[int, str]:
+    return (int(seed), "") if seed.isdigit() else (-1, seed)
+
+
+def _point(rows: list[RunRow]) -> Point:
+    """Joins the rows of one group, one a seed."""
+    first = rows[0]
+    accuracies = [row.metrics["test/accuracy"] for row in rows]
+    return Point(
+        pipeline=first.tags.get("pipeline", "?"),
+        dataset=first.tags.get("dataset", "?"),
+        model=first.tags.get("model", "?"),
+        data_sha256=first.tags.get("data.sha256", ""),
+        settings=_settings(first),
+        accuracy=float(np.mean(accuracies)),
+        interval=t_interval(accuracies),
+        seeds=tuple(_seed(row) for row in rows),
+        run_ids=tuple(row.run_id for row in rows),
+        majority=first.metrics.get("test/majority"),
+        overrides=first.tags.get("overrides"),
+        privacy=_privacy(rows) if _private(first) else None,
+    )
+
+
+def _privacy(rows: list[RunRow]) -> Privacy:
+    tags, params = rows[0].tags, rows[0].params
+    return Privacy(
+        epsilon=max(row.metrics["privacy/epsilon"] for row in rows),
+        target=_number(params.get("privacy.epsilon")),
+        delta=float(tags["privacy.delta"]),
+        unit=tags["privacy.unit"],
+        relation=tags["privacy.relation"],
+        accountant=tags.get("privacy.accountant", "?"),
+        noise_multiplier=_number(tags.get("privacy.noise_multiplier", params.get("privacy.noise_multiplier"))),
+        simulated=tags.get("privacy.simulated") == "true",
+    )
+
+
+def _number(text: str | None) -> float | None:
+    return None if text in (None, "null", "") else float(text)

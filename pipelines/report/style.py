@@ -1,0 +1,74 @@
+"""What the still and the interactive figure share: colours, ranges and the places of labels."""
+
+from collections.abc import Sequence
+
+from pipelines.report.panels import Frontier, Line, Panel
+
+# Okabe & Ito's palette, told apart with every common colour blindness. Hue says the engine, the line's style privacy.
+CENTRAL, FEDERATED, FLOOR, INK = "#0072B2", "#D55E00", "#767676", "#222222"
+COLOURS = {"sgd": CENTRAL, "dp_sgd": CENTRAL, "fed_avg": FEDERATED, "dp_fed_avg": FEDERATED}
+MORE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+Span = tuple[float, float]
+
+
+def line_colours(lines: Sequence[Line]) -> list[str]:
+    """The pipeline's colour for its first line, further hues for the others."""
+    colours: list[str] = []
+    spare = 0
+    for line in lines:
+        own = COLOURS.get(line.pipeline, MORE[0])
+        if own in colours:
+            own, spare = MORE[spare % len(MORE)], spare + 1
+        colours.append(own)
+    return colours
+
+
+def accuracy_span(frontier: Frontier) -> Span:
+    """Range of the accuracy axis, the same in all panels.
+
+    The floor is inside, unless it lies so far below that the points would be pressed into one stripe; then the
+    figures say where it is.
+    """
+    lows = [point.accuracy - (point.interval or 0.0) for point in frontier.points]
+    highs = [point.accuracy + (point.interval or 0.0) for point in frontier.points]
+    low, high = min(lows), min(1.0, max(highs))
+    spread = max(high - low, 0.02)
+    floors = [share for panel in frontier.panels for _, share in panel.floors]
+    if floors and low - min(floors) <= spread / 2:
+        low = min(low, *floors)
+    margin = 0.08 * max(high - low, 0.02)
+    return max(0.0, low - margin), min(1.01, high + 1.5 * margin)
+
+
+def epsilon_ticks(panel: Panel) -> list[float]:
+    """The epsilons of a panel, less those too close to their neighbour to be read."""
+    ticks: list[float] = []
+    for epsilon in sorted(p.privacy.epsilon for line in panel.lines for p in line.points if p.privacy is not None):
+        if not ticks or epsilon > 1.12 * ticks[-1]:
+            ticks.append(epsilon)
+    return ticks
+
+
+def epsilon_span(panel: Panel) -> Span:
+    """Range of the epsilon axis, with room at both ends."""
+    ticks = epsilon_ticks(panel) or [1.0]
+    return ticks[0] / 1.35, ticks[-1] * 1.35
+
+
+def epsilon_text(epsilon: float) -> str:
+    """An epsilon as a tick: two significant digits, so that a realised 0.998 reads as the 1 that was asked for."""
+    return f"{epsilon:.2g}" if epsilon < 10 else f"{epsilon:.0f}"
+
+
+def spread_apart(places: Sequence[float], gap: float, span: Span) -> list[float]:
+    """Moves label places as little as needed to keep them `gap` apart and inside the span; keeps their order."""
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    moved = [0.0] * len(places)
+    below = float("-inf")
+    for index in order:
+        moved[index] = below = max(places[index], below + gap, span[0])
+    above = span[1] + gap
+    for index in reversed(order):
+        moved[index] = above = min(moved[index], above - gap)
+    return moved

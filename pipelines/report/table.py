@@ -1,0 +1,114 @@
+"""The frontier as text for a terminal, at most 100 columns wide, and as CSV."""
+
+import csv
+from pathlib import Path
+
+from tabulate import tabulate
+
+from pipelines.report.panels import Frontier, Panel
+from pipelines.report.points import Point
+
+WIDTH = 100
+LABEL_WIDTH = 44
+COLUMNS = (
+    "pipeline", "dataset", "model", "unit", "epsilon", "delta", "relation", "accountant", "target_epsilon",
+    "noise_multiplier", "simulated", "accuracy", "accuracy_interval", "seed_count", "seeds", "majority", "data_sha256",
+    "run_ids", "overrides",
+)  # fmt: skip
+
+
+def frontier_table(frontier: Frontier) -> str:
+    """Renders each panel: private points by epsilon, then what no privacy reaches, then the majority class."""
+    blocks = []
+    for panel in frontier.panels:
+        heading = f"{panel.title}: {panel.promise}"
+        body = tabulate(
+            _rows(panel),
+            headers=["", "epsilon", "sigma", "accuracy", "seeds"],
+            tablefmt="simple",
+            colalign=("left", "right", "right", "right", "right"),
+            disable_numparse=True,
+        )
+        blocks.append(f"{heading}\n{body}")
+    return "\n\n".join([*blocks, _folded(frontier.caption)])
+
+
+def accuracy_text(point: Point) -> str:
+    """Mean and interval in percent."""
+    mean = f"{100 * point.accuracy:.1f}"
+    return f"{mean} %" if point.interval is None else f"{mean} ± {100 * point.interval:.1f} %"
+
+
+def write_csv(frontier: Frontier, path: Path) -> None:
+    """Writes one row a point, floats in full; what a point does not have is empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(_record(point) for point in frontier.points)
+
+
+def _rows(panel: Panel) -> list[list[str]]:
+    rows = []
+    for line in panel.lines:
+        for point in line.points:
+            assert point.privacy is not None, "a line holds private points only"
+            sigma = point.privacy.noise_multiplier
+            rows.append(
+                [
+                    _shortened(line.label),
+                    f"{point.privacy.epsilon:.3f}",
+                    "" if sigma is None else f"{sigma:.3f}",
+                    accuracy_text(point),
+                    str(len(point.seeds)),
+                ]
+            )
+    for ceiling in panel.ceilings:
+        label = _shortened(f"{ceiling.label} (no privacy)")
+        rows.append([label, "none", "", accuracy_text(ceiling.point), str(len(ceiling.point.seeds))])
+    for dataset, share in panel.floors:
+        label = "majority class" if len(panel.floors) == 1 else f"majority class, {dataset}"
+        rows.append([label, "", "", f"{100 * share:.1f} %", ""])
+    return rows
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= LABEL_WIDTH else f"{label[: LABEL_WIDTH - 1]}…"
+
+
+def _folded(caption: str) -> str:
+    lines = [""]
+    for part in caption.split(" · "):
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(joined) <= WIDTH:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return "\n".join(lines)
+
+
+def _record(point: Point) -> dict[str, object]:
+    record: dict[str, object] = {
+        "pipeline": point.pipeline,
+        "dataset": point.dataset,
+        "model": point.model,
+        "accuracy": point.accuracy,
+        "accuracy_interval": point.interval,
+        "seed_count": len(point.seeds),
+        "seeds": " ".join(point.seeds),
+        "majority": point.majority,
+        "data_sha256": point.data_sha256,
+        "run_ids": " ".join(point.run_ids),
+        "overrides": point.overrides,
+    }
+    if point.privacy is not None:
+        record |= {
+            "unit": point.privacy.unit,
+            "epsilon": point.privacy.epsilon,
+            "delta": point.privacy.delta,
+            "relation": point.privacy.relation,
+            "accountant": point.privacy.accountant,
+            "target_epsilon": point.privacy.target,
+            "noise_multiplier": point.privacy.noise_multiplier,
+            "simulated": point.privacy.simulated,
+        }
+    return record

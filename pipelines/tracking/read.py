@@ -1,0 +1,77 @@
+"""Runs read back as plain rows, so that reports need no MLflow."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipelines.errors import UserError
+from pipelines.tracking.store import Store, translated_errors
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+PARENT_TAG = "mlflow.parentRunId"
+PAGE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """One run.
+
+    Attributes:
+      run_id, name: as in MLflow.
+      status: RUNNING, FINISHED, FAILED or KILLED.
+      started: milliseconds since 1970.
+      tags, params: as logged.
+      metrics: the last value of each.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    started: int
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+def read_rows(store: Store, *, parent_id: str | None = None) -> list[RunRow]:
+    """Reads the runs of an experiment, or only the children of one run, oldest first.
+
+    Raises:
+      UserError: the store fails, or the parent is not in the experiment.
+    """
+    with translated_errors(store.uri):
+        if parent_id is not None:
+            _check_parent(store, parent_id)
+        chosen = "" if parent_id is None else f"tags.`{PARENT_TAG}` = '{parent_id}'"
+        rows: list[RunRow] = []
+        token = None
+        while True:
+            page = store.client.search_runs([store.experiment_id], chosen, max_results=PAGE, page_token=token)
+            rows += [_row(run) for run in page]
+            token = page.token
+            if not token:
+                return sorted(rows, key=lambda row: row.started)
+
+
+def _row(run: "Run") -> RunRow:
+    return RunRow(
+        run_id=run.info.run_id,
+        name=run.info.run_name or run.info.run_id,
+        status=run.info.status,
+        started=run.info.start_time or 0,
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+    )
+
+
+def _check_parent(store: Store, parent_id: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        parent = store.client.get_run(parent_id)
+    except MlflowException:
+        raise UserError(f"run {parent_id} is not in {store.uri}; copy the id from the MLflow UI") from None
+    if parent.info.experiment_id != store.experiment_id:
+        raise UserError(f"run {parent_id} belongs to another experiment than {store.experiment}; pass --experiment")

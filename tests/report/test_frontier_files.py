@@ -1,0 +1,124 @@
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.report.figure import frontier_figure
+from pipelines.report.frontier import FrontierFiles, write_frontier
+from pipelines.report.interactive import hover_text
+from pipelines.report.panels import build_frontier
+from pipelines.report.points import build_points
+from pipelines.report.style import accuracy_span, epsilon_ticks, spread_apart
+from pipelines.report.table import WIDTH
+from tests.report.rows import row, sweep
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> FrontierFiles:
+    return write_frontier(sweep(), tmp_path_factory.mktemp("frontier") / "new")
+
+
+def test_csv_holds_every_point_in_full(files: FrontierFiles) -> None:
+    with files.csv.open(newline="", encoding="utf-8") as file:
+        records = list(csv.DictReader(file))
+    points = build_points(sweep())
+    assert len(records) == len(points) == 8
+    for record, point in zip(records, points, strict=True):
+        assert (record["pipeline"], float(record["accuracy"])) == (point.pipeline, point.accuracy)
+        assert float(record["accuracy_interval"]) == point.interval
+        assert record["seeds"].split() == ["0", "1"]
+        assert len(record["run_ids"].split()) == 2
+        if point.privacy is None:
+            assert [record[name] for name in ("epsilon", "delta", "unit", "accountant", "simulated")] == [""] * 5
+        else:
+            assert (float(record["epsilon"]), float(record["delta"])) == (point.privacy.epsilon, point.privacy.delta)
+            assert (record["unit"], record["relation"]) == (point.privacy.unit, point.privacy.relation)
+
+
+def test_html_loads_nothing_from_elsewhere(files: FrontierFiles) -> None:
+    html = files.html.read_text(encoding="utf-8")
+    assert len(html) > 3_000_000, "the plotting library is inside"
+    assert not re.search(r"""<(script|link|img|iframe)[^>]*\s(src|href)\s*=""", html)
+    assert "@import" not in html.partition("<script")[0]
+
+
+def test_png_is_an_image(files: FrontierFiles) -> None:
+    assert files.png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_table_orders_epsilons_and_fits_a_terminal(files: FrontierFiles) -> None:
+    lines = files.table.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    private = [line.split() for line in lines if line.startswith("dp_sgd")]
+    assert [words[1] for words in private] == ["0.998", "1.996", "3.992"]
+    (ceiling, _) = [line for line in lines if line.startswith("sgd")]
+    assert "none" in ceiling
+    assert sum(line.startswith("majority class") for line in lines) == 2
+
+
+def test_long_labels_do_not_widen_the_table(tmp_path: Path) -> None:
+    rows = [
+        row(
+            "dp_fed_avg",
+            0.9,
+            epsilon=2.0,
+            unit="user",
+            params={f"pipeline.a_long_setting_name_{n}": rate for n in range(5)},
+        )
+        for rate in ("0.1", "0.5")
+    ]
+    assert max(map(len, write_frontier(rows, tmp_path).table.splitlines())) <= WIDTH
+
+
+def test_figure_has_one_axis_a_unit_and_ticks_at_the_epsilons() -> None:
+    figure = frontier_figure(build_frontier(build_points(sweep())))
+    assert [axes.get_title("left").strip() for axes in figure.axes] == ["Example-level privacy", "User-level privacy"]
+    for axes in figure.axes:
+        assert axes.get_xscale() == "log"
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4"]
+        assert axes.get_ylim() == figure.axes[0].get_ylim()
+
+
+def test_non_private_runs_alone_make_a_figure_without_epsilons(tmp_path: Path) -> None:
+    files = write_frontier([row("sgd", 0.9), row("fed_avg", 0.8)], tmp_path)
+    (axes,) = frontier_figure(build_frontier(build_points([row("sgd", 0.9)]))).axes
+    assert list(axes.get_xticks()) == []
+    assert "none" in files.table
+
+
+def test_hover_names_the_guarantee_and_the_command() -> None:
+    private = row("dp_sgd", 0.9, epsilon=2.0)
+    private.tags["overrides"] = "pipeline=dp_sgd <b>"
+    (point,) = build_points([private])
+    text = hover_text(point)
+    for words in ("dp_sgd", "ε = 1.996", "δ = 0.0001", "unit: example", "1 seed: 0", "pipelines.run pipeline=dp_sgd"):
+        assert words in text
+    assert "&lt;b&gt;" in text
+    (ceiling,) = build_points([row("sgd", 0.9)])
+    assert "no ε" in hover_text(ceiling)
+
+
+def test_floor_far_below_leaves_the_axis_to_the_points() -> None:
+    near = build_frontier(build_points([row("dp_sgd", 0.15, epsilon=1.0), row("sgd", 0.9)]))
+    assert accuracy_span(near)[0] < 0.1
+    far = build_frontier(build_points([row("dp_sgd", 0.85, epsilon=1.0), row("sgd", 0.9)]))
+    assert accuracy_span(far)[0] > 0.8
+
+
+def test_crowded_epsilons_share_a_tick() -> None:
+    rows = [row("dp_sgd", 0.9, epsilon=epsilon) for epsilon in (1.0, 1.05, 2.0)]
+    (panel,) = build_frontier(build_points(rows)).panels
+    assert epsilon_ticks(panel) == pytest.approx([0.998, 1.996])
+
+
+def test_labels_keep_their_distance_and_order() -> None:
+    assert spread_apart([0.5, 0.51, 0.1], 0.1, (0.0, 1.0)) == pytest.approx([0.5, 0.6, 0.1])
+    assert spread_apart([0.99, 1.0], 0.1, (0.0, 1.0)) == pytest.approx([0.9, 1.0])
+
+
+def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is not writable"):
+        write_frontier(sweep(), tmp_path / "file" / "folder")

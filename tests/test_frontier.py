@@ -1,0 +1,71 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.frontier import main, publish
+from pipelines.tracking.run_log import open_run
+from pipelines.tracking.store import REPOSITORY, Store, open_store
+from pipelines.tracking.sweep import finish_sweep, start_sweep
+from tests.report.rows import sweep
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}", "digits")
+
+
+@pytest.fixture(scope="module")
+def parent_id(store: Store) -> str:
+    """A finished sweep of all four pipelines."""
+    parent_id = start_sweep(store, name="sweep", note="", tags={})
+    for row in sweep():
+        with open_run(store, name="a", tags=row.tags, params=row.params, note="", parent_id=parent_id) as log:
+            log.metrics(10, row.metrics)
+    finish_sweep(store, parent_id)
+    return parent_id
+
+
+def test_command_prints_the_table_and_the_paths(
+    store: Store, parent_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--uri", store.uri, "--parent", parent_id, "--output", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "Example-level privacy" in out
+    for name in ("frontier.csv", "frontier.png", "frontier.html"):
+        assert str(tmp_path / name) in out
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_whole_experiment_leaves_the_parent_run_out(store: Store, parent_id: str, tmp_path: Path) -> None:
+    assert main(["--uri", store.uri, "--output", str(tmp_path)]) == 0
+    assert len((tmp_path / "frontier.csv").read_text().splitlines()) == 9
+    assert parent_id not in (tmp_path / "frontier.csv").read_text()
+
+
+def test_sweep_carries_its_frontier(store: Store, parent_id: str, tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text("not of this sweep")
+    publish(store, parent_id, tmp_path)
+    names = {item.path for item in store.client.list_artifacts(parent_id, "frontier")}
+    assert names == {"frontier/frontier.csv", "frontier/frontier.png", "frontier/frontier.html"}
+
+
+def test_no_runs_is_one_clear_line(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_store(store.uri, "empty")
+    assert main(["--uri", store.uri, "--experiment", "empty", "--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: no finished runs")
+    assert main(["--uri", f"sqlite:///{tmp_path}/none.db"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help_is_fast_and_imports_little() -> None:
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pipelines.frontier", "--help"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert time.monotonic() - start < 2
+    assert "--parent" in done.stdout
+    assert not {"mlflow", "numpy", "plotly"} & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

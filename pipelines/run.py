@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipelines.config import Config, parse
 from pipelines.errors import UserError
 from pipelines.explain import explain
-from pipelines.sweep import Sweep, report
+from pipelines.sweep import Sweep, progress
 
 CONF = str(Path(__file__).resolve().parents[1] / "conf")
 INTERRUPTED = 130
@@ -61,6 +61,8 @@ def _hydra_main(values: DictConfig) -> None:
             _refuse_idle_privacy(config)
         elif not sweep.claim(config):
             return
+        else:
+            progress(sweep)
         line = _run(config, overrides, sweep, _threads(config, hydra_config))
     except UserError as error:
         if values.debug:
@@ -68,7 +70,7 @@ def _hydra_main(values: DictConfig) -> None:
         line = f"failed: {error}"
         _fail(str(error)) if sweep is None else sweep.record_failure(f"{' '.join(overrides)}: {error}")
     if sweep is not None:
-        report(sweep, line)
+        progress(sweep).finish_run(line)
     elif not _failures:
         print(line)
 
@@ -122,8 +124,9 @@ def _finish_sweep(*, interrupted: bool) -> int:
     status = finish_sweep(store, sweep.parent_id, outcome=outcome)
     try:
         publish(store, sweep.parent_id)
+        print("\nEvery run is in MLflow: make ui, then http://127.0.0.1:5000")
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"no frontier: {error}", file=sys.stderr)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     sweep.close()

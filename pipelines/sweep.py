@@ -7,6 +7,7 @@ environment variable that worker processes inherit.
 import json
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from itertools import product
@@ -15,9 +16,10 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pipelines.config import PRIVATE_UNIT, Config
+from pipelines.errors import UserError
 from pipelines.progress import SweepProgress
 
 VARIABLE = "PIPELINES_SWEEP"
@@ -79,14 +81,20 @@ class OpenSweep(Callback):
     """Hydra calls this before the first job of a multirun."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Opens the parent run."""
+        """Opens the parent run; ends the process if that fails, since Hydra only warns of a callback's exception."""
+        try:
+            self._open(config)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+
+    def _open(self, config: DictConfig) -> None:
         from pipelines.tracking.store import open_store
         from pipelines.tracking.sweep import start_sweep
 
         tracking, hydra = config.tracking, config.hydra
         store = open_store(tracking.uri, tracking.experiment or config.dataset.name)
         overrides = list(hydra.overrides.task)
-        swept = _swept(overrides, OmegaConf.to_container(hydra.sweeper.params) or {})
+        swept = _swept(overrides, dict(hydra.sweeper.params or {}))
         runs = count_distinct(swept, default=config.pipeline.name)
         name = hydra.runtime.choices.get("experiment") or "sweep"
         parent_id = start_sweep(
@@ -101,7 +109,7 @@ class OpenSweep(Callback):
         os.environ[VARIABLE] = folder
 
 
-def _swept(overrides: list[str], params: Any) -> dict[str, list[str]]:
+def _swept(overrides: list[str], params: dict[str, Any]) -> dict[str, list[str]]:
     """The values of every swept key; the command line wins over the preset, as it does in Hydra's sweeper."""
     lines = [f"{key}={value}" for key, value in params.items()] + overrides
     found: dict[str, list[str]] = {}
@@ -131,9 +139,9 @@ def count_distinct(swept: dict[str, list[str]], *, default: str) -> int:
 _progress: SweepProgress | None = None
 
 
-def report(sweep: Sweep, line: str) -> None:
-    """Shows the outcome of a job in the process that ran it."""
+def progress(sweep: Sweep) -> SweepProgress:
+    """The sweep's progress as this process shows it; made when its first job starts."""
     global _progress
     if _progress is None:
         _progress = SweepProgress(sweep.runs)
-    _progress.finish_run(line)
+    return _progress

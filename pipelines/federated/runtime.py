@@ -188,7 +188,7 @@ def ensure_worker(threads: int | None) -> Worker:
             _worker.close()
             _worker = None
         if _worker is None:
-            _limit_own_threads(threads)
+            _configure_own_tensorflow(threads)
             _worker = Worker(threads)
             tff.framework.set_default_context(_worker.context())
         return _worker
@@ -204,9 +204,13 @@ def close() -> None:
             _worker = None
 
 
-def _limit_own_threads(threads: int) -> None:
-    """Sizes the pools of TensorFlow in this process, which computes logits; too late once it has computed."""
+def _configure_own_tensorflow(threads: int) -> None:
+    """Sizes the pools of TensorFlow in this process, which computes logits, and leaves GPUs to PyTorch.
+
+    TensorFlow refuses both once it has computed something; then it stays as it is.
+    """
     try:
+        tf.config.set_visible_devices([], "GPU")
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:

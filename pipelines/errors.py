@@ -9,7 +9,5 @@ class DivergedError(UserError):
     """Training left the range of finite numbers."""
 
     def __init__(self, step: int, what: str) -> None:
-        super().__init__(
-            f"training diverged at step {step}: {what} is not finite; lower the learning rate or the clip norm"
-        )
+        super().__init__(f"training diverged at step {step}: {what} is not finite; lower the learning rate")
         self.step = step

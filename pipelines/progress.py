@@ -1,10 +1,12 @@
 """What a person at the terminal sees while runs go on; quiet where there is no terminal."""
 
 import time
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from pipelines.result import Evaluation
+if TYPE_CHECKING:
+    from pipelines.result import Evaluation
 
 
 class RunProgress:
@@ -23,7 +25,7 @@ class RunProgress:
             )
         self._bar.update(step - self._bar.n)
 
-    def report(self, evaluation: Evaluation, epsilon: float | None) -> None:
+    def report(self, evaluation: "Evaluation", epsilon: float | None) -> None:
         """Shows the newest evaluation."""
         if self._bar is not None:
             spent = "" if epsilon is None else f", epsilon {epsilon:.2f}"

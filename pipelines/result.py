@@ -35,7 +35,8 @@ class Evaluation:
 def evaluate(model: FittedModel, test: Split) -> Evaluation:
     """Computes accuracy and cross-entropy over the whole split."""
     logits = model.logits(test.inputs).astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # the loss of a model that diverged is NaN, which its caller looks for
+        shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(test)), test.labels]
     return Evaluation(
         accuracy=float(np.mean(logits.argmax(axis=1) == test.labels)),

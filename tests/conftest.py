@@ -1,0 +1,67 @@
+"""The command line as its users call it, on a store of its own."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipelines.tracking.read import RunRow, read_rows
+from pipelines.tracking.store import import_mlflow, open_store
+
+import_mlflow()  # before a test module imports it with its own, chattier, defaults
+
+Cli = Callable[..., "Outcome"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind: exit code, output, and its MLflow runs."""
+
+    code: int
+    out: str
+    err: str
+    uri: str
+    experiment: str
+
+    @property
+    def rows(self) -> list[RunRow]:
+        return read_rows(open_store(self.uri, self.experiment))
+
+    @property
+    def row(self) -> RunRow:
+        (row,) = self.rows
+        return row
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Calls `python -m pipelines.run` in this process, which saves importing the frameworks again and again."""
+    from pipelines import run
+
+    uri = f"sqlite:///{tmp_path / 'runs.db'}"
+
+    def call(*overrides: str, experiment: str = "tests") -> Outcome:
+        arguments = [f"tracking.uri={uri}", f"tracking.experiment={experiment}", "tracking.log_model=false"]
+        # The command line wins over the defaults here.
+        given = {item.partition("=")[0] for item in overrides}
+        arguments = [item for item in arguments if item.partition("=")[0] not in given]
+        monkeypatch.setattr(sys, "argv", ["pipelines.run", *overrides, *arguments])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        with pytest.raises(SystemExit) as stop:
+            run.main()
+        out, err = capfd.readouterr()
+        # As the interpreter does it: a text goes to standard error, and is a failure.
+        message = stop.value.code if isinstance(stop.value.code, str) else ""
+        code = 1 if message else int(stop.value.code or 0)
+        return Outcome(code, out, err + message, uri, experiment)
+
+    return call
+
+
+def start(*overrides: str, uri: str, **options: object) -> subprocess.Popen[str]:
+    """Starts the command line as a real process."""
+    command = [sys.executable, "-m", "pipelines.run", *overrides, f"tracking.uri={uri}", "tracking.experiment=tests"]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]

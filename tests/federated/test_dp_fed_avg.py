@@ -1,0 +1,160 @@
+"""What the private aggregation really does, measured on the weights that leave it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import dp_accounting
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from pipelines.errors import UserError
+from pipelines.federated.clients import ClientDatasets
+from pipelines.federated.dp_fed_avg import DpFedAvg, recipe_of
+from pipelines.federated.fed_avg import FedAvg
+from pipelines.federated.process import Server
+from pipelines.model.spec import Weights
+from pipelines.pipeline import Fit, RoundRecord, TrainingData
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from tests.federated.conftest import dp_settings, fed_avg_settings, federated_data, ignore, user_plan
+
+SILENT = 1e-20  # a client learning rate at which nothing but noise reaches the weights
+NEVER = 1e-12  # a sampling probability at which no user ever joins
+ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=2.0)
+
+
+def fit(data: TrainingData, plan: MechanismPlan, *, noise_seed: int | None = 0, **changes: float) -> Fit:
+    return DpFedAvg(dp_settings(**changes), plan, noise_seed=noise_seed, threads=None).fit(data, ignore)
+
+
+def moved(fit: Fit, data: TrainingData) -> np.ndarray:
+    """The change of all weights as one vector."""
+    pairs: list[Weights] = [fit.record.model.weights(), data.initial_weights]
+    flat = [np.concatenate([value.ravel() for value in weights]) for weights in pairs]
+    return flat[0] - flat[1]
+
+
+@pytest.mark.parametrize("clip_norm", [0.01, 0.1])
+def test_one_client_moves_the_model_by_at_most_the_clip_over_the_normaliser(clip_norm: float) -> None:
+    data = federated_data([9])
+    plan = user_plan(population=4, clip_norm=clip_norm, delta=0.01)
+    change = moved(fit(data, plan, client_learning_rate=5.0), data)
+    np.testing.assert_allclose(np.linalg.norm(change), clip_norm / 4, rtol=1e-4)
+
+
+def test_an_exploding_client_still_moves_the_model_by_at_most_the_clip() -> None:
+    data = federated_data([4, 4])
+    data.inputs[:4] *= 1e15
+    plan = user_plan(population=2, clip_norm=0.5)
+    change = moved(fit(data, plan, client_learning_rate=1e6), data)
+    assert np.isfinite(change).all()
+    assert 0 < np.linalg.norm(change) <= 0.5 * (1 + 1e-4)
+
+
+def test_without_noise_or_clipping_a_round_is_that_of_fed_avg() -> None:
+    data = federated_data([4, 4, 4])
+    private = fit(data, user_plan(population=3, clip_norm=1e3), local_epochs=2).record.model.weights()
+    settings = fed_avg_settings(local_epochs=2, weighting="uniform")
+    plain = FedAvg(settings, seed=0, threads=None).fit(data, ignore).record.model.weights()
+    for mine, expected in zip(private, plain, strict=True):
+        np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
+def test_proximal_term_pulls_private_clients_towards_the_start() -> None:
+    data, plan = federated_data([8, 8]), user_plan(population=2, clip_norm=1e3)
+    free, tied = (moved(fit(data, plan, local_epochs=10, proximal_strength=mu), data) for mu in (0.0, 5.0))
+    assert np.linalg.norm(tied) < 0.5 * np.linalg.norm(free)
+
+
+def test_empty_cohorts_count_as_steps_and_add_noise() -> None:
+    data = federated_data([3, 3])
+    quiet = fit(data, user_plan(sampling_probability=NEVER, steps=2))
+    assert not moved(quiet, data).any()
+    assert quiet.executed == user_plan(sampling_probability=NEVER, steps=2)
+    noisy = fit(data, user_plan(sampling_probability=NEVER, steps=2, noise_multiplier=1e-12))
+    assert moved(noisy, data).all()
+
+
+@pytest.mark.parametrize("adaptive", [None, AdaptiveClipping(target_quantile=1.0, learning_rate=1e-9, count_stddev=3)])
+def test_noise_on_the_weights_has_the_planned_deviation(adaptive: AdaptiveClipping | None) -> None:
+    data = federated_data([2] * 8, features=200, classes=10)
+    data = replace(data, initial_weights=[np.zeros_like(value) for value in data.initial_weights])
+    plan = user_plan(
+        population=8, sampling_probability=0.5, steps=5, noise_multiplier=1.5, clip_norm=0.7, adaptive=adaptive
+    )
+    snapshots: list[np.ndarray] = [np.zeros(2010)]
+
+    def keep(record: RoundRecord) -> None:
+        snapshots.append(np.concatenate([value.ravel() for value in record.model.weights()]))
+
+    DpFedAvg(dp_settings(client_learning_rate=SILENT), plan, noise_seed=0, threads=None).fit(data, keep)
+    noise = np.diff(np.array(snapshots), axis=0) / (plan.update_noise_multiplier * 0.7 / 4)
+    assert noise.shape == (5, 2010)
+    low, high = chi2.ppf([1e-4, 1 - 1e-4], noise.size)
+    assert low < (noise**2).sum() < high
+    # Every round draws afresh, and independently of the others.
+    assert np.abs(np.corrcoef(noise) - np.eye(5)).max() < 5 / np.sqrt(2010)
+
+
+def test_noise_differs_between_runs_of_one_seed() -> None:
+    data, plan = federated_data([2, 2]), user_plan(noise_multiplier=1.0)
+    first, second = (moved(fit(data, plan, noise_seed=7, client_learning_rate=SILENT), data) for _ in range(2))
+    assert (first != second).all()
+
+
+def one_private_round(plan: MechanismPlan) -> dp_accounting.DpEvent:
+    data = federated_data([2, 2])
+    server = Server(recipe_of(dp_settings(), plan, data), data.initial_weights)
+    server.round(ClientDatasets(data, local_batch_size=9, local_epochs=1, order=np.random.default_rng(0)).of([0, 1]))
+    return server.dp_event
+
+
+def test_fixed_clipping_is_the_planned_gaussian_mechanism() -> None:
+    event = one_private_round(user_plan(noise_multiplier=1.3))
+    assert isinstance(event, dp_accounting.GaussianDpEvent)
+    assert event.noise_multiplier == pytest.approx(1.3, rel=1e-6)
+
+
+def test_adaptive_clipping_shares_the_planned_noise_with_the_count() -> None:
+    plan = user_plan(noise_multiplier=1.3, adaptive=ADAPTIVE)
+    event = one_private_round(plan)
+    assert isinstance(event, dp_accounting.ComposedDpEvent)
+    update, count = (part.noise_multiplier for part in event.events)
+    assert update == pytest.approx(plan.update_noise_multiplier, rel=1e-6)
+    assert count == pytest.approx(2 * ADAPTIVE.count_stddev, rel=1e-6)
+    assert (update**-2 + count**-2) ** -0.5 == pytest.approx(1.3, rel=1e-6)
+
+
+@pytest.mark.parametrize(("clip_norm", "rises"), [(1e-3, True), (1e3, False)])
+def test_adaptive_clip_follows_the_norms_of_the_deltas(clip_norm: float, rises: bool) -> None:
+    quiet = replace(ADAPTIVE, count_stddev=0.0)
+    plan = user_plan(population=3, steps=2, clip_norm=clip_norm, adaptive=quiet)
+    result = fit(federated_data([4, 4, 4]), plan)
+    # Everyone is on one side of the quantile: the norm moves by exp(0.2 * 0.5) a round.
+    expected = clip_norm * np.exp(0.2 if rises else -0.2)
+    assert float(result.facts["final_clip_norm"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_records_count_expected_examples_and_follow_the_plan(
+    collect: tuple[list[RoundRecord], Callable[[RoundRecord], None]],
+) -> None:
+    data, (records, on_round) = federated_data([2, 4, 6]), collect
+    plan = user_plan(population=3, sampling_probability=0.5, steps=3, noise_multiplier=1.0)
+    settings = dp_settings(rounds=99, clients_per_round=2, local_epochs=2)
+    result = DpFedAvg(settings, plan, noise_seed=0, threads=None).fit(data, on_round)
+    assert [(r.step, r.steps, r.examples) for r in records] == [(1, 3, 12), (2, 3, 24), (3, 3, 36)]
+    assert result.executed == plan
+    assert result.record is records[-1]
+
+
+def test_same_noise_seed_draws_the_same_cohorts() -> None:
+    data = federated_data([2] * 30)
+    plan = user_plan(population=30, sampling_probability=0.3, steps=2, clip_norm=1e3)
+    first, same, other = (moved(fit(data, plan, noise_seed=seed), data) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert not np.allclose(first, other)
+
+
+def test_a_plan_for_examples_is_refused() -> None:
+    with pytest.raises(UserError, match=r"privacy\.unit=example"):
+        DpFedAvg(dp_settings(), user_plan(unit=PrivacyUnit.EXAMPLE), noise_seed=None, threads=None)

@@ -1,0 +1,123 @@
+"""The worker's life cycle, with real processes: none is left behind, whatever ends ours."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.federated import runtime
+from pipelines.federated.engine import missing_engine, tf, tff
+
+START = """
+import sys, threading, time
+from pipelines.federated import runtime
+from pipelines.federated.engine import tf, tff
+def start():
+    worker = runtime.ensure_worker(1)
+    assert tff.tensorflow.computation(lambda: tf.constant(7))() == 7
+    print(worker.process.pid, flush=True)
+"""
+ENDINGS = {
+    "return": "start()",
+    "exception": "start()\nraise RuntimeError('on purpose')",
+    # SIGINT is ignored here, as under nohup; and the first worker is started from a thread that ends before it.
+    "ignored": (
+        "thread = threading.Thread(target=start); thread.start(); thread.join(); time.sleep(0.3)\n"
+        "assert runtime.ensure_worker(1).alive\nruntime.close()\nruntime.close()\nstart()"
+    ),
+    "SIGTERM": "start()\ntime.sleep(100)",
+    "SIGINT": "start()\ntime.sleep(100)",
+    "SIGKILL": "start()\ntime.sleep(100)",
+}
+PATIENCE_S = 90
+
+
+def ignore_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="module")
+def processes() -> dict[str, subprocess.Popen[str]]:
+    """All cases at once: most of their time is spent importing TensorFlow."""
+    return {
+        ending: subprocess.Popen(
+            [sys.executable, "-c", START + ENDINGS[ending]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=ignore_sigint if ending == "ignored" else None,
+        )
+        for ending in ENDINGS
+    }
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended, reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def await_gone(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while not is_gone(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return is_gone(pid)
+
+
+@pytest.mark.parametrize(("ending", "code"), [("return", 0), ("exception", 1), ("ignored", 0)])
+def test_worker_and_pipes_end_with_the_process(
+    processes: dict[str, subprocess.Popen[str]], ending: str, code: int
+) -> None:
+    out, err = processes[ending].communicate(timeout=PATIENCE_S)  # waits until nobody holds the pipes any more
+    assert processes[ending].returncode == code, err
+    assert out.split()
+    assert all(await_gone(int(pid)) for pid in out.split())
+    assert (err == "") == (code == 0)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
+def test_worker_ends_with_a_process_that_is_killed(processes: dict[str, subprocess.Popen[str]], name: str) -> None:
+    process = processes[name]
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert not is_gone(pid)
+    process.send_signal(signal.Signals[name])
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -signal.Signals[name]
+    assert await_gone(pid)
+
+
+def test_one_worker_serves_until_it_dies_and_is_then_replaced() -> None:
+    first = runtime.ensure_worker(None)
+    assert runtime.ensure_worker(None) is first
+    first.process.kill()
+    first.process.wait()
+    second = runtime.ensure_worker(None)
+    assert second.alive
+    assert second is not first
+
+
+def test_a_worker_that_has_grown_is_replaced_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = runtime.ensure_worker(None)
+    monkeypatch.setattr(runtime, "RESIDENT_BYTES", 1)
+    assert runtime.ensure_worker(None) is not first
+    assert is_gone(first.process.pid)
+
+
+def test_a_dead_worker_is_one_clear_error() -> None:
+    worker = runtime.ensure_worker(None)
+    worker.process.kill()
+    worker.process.wait()
+    with pytest.raises(UserError, match="worker died"):
+        tff.tensorflow.computation(lambda: tf.constant(3))()
+
+
+def test_missing_engine_names_the_remedy() -> None:
+    assert "federated" in str(missing_engine("Linux", "x86_64"))
+    assert "no wheels for Darwin arm64" in str(missing_engine("Darwin", "arm64"))

@@ -1,0 +1,78 @@
+"""Sweeps: one parent, distinct children, a frontier."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pipelines.sweep import count_distinct
+from pipelines.tracking.store import open_store
+
+from .conftest import Cli
+
+
+def test_a_sweep_is_one_parent_with_a_child_for_each_distinct_configuration(cli: Cli, tmp_path: Path) -> None:
+    done = cli("-m", "pipeline=sgd,dp_sgd", "privacy.epsilon=1,3", "seed=0,1", "pipeline.epochs=2", "evaluations=2")
+    assert done.code == 0, done.err
+    store = open_store(done.uri, done.experiment)
+    runs = store.client.search_runs([store.experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    # Two of sgd (one a seed, not one an epsilon), four of dp_sgd.
+    assert sorted(run.data.tags["pipeline"] for run in children) == ["dp_sgd"] * 4 + ["sgd"] * 2
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {item.path for item in store.client.list_artifacts(parent.info.run_id, "frontier")} == {
+        "frontier/frontier.csv", "frontier/frontier.png", "frontier/frontier.html",
+    }  # fmt: skip
+    assert "Example-level privacy" in done.out
+    assert "make ui" in done.out
+    assert "[6/6]" in done.out
+
+
+def test_a_failed_job_fails_the_sweep_but_not_the_others(cli: Cli) -> None:
+    done = cli(
+        "-m", "pipeline=sgd", "pipeline.epochs=1", "seed=0,1", "pipeline.batch_size=64,128", "dataset.limit=100,9999"
+    )
+    assert done.code == 1
+    assert done.err.count("dataset.limit=9999") >= 1
+    assert "Traceback" not in done.err
+    store = open_store(done.uri, done.experiment)
+    runs = store.client.search_runs([store.experiment_id])
+    statuses = sorted(run.info.status for run in runs)
+    assert statuses == ["FAILED"] + ["FINISHED"] * 4
+
+
+def test_parallel_jobs_share_the_sweep_and_the_cores(cli: Cli) -> None:
+    done = cli(
+        "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "pipeline=dp_sgd", "privacy.epsilon=1,3",
+        "pipeline.epochs=2",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    rows = [row for row in done.rows if "pipeline" in row.tags]
+    assert [row.status for row in rows] == ["FINISHED"] * 2
+    assert len({row.tags["engine.threads"] for row in rows}) == 1
+
+
+def test_an_unreachable_server_stops_a_sweep_before_its_first_job(cli: Cli) -> None:
+    done = cli("-m", "seed=0,1", "tracking.uri=http://127.0.0.1:9")
+    assert done.code == 1
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("swept", "default", "runs"),
+    [
+        ({"pipeline": ["sgd", "dp_sgd"], "privacy.epsilon": ["1", "3"], "seed": ["0", "1"]}, "sgd", 6),
+        ({"privacy.epsilon": ["1", "3"]}, "dp_sgd", 2),
+        ({"privacy.epsilon": ["1", "3"]}, "sgd", 1),
+        ({}, "sgd", 1),
+    ],
+)
+def test_the_number_of_runs_counts_each_configuration_once(
+    swept: dict[str, list[str]], default: str, runs: int
+) -> None:
+    assert count_distinct(swept, default=default) == runs
+
+
+def test_mlflow_is_quiet_about_itself() -> None:
+    assert mlflow.get_tracking_uri()

@@ -8,12 +8,15 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.result import RunResult
 
 RECIPE, RESULTS, RECORD = "recipe.yaml", "results.csv", "record.json"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -81,10 +84,29 @@ class ResultRow(_Checked):
 
     @model_validator(mode="after")
     def _all_or_nothing(self) -> Self:
-        absent = {value is None for value in (self.epsilon, self.delta, self.unit, self.relation, self.noise_multiplier)}
+        absent = {
+            value is None for value in (self.epsilon, self.delta, self.unit, self.relation, self.noise_multiplier)
+        }
         if len(absent) > 1:
             raise ValueError("epsilon, delta, unit, relation and noise_multiplier go together: all or none of them")
         return self
+
+    @classmethod
+    def of(cls, result: "RunResult", *, pipeline: str, target_epsilon: float | None, steps: int) -> Self:
+        """The row of a run that finished."""
+        facts: dict[str, Any] = dict.fromkeys(("epsilon", "delta", "unit", "relation", "noise_multiplier"))
+        if (guarantee := result.guarantee) is not None:
+            plan = guarantee.executed
+            facts = {"epsilon": guarantee.epsilon, "delta": plan.delta, "noise_multiplier": plan.noise_multiplier}
+            facts |= {"unit": str(plan.unit), "relation": str(plan.relation)}
+        return cls(
+            pipeline=pipeline,
+            target_epsilon=target_epsilon if guarantee else None,
+            steps=steps,
+            seed=result.provenance.seed,
+            accuracy=result.evaluation.accuracy,
+            **facts,
+        )
 
 
 class Origin(_Checked):
@@ -134,7 +156,7 @@ def read_results(folder: Path, test_examples: int) -> list[ResultRow]:
     rows = []
     reader = csv.DictReader(io.StringIO(_text(path)))
     for record in reader:
-        values = {key: value or None for key, value in record.items()}
+        values = {str(key): value or None for key, value in record.items()}
         rows.append(_parse(ResultRow, values, f"{path} line {reader.line_num}"))
         check_share(rows[-1], test_examples, f"{path} line {reader.line_num}")
     if not rows:

@@ -79,12 +79,14 @@ def _hydra_main(values: DictConfig) -> None:
 def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int) -> str:
     """Runs one configuration and returns its outcome in a line."""
     from pipelines.execution import execute, prepare
+    from pipelines.tracking.orphans import close_orphans
     from pipelines.tracking.store import open_store
 
     job = prepare(config, threads)
     uri = config.tracking.uri if sweep is None else sweep.uri
     experiment = config.tracking.experiment or job.dataset.name if sweep is None else sweep.experiment
     store = open_store(uri, experiment)
+    close_orphans(store)
     parent_id = None if sweep is None else sweep.parent_id
     result = execute(job, store, parent_id=parent_id, overrides=overrides, position=0 if sweep is None else 1)
     guarantee = result.guarantee

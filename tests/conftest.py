@@ -64,4 +64,4 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 def start(*overrides: str, uri: str, **options: object) -> subprocess.Popen[str]:
     """Starts the command line as a real process."""
     command = [sys.executable, "-m", "pipelines.run", *overrides, f"tracking.uri={uri}", "tracking.experiment=tests"]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import psutil
 import pytest
 import yaml
 
 from pipelines.privacy.accounting import epsilon
 from pipelines.result import RunResult
+from pipelines.tracking.orphans import close_orphans
+from pipelines.tracking.run_log import open_run
 from pipelines.tracking.store import open_store
 
 from .conftest import Cli, start
@@ -149,10 +152,10 @@ def test_an_interrupted_run_is_killed_and_keeps_the_epsilon_of_its_steps(
     tmp_path: Path, sign: signal.Signals, code: int
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'runs.db'}"
+    store = open_store(uri, "tests")
     process = start(
         "pipeline=dp_sgd", "privacy.noise_multiplier=20", "pipeline.epochs=100000", "evaluations=10000", uri=uri
     )
-    store = open_store(uri, "tests")
     wait_for_metric(tmp_path / "runs.db")
     process.send_signal(sign)
     _, err = process.communicate(timeout=60)
@@ -164,6 +167,39 @@ def test_an_interrupted_run_is_killed_and_keeps_the_epsilon_of_its_steps(
     guarantee = json.loads(artifact(uri, run.info.run_id, "privacy.json", tmp_path).read_text())
     assert 0 < guarantee["steps"] < 199_000
     assert guarantee["epsilon"] >= run.data.metrics["privacy/epsilon"] > 0
+
+
+def test_a_killed_run_takes_its_worker_along_and_is_closed_by_the_next(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'runs.db'}"
+    store = open_store(uri, "tests")
+    process = start("pipeline=fed_avg", "pipeline.rounds=100000", "evaluations=100000", uri=uri)
+    wait_for_metric(tmp_path / "runs.db")
+    workers = [child for child in psutil.Process(process.pid).children(True) if "worker_binary" in child.name()]
+    assert workers
+    process.kill()
+    # Reads the pipes to their end: a worker that held them would keep this waiting.
+    process.communicate(timeout=60)
+    psutil.wait_procs(workers, timeout=20)
+    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+    (run,) = store.client.search_runs([store.experiment_id])
+    assert run.info.status == "RUNNING"
+    close_orphans(store)
+    assert store.client.get_run(run.info.run_id).info.status == "KILLED"
+
+
+def test_a_run_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'runs.db'}", "tests")
+    with open_run(store, name="alive", tags={}, params={}, note="") as log:
+        close_orphans(store)
+        assert store.client.get_run(log.run_id).info.status == "RUNNING"
+
+
+def test_a_piped_federated_run_ends_when_it_ends(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'runs.db'}"
+    command = f"{sys.executable} -m pipelines.run pipeline=fed_avg pipeline.rounds=2 tracking.uri={uri} | cat"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.startswith("fed_avg seed=0")
+    assert done.stderr == ""
 
 
 def wait_for_metric(database: Path) -> None:

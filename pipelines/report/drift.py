@@ -186,3 +186,26 @@ def _pair(row: Comparison, field: str, absent: str) -> str:
 
 def _mean(cell: Cell | None) -> str:
     return "" if cell is None else f"{100 * cell.mean:.2f} % of {len(cell.seeds)}"
+
+
+def markdown_table(cells: dict[Key, Cell]) -> str:
+    """Renders a record for a README."""
+    lines = []
+    for cell in cells.values():
+        run, low, high = cell.run, min(cell.accuracies), max(cell.accuracies)
+        private = run.epsilon is not None
+        lines.append(
+            [
+                run.pipeline,
+                run.unit or "",
+                f"{run.epsilon:.4f}" if private else "none",
+                f"{run.noise_multiplier:.3f}" if private else "",
+                run.steps,
+                f"{100 * cell.mean:.2f} %",
+                f"{100 * cell.spread:.2f}",
+                f"{100 * low:.1f} to {100 * high:.1f} %",
+                len(cell.seeds),
+            ]
+        )
+    headers = ["pipeline", "unit", "epsilon", "sigma", "steps", "accuracy", "spread", "lowest to highest", "seeds"]
+    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)

@@ -13,6 +13,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.pipeline import FittedModel
 from pipelines.tracking.model import log_model
+from pipelines.tracking.orphans import process_tag
 from pipelines.tracking.read import PARENT_TAG
 from pipelines.tracking.store import Store, translated_errors
 
@@ -150,7 +151,7 @@ def open_run(
         run = store.client.create_run(store.experiment_id, run_name=name, tags=nested)
     log = RunLog(store, run.info.run_id)
     try:
-        log.tags({**SOURCE, "mlflow.note.content": note, **tags})
+        log.tags({**SOURCE, **process_tag(), "mlflow.note.content": note, **tags})
         _log_params(store, log.run_id, params)
         yield log
         log.flush()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from pipelines.tracking.orphans import process_tag
 from pipelines.tracking.read import read_rows
 from pipelines.tracking.store import Store, translated_errors
 
@@ -15,7 +16,7 @@ def start_sweep(store: Store, *, name: str, note: str, tags: Mapping[str, str]) 
     """Opens the parent run and returns its id, for `open_run(parent_id=...)`."""
     with translated_errors(store.uri):
         run = store.client.create_run(
-            store.experiment_id, run_name=name, tags={**tags, **SWEEP_TAG, "mlflow.note.content": note}
+            store.experiment_id, run_name=name, tags={**tags, **SWEEP_TAG, **process_tag(), "mlflow.note.content": note}
         )
     return str(run.info.run_id)
 

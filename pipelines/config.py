@@ -142,22 +142,22 @@ class PrivacyConfig(Section):
       unit: who is protected; None takes the pipeline's own (dp_sgd: example, dp_fed_avg: user).
       epsilon: target, calibrated to a noise multiplier.
       noise_multiplier: sigma, given instead of a target.
-      delta: probability with which the epsilon bound may fail.
+      delta: probability with which the epsilon bound may fail; below 1e-10 the accountants' rounding would show.
       clip_norm: L2 bound of one unit's contribution.
       clipping: fixed, or adaptive (dp_fed_avg only).
       target_quantile, clip_learning_rate, count_stddev: of adaptive clipping; count_stddev None is 5 % of the cohort.
-      population: public number of units; None takes the dataset's size (or the number of clients) as public.
+      population: public number of units, near the real one; None takes the number of examples or clients as public.
       noise_seed: None draws sampling and noise from OS entropy; a number makes the run reproducible, not private.
     """
 
     unit: Literal["example", "user"] | None
     epsilon: Positive | None
     noise_multiplier: Positive | None
-    delta: Annotated[float, Field(gt=0, lt=1)]
+    delta: Annotated[float, Field(ge=1e-10, lt=1)]
     clip_norm: Positive
     clipping: Literal["fixed", "adaptive"]
     target_quantile: Annotated[float, Field(ge=0, le=1)] | None = None
-    clip_learning_rate: Positive | None = None
+    clip_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     count_stddev: Positive | None = None
     population: Count | None
     noise_seed: Annotated[int, Field(ge=0)] | None

@@ -1,8 +1,6 @@
-"""One run from configuration to result: the only place that sees data, engine, accounting and log together."""
+"""One run from plan to result: the only place that sees engine, accounting and log together."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from importlib.metadata import version
 from math import isfinite
 from typing import Any
@@ -10,18 +8,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipelines.config import Config, DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
-from pipelines.data.dataset import Dataset
-from pipelines.data.load import load_dataset
-from pipelines.errors import DivergedError, UserError
-from pipelines.model.spec import ModelSpec, build_spec, initial_weights
-from pipelines.partition.build import build_partition
-from pipelines.partition.partition import Partition
-from pipelines.pipeline import Fit, Pipeline, RoundRecord, TrainingData
+from pipelines.config import Config
+from pipelines.errors import DivergedError
+from pipelines.job import Job
+from pipelines.model.spec import initial_weights
+from pipelines.pipeline import Fit, RoundRecord, TrainingData
 from pipelines.privacy.accounting import epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan
-from pipelines.privacy.planning import plan_for
 from pipelines.privacy.statement import promise, statement
 from pipelines.progress import RunProgress
 from pipelines.randomness import public_stream
@@ -37,95 +31,6 @@ from pipelines.result import (
 )
 from pipelines.tracking.run_log import RunLog, open_run
 from pipelines.tracking.store import Store
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Everything that is decided before training starts."""
-
-    config: Config
-    dataset: Dataset
-    partition: Partition | None
-    spec: ModelSpec
-    plan: MechanismPlan | None
-    pipeline: Pipeline
-
-    @property
-    def name(self) -> str:
-        """Readable, such as "dp_sgd eps=3 seed=0"."""
-        privacy = self.config.privacy
-        parts: list[str] = [self.config.pipeline.name]
-        if self.plan is not None:
-            parts.append(f"eps={privacy.epsilon:g}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}")
-        return " ".join([*parts, f"seed={self.config.seed}"])
-
-
-def prepare(config: Config, threads: int) -> Job:
-    """Loads the data and plans the run.
-
-    Raises:
-      UserError: data missing or corrupt, a plan out of bounds, an engine that is not installed.
-    """
-    dataset = load_dataset(config.dataset)
-    partition = None
-    if config.federated:
-        partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))
-    spec = build_spec(config.model.name, features=dataset.features, classes=dataset.classes, widths=config.model.widths)
-    plan = None
-    if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
-        units = len(dataset.train) if partition is None else len(partition)
-        plan = plan_for(config.pipeline, config.privacy, units)
-    return Job(
-        config=config,
-        dataset=dataset,
-        partition=partition,
-        spec=spec,
-        plan=plan,
-        pipeline=_build_pipeline(config, plan, threads),
-    )
-
-
-def _build_pipeline(config: Config, plan: MechanismPlan | None, threads: int) -> Pipeline:
-    """The one choice of an engine; each import pulls in its own framework and no other."""
-    settings, noise_seed = config.pipeline, config.privacy.noise_seed
-    with _installed(settings.name):
-        match settings:
-            case SgdConfig():
-                from pipelines.central.sgd import Sgd
-                from pipelines.central.training import Hardware
-
-                return Sgd(settings, seed=config.seed, hardware=Hardware(device=config.device, threads=threads))
-            case DpSgdConfig():
-                from pipelines.central.dp_sgd import DpSgd
-                from pipelines.central.training import Hardware
-
-                hardware = Hardware(device=config.device, threads=threads)
-                return DpSgd(settings, _planned(plan), noise_seed=noise_seed, hardware=hardware)
-            case FedAvgConfig():
-                from pipelines.federated.fed_avg import FedAvg
-
-                return FedAvg(settings, seed=config.seed, threads=threads)
-            case DpFedAvgConfig():
-                from pipelines.federated.dp_fed_avg import DpFedAvg
-
-                return DpFedAvg(settings, _planned(plan), noise_seed=noise_seed, threads=threads)
-
-
-def _planned(plan: MechanismPlan | None) -> MechanismPlan:
-    assert plan is not None, "a private pipeline always has a plan"
-    return plan
-
-
-@contextmanager
-def _installed(pipeline: str) -> Iterator[None]:
-    """Turns a missing framework into one line that says how to get it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        extra = "central" if pipeline in ("sgd", "dp_sgd") else "federated"
-        raise UserError(
-            f"pipeline={pipeline} needs {error.name}, which is not installed; run: pip install -e '.[{extra}]'"
-        ) from None
 
 
 def execute(job: Job, store: Store, *, parent_id: str | None, overrides: list[str], position: int) -> RunResult:
@@ -144,7 +49,7 @@ def execute(job: Job, store: Store, *, parent_id: str | None, overrides: list[st
     note = _note(job)
     with open_run(
         store, name=job.name, tags=_tags(job, overrides), params=_flat(job.config.model_dump(mode="json")), note=note,
-        parent_id=parent_id,
+        parent_id=parent_id, private=job.plan is not None,
     ) as log:  # fmt: skip
         log.dataset(job.dataset)
         log.text("config.yaml", yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False))
@@ -152,12 +57,12 @@ def execute(job: Job, store: Store, *, parent_id: str | None, overrides: list[st
         watcher = _Watcher(job, log, RunProgress(job.name, position))
         try:
             fit = job.pipeline.fit(_training_data(job), watcher.on_round)
-        except BaseException:
-            watcher.salvage()
+            return _conclude(job, fit, watcher.evaluation, log)
+        except BaseException as error:
+            watcher.salvage(error)
             raise
         finally:
             watcher.progress.close()
-        return _conclude(job, fit, watcher.evaluation, log)
 
 
 def _training_data(job: Job) -> TrainingData:
@@ -194,22 +99,24 @@ class _Watcher:
         if not isfinite(self.evaluation.loss):
             raise DivergedError(record.step, "the test loss")
 
-    def salvage(self) -> None:
-        """After an interruption: the steps that ran have spent privacy, so their guarantee is logged."""
-        if self._job.plan is not None and self._step:
-            with suppress(Exception):
-                _log_guarantee(self._guarantee(), self._log)
+    def salvage(self, error: BaseException) -> None:
+        """Logs the guarantee of a run that did not end: its steps have spent privacy all the same.
 
-    def _guarantee(self) -> PrivacyGuarantee:
-        assert self._job.plan is not None
-        return PrivacyGuarantee.of(self._job.plan.executed(self._step), simulated=_simulated(self._job.config))
+        An error may tell of the step after the last one reported, so that step counts too; an interruption tells
+        nothing.
+        """
+        plan = self._job.plan
+        if plan is not None:
+            steps = min(self._step + isinstance(error, Exception), plan.steps)
+            with suppress(Exception):
+                _log_guarantee(_guarantee(self._job, plan.executed(steps)), self._log)
 
 
 def _conclude(job: Job, fit: Fit, evaluation: Evaluation | None, log: RunLog) -> RunResult:
     assert evaluation is not None, "the last step is always evaluated"
     guarantee = None
     if fit.executed is not None:
-        guarantee = PrivacyGuarantee.of(fit.executed, simulated=_simulated(job.config))
+        guarantee = _guarantee(job, fit.executed)
         _log_guarantee(guarantee, log)
     record, test = fit.record, job.dataset.test
     log.metrics(
@@ -228,6 +135,10 @@ def _conclude(job: Job, fit: Fit, evaluation: Evaluation | None, log: RunLog) ->
     if job.config.tracking.log_model:
         log.model(record.model, job.dataset.features)
     return result
+
+
+def _guarantee(job: Job, executed: MechanismPlan) -> PrivacyGuarantee:
+    return PrivacyGuarantee.of(executed, simulated=_simulated(job.config))
 
 
 def _log_guarantee(guarantee: PrivacyGuarantee, log: RunLog) -> None:

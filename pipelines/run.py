@@ -78,7 +78,8 @@ def _hydra_main(values: DictConfig) -> None:
 
 def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int) -> str:
     """Runs one configuration and returns its outcome in a line."""
-    from pipelines.execution import execute, prepare
+    from pipelines.execution import execute
+    from pipelines.job import prepare
     from pipelines.tracking.orphans import close_orphans
     from pipelines.tracking.store import open_store
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -139,12 +140,22 @@ def test_debug_shows_the_traceback(cli: Cli) -> None:
 
 
 def test_divergence_ends_failed_with_its_step_and_keeps_its_metrics(cli: Cli) -> None:
-    failed = cli("pipeline=sgd", "pipeline.learning_rate=3e38", "pipeline.epochs=40", "evaluations=400")
+    failed = cli("pipeline=sgd", "pipeline.learning_rate=3e38", "pipeline.epochs=40", "evaluations=9999")
     assert failed.code == 1
     assert "training diverged at step" in failed.err
     assert failed.row.status == "FAILED"
     assert "lower the learning rate" in failed.row.tags["error"]
     assert "test/accuracy" in failed.row.metrics
+
+
+def test_a_private_run_that_diverges_accounts_for_the_step_it_tells_of(cli: Cli, tmp_path: Path) -> None:
+    failed = cli("pipeline=dp_sgd", "privacy.noise_multiplier=9", "privacy.clip_norm=30", "pipeline.learning_rate=3e38")
+    assert failed.row.status == "FAILED"
+    told = re.search(r"diverged at step (\d+)", failed.row.tags["error"])
+    assert told
+    guarantee = json.loads(artifact(failed.uri, failed.row.run_id, "privacy.json", tmp_path).read_text())
+    assert guarantee["steps"] == int(told.group(1))
+    assert "changes the probability" in failed.row.tags["mlflow.note.content"]
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])

@@ -8,9 +8,11 @@ Source: Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Poisson sampling.
 
 import warnings
 
+import numpy as np
 import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
+from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from opacus.validators import ModuleValidator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -40,12 +42,12 @@ class DpSgd:
         # Validated on every run: a layer that mixes examples, such as batch normalisation, voids the clipping.
         ModuleValidator.validate(bench.module, strict=True)
         module = GradSampleModule(bench.module, loss_reduction="sum")
-        optimizer = DPOptimizer(
+        optimizer = KeyedOptimizer(
             build_optimizer(module, settings),
             noise_multiplier=plan.noise_multiplier,
             max_grad_norm=plan.clip_norm,
             expected_batch_size=plan.normaliser,
-            generator=self._noise_generator(bench.device),
+            rng=private_stream(self._noise_seed, "noise"),
         )
         clock = Clock(plan.steps, on_round, bench.module)
         sampling = private_stream(self._noise_seed, "sampling")
@@ -71,9 +73,24 @@ class DpSgd:
             optimizer.step()
             optimizer.zero_grad()
 
-    def _noise_generator(self, device: torch.device) -> torch.Generator:
-        seed = private_stream(self._noise_seed, "noise").integers(2**63)
-        return torch.Generator(device).manual_seed(int(seed))
+
+class KeyedOptimizer(DPOptimizer):
+    """Opacus' optimizer with noise from a numpy stream, whose seed has 128 bits.
+
+    PyTorch's CPU generator keeps 32 bits of its seed: whoever tries them all could take the noise off a model.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, rng: np.random.Generator, **settings: float) -> None:
+        super().__init__(optimizer, **settings)
+        self._rng = rng
+
+    def add_noise(self) -> None:
+        """Adds N(0, (noise_multiplier * max_grad_norm)^2) to every coordinate of the clipped sums."""
+        for parameter in self.params:
+            _check_processed_flag(parameter.summed_grad)
+            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape, np.float32)).to(parameter.device)
+            parameter.grad = parameter.summed_grad + self.noise_multiplier * self.max_grad_norm * noise
+            _mark_as_processed(parameter.summed_grad)
 
 
 def _per_example_gradients(module: GradSampleModule, inputs: Tensor, labels: Tensor) -> None:
@@ -82,3 +99,8 @@ def _per_example_gradients(module: GradSampleModule, inputs: Tensor, labels: Ten
         # Inputs need no gradients; PyTorch mentions that of every full backward hook.
         warnings.filterwarnings("ignore", "Full backward hook is firing")
         cross_entropy(module(inputs), labels, reduction="sum").backward()
+    for parameter in module.parameters():
+        # One example whose gradient overflows must not decide what happens to the sum; clipping cannot bound it.
+        # The sum is a quick test: it is finite whenever there is nothing to mend.
+        if not torch.isfinite(parameter.grad_sample.sum()):
+            parameter.grad_sample = torch.nan_to_num(parameter.grad_sample, nan=0.0, posinf=0.0, neginf=0.0)

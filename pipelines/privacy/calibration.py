@@ -26,6 +26,9 @@ def calibrate(plan: MechanismPlan, target: float) -> MechanismPlan:
     Raises:
       UserError: no multiplier in [0.2, 1000] gives that epsilon.
     """
+    if plan.adaptive is not None:
+        # Adaptive clipping shares the same total noise between update and count, which only the answer must allow.
+        return replace(calibrate(replace(plan, adaptive=None), target), adaptive=plan.adaptive)
     # A coarse discretisation finds the neighbourhood at a tenth of the price. It overstates epsilon, so the answer
     # lies at or below its root.
     coarse = _root(plan, target, *_bracket(plan, target), COARSE_INTERVAL)

@@ -93,7 +93,7 @@ class MechanismPlan:
                 f"privacy.delta={self.delta:g} must lie in (0, {1 / self.population:.3g}), that is below "
                 f"1/population for {self.population} {self.unit}s; choose a smaller delta"
             )
-        if self.adaptive is not None and 0 < 2 * self.adaptive.count_stddev <= self.noise_multiplier:
+        if self.adaptive is not None and self.noise_multiplier >= max(2 * self.adaptive.count_stddev, 1e-12):
             raise UserError(
                 f"privacy.count_stddev={self.adaptive.count_stddev:g} must exceed half of the noise multiplier "
                 f"{self.noise_multiplier:g}; raise it or clients_per_round"

@@ -15,9 +15,15 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
       units: how many examples or users the data holds; the public population unless `privacy.population` states one.
 
     Raises:
-      UserError: sampling rate above 1, delta not below 1/population, target out of reach.
+      UserError: sampling rate above 1, delta not below 1/population, target out of reach, a stated population of
+        less than half the units.
     """
     population = privacy.population or units
+    if units > 2 * population:
+        # Delta is judged by the population; an invented small one would allow any delta.
+        raise UserError(
+            f"privacy.population={population} is far below the units present; state a number near the truth"
+        )
     if isinstance(pipeline, DpSgdConfig):
         unit, sample, field = PrivacyUnit.EXAMPLE, pipeline.batch_size, "batch_size"
         steps = max(1, round(pipeline.epochs * population / sample))

@@ -6,8 +6,14 @@ from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit
 
 WHO = {
-    PrivacyUnit.EXAMPLE: ("training example", "one example: a person with several examples is protected less"),
-    PrivacyUnit.USER: ("user", "one user with all of their examples"),
+    PrivacyUnit.EXAMPLE: (
+        "training example",
+        "This protects single examples; a person who contributed several is protected less.",
+    ),
+    PrivacyUnit.USER: (
+        "user",
+        "This protects a user with all of their examples, given how the data is divided among users.",
+    ),
 }
 
 
@@ -24,14 +30,15 @@ def statement(guarantee: PrivacyGuarantee) -> str:
 
 
 def promise(guarantee: PrivacyGuarantee) -> str:
-    """The guarantee in two sentences."""
+    """The guarantee in three sentences."""
     plan = guarantee.executed
     noun, scope = WHO[plan.unit]
     factor = f"e^{guarantee.epsilon:.4g}" + (f" = {exp(guarantee.epsilon):.3g}" if guarantee.epsilon < 20 else "")
     text = (
-        f"Whether or not any one of the {plan.population:,} {noun}s took part changes the probability of any model "
-        f"that could come out by at most a factor {factor}, but for a probability of {plan.delta:g}. "
-        f"Protected is {scope}, against anyone who sees the trained model or any of its intermediate states."
+        f"Whether or not any one of the {plan.population:,} {noun}s (a public number) took part changes the "
+        f"probability of any model that could come out by at most a factor {factor}, but for a probability of "
+        f"{plan.delta:g}. "
+        f"It holds against anyone who sees the trained model and every state on the way to it. {scope}"
     )
     if guarantee.simulated:
         text = (
@@ -67,7 +74,9 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
         f"{opinion.remark if opinion.epsilon is None else format(opinion.epsilon, '.4f')} |"
         for opinion in guarantee.opinions
     )
-    verdict = "; ".join(guarantee.contradictions) or "The accountants agree within their stated errors."
+    verdict = "; ".join(guarantee.contradictions) or (
+        "Those that answered confirm it: RDP is not exceeded, and PRV lies within 0.02 or 1 %."
+    )
     return (
         f"## Accountants\n\n| accountant | version | epsilon at delta {guarantee.executed.delta:g} |\n|---|---|---|\n"
         f"{rows}\n\nThe first is the guarantee's. {verdict}"
@@ -82,9 +91,10 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
     }[guarantee.executed.unit]
     return (
         "## Not covered\n\n"
-        "- The choice of hyper-parameters: if several runs on this data were compared, each has its own epsilon and "
-        "the choice among them costs more.\n"
-        "- The test accuracy and loss in the log: they are computed on the test split, which is not protected.\n"
+        "- Other runs on the same data: each has its own epsilon, they add up for whoever sees several, and choosing "
+        "hyper-parameters by comparing runs costs more than the chosen run's.\n"
+        "- What the log says of the data itself, without noise: fingerprints of data and partition, the number of "
+        "examples, running times, and everything computed on the test split (accuracy, loss, confusion matrix).\n"
         f"- The machine: {engine}. Running time and memory are side channels.\n"
         "- Floating point: noise is sampled with ordinary pseudo-random generators in finite precision, not with a "
         "cryptographically secure sampler.\n"

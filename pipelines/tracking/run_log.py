@@ -132,6 +132,7 @@ def open_run(
     params: Mapping[str, Any],
     note: str,
     parent_id: str | None = None,
+    private: bool = False,
 ) -> Iterator[RunLog]:
     """Opens a run, and closes it with the status it earned, whatever happens inside.
 
@@ -145,6 +146,7 @@ def open_run(
       params: flat, dotted keys; None is logged as "null", what is longer than 6000 characters is cut.
       note: explains the run to a reader of the UI, in Markdown.
       parent_id: makes this a nested child of that run.
+      private: keeps the text of unexpected exceptions, which may hold sizes of private samples, out of the log.
     """
     nested = {} if parent_id is None else {PARENT_TAG: parent_id}
     with translated_errors(store.uri):
@@ -156,10 +158,10 @@ def open_run(
         yield log
         log.flush()
     except Exception as error:
-        _close_after(log, store, "FAILED", error)
+        _close_after(log, store, "FAILED", error, private)
         raise
     except BaseException as error:
-        _close_after(log, store, "KILLED", error)
+        _close_after(log, store, "KILLED", error, private)
         raise
     with translated_errors(store.uri):
         store.client.set_terminated(log.run_id, "FINISHED")
@@ -179,11 +181,11 @@ def _as_text(value: Any) -> str:
     return text if len(text) <= PARAM_LENGTH else text[: PARAM_LENGTH - 3] + "..."
 
 
-def _close_after(log: RunLog, store: Store, status: str, error: BaseException) -> None:
+def _close_after(log: RunLog, store: Store, status: str, error: BaseException, private: bool) -> None:
     """Closes a run that did not end well; a failing store must not hide why."""
     reason = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, UserError) and str(error):
-        reason = f"{type(error).__name__}: {reason}"
+        reason = type(error).__name__ if private else f"{type(error).__name__}: {reason}"
     # The status first: a second interrupt may cut short whatever follows.
     for attempt in (
         lambda: store.client.set_terminated(log.run_id, status),

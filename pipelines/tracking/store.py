@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # which of its two faces the UI shows
 FIRST_ANSWER_S = "8"
 """How long a server may take to answer the first time. MLflow's own default is minutes of retries."""
 
@@ -161,7 +162,7 @@ def _create_experiment(client: "MlflowClient", name: str, database: Path | None)
 
     location = None if database is None else _artifact_folder(database).as_uri()
     try:
-        client.create_experiment(name, artifact_location=location)
+        client.create_experiment(name, artifact_location=location, tags=MODEL_TRAINING)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -102,6 +102,46 @@ def test_noise_is_fresh_unless_its_seed_is_given(make_data: MakeData) -> None:
     assert not np.array_equal(kernels[2], kernels[3])
 
 
+def test_noise_depends_on_every_bit_of_its_seed(make_data: MakeData) -> None:
+    # PyTorch's own generator would drop all but the lowest 32.
+    data, mechanism = make_data(), plan(noise_multiplier=1.0)
+    low, high = (fit(data, mechanism, noise_seed=seed).record.model.weights()[0] for seed in (7, 7 + 2**40))
+    assert not np.allclose(low, high)
+
+
+def test_an_example_whose_gradient_overflows_is_left_out_of_the_sum(make_data: MakeData) -> None:
+    data = make_data("mlp")
+    inputs = data.inputs.copy()
+    inputs[3] = 3e38
+    ours = fit(replace(data, inputs=inputs), plan()).record.model.weights()
+    rest = np.delete(np.arange(40), 3)
+    without = replace(data, inputs=data.inputs[rest], labels=data.labels[rest])
+    theirs = fit(without, plan()).record.model.weights()
+    distance = np.sqrt(sum(float(((a - b) ** 2).sum()) for a, b in zip(ours, theirs, strict=True)))
+    assert distance <= 0.5 / 40 * 1.001
+
+
+def test_the_engines_own_samples_follow_the_plans_law(make_data: MakeData) -> None:
+    # All inputs zero and one label: every sampled example moves the bias by clip / normaliser in one direction.
+    n, q, steps, clip = 60, 0.2, 400, 1e-3
+    data = make_data(n=n)
+    data = replace(data, inputs=np.zeros_like(data.inputs), labels=np.zeros_like(data.labels))
+    biases = [np.zeros(3)]
+    settings = DpSgdConfig(
+        name="dp_sgd", optimizer="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, schedule="constant",
+        batch_size=12, epochs=1, max_physical_batch=10,
+    )  # fmt: skip
+    mechanism = plan(population=n, sampling_probability=q, steps=steps, clip_norm=clip)
+    pipeline = DpSgd(settings, mechanism, noise_seed=3, hardware=Hardware(device="cpu", threads=1))
+    pipeline.fit(data, lambda record: biases.append(record.model.weights()[1].astype(np.float64)))
+    moves = np.linalg.norm(np.diff(biases, axis=0), axis=1)
+    sizes = np.round(moves * mechanism.normaliser / clip)
+    assert sizes == pytest.approx(moves * mechanism.normaliser / clip, abs=0.05)
+    # Binomial(60, 0.2): mean 12, variance 9.6; five standard errors over 400 steps.
+    assert abs(sizes.mean() - n * q) < 5 * np.sqrt(9.6 / steps)
+    assert abs(sizes.var() - 9.6) < 5 * 9.6 * np.sqrt(2 / steps)
+
+
 def test_examples_are_reported_as_expected_never_as_realised(make_data: MakeData) -> None:
     records: list[RoundRecord] = []
     mechanism = plan(sampling_probability=0.25, steps=4)

@@ -1,5 +1,7 @@
 """Noise for a target epsilon, and plans from configuration."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipelines.config import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
@@ -37,6 +39,15 @@ def test_targets_that_no_noise_reaches_are_refused() -> None:
         calibrate(plan(1 / 15, 600), 1e-6)
     with pytest.raises(UserError, match=r"privacy.epsilon=1e\+06 needs a noise multiplier below 0.2"):
         calibrate(plan(1 / 15, 600), 1e6)
+
+
+def test_adaptive_clipping_reaches_every_target_that_its_count_allows() -> None:
+    # 60 of 359 users, count_stddev 3: total noise up to 6 is possible, and epsilon 0.5 needs 5.19.
+    clipping = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=3.0)
+    fixed = replace(plan(60 / 359, 25, population=359), delta=1e-4)
+    adaptive = calibrate(replace(fixed, adaptive=clipping), 0.5)
+    assert adaptive.noise_multiplier == calibrate(fixed, 0.5).noise_multiplier == pytest.approx(5.19, abs=0.01)
+    assert adaptive.adaptive == clipping
 
 
 def dp_sgd(**changes: object) -> DpSgdConfig:
@@ -91,6 +102,7 @@ def test_adaptive_clipping_defaults_to_five_percent_of_the_cohort() -> None:
         (dp_sgd(batch_size=1001), privacy(), "pipeline.batch_size=1001 exceeds the population of 1000 examples"),
         (dp_fed_avg(clients_per_round=1001), privacy(), "pipeline.clients_per_round=1001 exceeds the population"),
         (dp_sgd(batch_size=10), privacy(delta=1e-3), r"privacy.delta=0.001 must lie in \(0, 0.001\)"),
+        (dp_sgd(batch_size=10), privacy(population=400), "privacy.population=400 is far below the units present"),
         (dp_fed_avg(), privacy(clipping="adaptive", count_stddev=0.4), "privacy.count_stddev=0.4 must exceed half"),
     ],
 )

@@ -1,0 +1,106 @@
+"""Everything that is decided before training starts: data, clients, model, plan and engine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pipelines.config import Config, DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
+from pipelines.data.dataset import Dataset
+from pipelines.data.load import load_dataset
+from pipelines.errors import UserError
+from pipelines.model.spec import ModelSpec, build_spec
+from pipelines.partition.build import build_partition
+from pipelines.partition.partition import Partition
+from pipelines.pipeline import Pipeline
+from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.planning import plan_for
+from pipelines.randomness import public_stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run, planned and not yet trained."""
+
+    config: Config
+    dataset: Dataset
+    partition: Partition | None
+    spec: ModelSpec
+    plan: MechanismPlan | None
+    pipeline: Pipeline
+
+    @property
+    def name(self) -> str:
+        """Readable, such as "dp_sgd eps=3 seed=0"."""
+        privacy = self.config.privacy
+        parts: list[str] = [self.config.pipeline.name]
+        if self.plan is not None:
+            parts.append(f"eps={privacy.epsilon:g}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}")
+        return " ".join([*parts, f"seed={self.config.seed}"])
+
+
+def prepare(config: Config, threads: int) -> Job:
+    """Loads the data and plans the run.
+
+    Raises:
+      UserError: data missing or corrupt, a plan out of bounds, an engine that is not installed.
+    """
+    dataset = load_dataset(config.dataset)
+    partition = None
+    if config.federated:
+        partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))
+    spec = build_spec(config.model.name, features=dataset.features, classes=dataset.classes, widths=config.model.widths)
+    plan = None
+    if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
+        units = len(dataset.train) if partition is None else len(partition)
+        plan = plan_for(config.pipeline, config.privacy, units)
+    return Job(
+        config=config,
+        dataset=dataset,
+        partition=partition,
+        spec=spec,
+        plan=plan,
+        pipeline=_build_pipeline(config, plan, threads),
+    )
+
+
+def _build_pipeline(config: Config, plan: MechanismPlan | None, threads: int) -> Pipeline:
+    """The one choice of an engine; each import pulls in its own framework and no other."""
+    settings, noise_seed = config.pipeline, config.privacy.noise_seed
+    with _installed(settings.name):
+        match settings:
+            case SgdConfig():
+                from pipelines.central.sgd import Sgd
+                from pipelines.central.training import Hardware
+
+                return Sgd(settings, seed=config.seed, hardware=Hardware(device=config.device, threads=threads))
+            case DpSgdConfig():
+                from pipelines.central.dp_sgd import DpSgd
+                from pipelines.central.training import Hardware
+
+                hardware = Hardware(device=config.device, threads=threads)
+                return DpSgd(settings, _planned(plan), noise_seed=noise_seed, hardware=hardware)
+            case FedAvgConfig():
+                from pipelines.federated.fed_avg import FedAvg
+
+                return FedAvg(settings, seed=config.seed, threads=threads)
+            case DpFedAvgConfig():
+                from pipelines.federated.dp_fed_avg import DpFedAvg
+
+                return DpFedAvg(settings, _planned(plan), noise_seed=noise_seed, threads=threads)
+
+
+def _planned(plan: MechanismPlan | None) -> MechanismPlan:
+    assert plan is not None, "a private pipeline always has a plan"
+    return plan
+
+
+@contextmanager
+def _installed(pipeline: str) -> Iterator[None]:
+    """Turns a missing framework into one line that says how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = "central" if pipeline in ("sgd", "dp_sgd") else "federated"
+        raise UserError(
+            f"pipeline={pipeline} needs {error.name}, which is not installed; run: pip install -e '.[{extra}]'"
+        ) from None

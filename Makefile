@@ -23,7 +23,7 @@ types: $(STAMP) ## mypy
 	@$(PYTHON) -m mypy
 
 ui: $(STAMP) ## the MLflow UI on 127.0.0.1; PORT=5000
-	@$(PYTHON) -m mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --host 127.0.0.1 --port $(PORT)
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(PYTHON) -m mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 setup: $(STAMP) ## only build the environment
 

@@ -57,7 +57,8 @@ class RoundRecord:
     Attributes:
       step: steps that ran so far, counted from 1.
       steps: steps that were planned.
-      examples: examples processed so far; in a private run the expected number, since the realised one is private.
+      examples: examples processed so far; in a private run the expected number, since the realised one is private,
+        and under user-level privacy of users, since the number of their examples is private too.
       train_s: seconds spent in training so far, callbacks excluded.
       model: the model as it stands now.
     """

@@ -135,6 +135,20 @@ def test_a_mistake_is_one_clear_line(cli: Cli, overrides: list[str], message: st
         assert [row.status for row in failed.rows] in ([], ["FAILED"])
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "package", "extra"), [("sgd", "torch", "central"), ("fed_avg", "tensorflow_federated", "federated")]
+)
+def test_an_engine_that_is_not_installed_is_one_clear_line(
+    pipeline: str, package: str, extra: str, tmp_path: Path
+) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from pipelines.run import main; main()"
+    command = [sys.executable, "-c", code, f"pipeline={pipeline}", f"tracking.uri=sqlite:///{tmp_path / 'runs.db'}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert extra in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_debug_shows_the_traceback(cli: Cli) -> None:
     assert "Traceback" in cli("pipeline=dp_sgd", "privacy.epsilon=3", "privacy.delta=0.01", "debug=true").err
 

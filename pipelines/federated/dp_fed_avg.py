@@ -5,11 +5,13 @@ from typing import Any
 from pipelines.config import DpFedAvgConfig
 from pipelines.errors import DivergedError, UserError
 from pipelines.federated.clients import ClientDatasets, require_partition
-from pipelines.federated.process import Noise, Recipe, Server
-from pipelines.federated.rounds import Cohort, client_rule, engine_facts, poisson_cohort, run_rounds, server_rule
+from pipelines.federated.noise import Noise
+from pipelines.federated.process import Recipe, Server
+from pipelines.federated.rounds import Cohort, client_rule, engine_facts, run_rounds, server_rule
 from pipelines.federated.runtime import ensure_worker
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.privacy.sampling import poisson_sample
 from pipelines.randomness import private_stream
 
 
@@ -35,8 +37,8 @@ class DpFedAvg:
         Args:
           settings: of local and server optimization.
           plan: of the mechanism, at user level.
-          noise_seed: determines cohorts and the order of examples; None draws them from the operating system's
-            entropy. The noise itself is always fresh: TFF's cannot be seeded.
+          noise_seed: determines cohorts, the order of examples and the noise, so that equal seeds give equal weights
+            up to the order that TFF sums clients in; None draws them from the operating system's entropy.
           threads: size of the engine's thread pools; None takes the CPUs this process may use.
 
         Raises:
@@ -66,17 +68,16 @@ class DpFedAvg:
             local_epochs=settings.local_epochs,
             order=private_stream(self._noise_seed, "batch_order"),
         )
-        q = plan.sampling_probability
-        expected = q * float(partition.sizes.sum()) * settings.local_epochs
         worker = ensure_worker(self._threads)
-        server = Server(recipe_of(settings, plan, data), data.initial_weights)
+        noise = private_stream(self._noise_seed, "noise")
+        server = Server(recipe_of(settings, plan, data), data.initial_weights, noise)
         record = run_rounds(
             server,
             datasets,
             spec=data.spec,
             steps=plan.steps,
-            draw_cohort=lambda: poisson_cohort(cohorts, clients=len(partition), probability=q),
-            count_examples=lambda cohort: expected,  # the realised number is private
+            draw_cohort=lambda: poisson_sample(len(partition), plan.sampling_probability, cohorts),
+            count_examples=lambda cohort: plan.normaliser,  # users: how many examples they hold is private
             check=_require_finite_update,
             on_round=on_round,
         )

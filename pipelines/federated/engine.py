@@ -1,4 +1,4 @@
-"""The one import of TensorFlow and TensorFlow Federated: silent, and with a clear word where they are missing."""
+"""The one import of TensorFlow, its Federated and its Privacy: silent, and with a clear word where they are missing."""
 
 import os
 import platform
@@ -34,7 +34,8 @@ try:
         warnings.simplefilter("ignore")
         import tensorflow as tf
         import tensorflow_federated as tff
+        import tensorflow_privacy as tfp  # type: ignore[import-untyped]
 except ImportError as error:
     raise missing_engine(platform.system(), platform.machine()) from error
 
-__all__ = ["missing_engine", "tf", "tff"]
+__all__ = ["missing_engine", "tf", "tff", "tfp"]

@@ -10,9 +10,9 @@ import numpy as np
 
 from pipelines.federated.engine import tf, tff
 from pipelines.federated.model import forward, mean_cross_entropy
+from pipelines.federated.noise import Noise, private_mean, with_fresh_keys
 from pipelines.federated.optimizer import anchored, build_optimizer
 from pipelines.model.spec import ModelSpec, Weights
-from pipelines.privacy.plan import AdaptiveClipping
 
 # A delta beyond this on any coordinate is cut under privacy: the square of its norm would overflow float32, the clip
 # would return NaN, and a single user would decide whether the round's noised sum exists at all.
@@ -32,23 +32,6 @@ class Rule:
     name: Literal["sgd", "adam", "adagrad", "yogi"]
     learning_rate: float
     momentum: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Noise:
-    """What the private aggregation does: the part of a `MechanismPlan` that the process is built from.
-
-    Attributes:
-      noise_multiplier: effective sigma of a whole round.
-      clip_norm: L2 bound of one user's delta; the first one under adaptive clipping.
-      normaliser: public constant that the noised sum is divided by.
-      adaptive: None where the clip norm is fixed.
-    """
-
-    noise_multiplier: float
-    clip_norm: float
-    normaliser: float
-    adaptive: AdaptiveClipping | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,27 +87,6 @@ def build_process(recipe: Recipe) -> tff.learning.templates.LearningProcess:
     )
 
 
-def private_mean(noise: Noise) -> tff.aggregators.UnweightedAggregationFactory:
-    """Returns TFF's Gaussian mechanism: clip, sum, add noise, divide by a constant.
-
-    Nothing is zeroed first: the threshold of `tff.learning.dp_aggregator`'s zeroing is an unnoised quantile.
-    """
-    if noise.adaptive is None:
-        return tff.aggregators.DifferentiallyPrivateFactory.gaussian_fixed(
-            noise_multiplier=float(noise.noise_multiplier),
-            clients_per_round=float(noise.normaliser),
-            clip=float(noise.clip_norm),
-        )
-    return tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(
-        noise_multiplier=float(noise.noise_multiplier),
-        clients_per_round=float(noise.normaliser),
-        initial_l2_norm_clip=float(noise.clip_norm),
-        target_unclipped_quantile=float(noise.adaptive.target_quantile),
-        learning_rate=float(noise.adaptive.learning_rate),
-        clipped_count_stddev=float(noise.adaptive.count_stddev),
-    )
-
-
 class Server:
     """A run of the process: the server's state, moved one round at a time.
 
@@ -132,11 +94,27 @@ class Server:
       metrics: of the last round, as the process reports them; empty before the first.
     """
 
-    def __init__(self, recipe: Recipe, initial_weights: Weights) -> None:
-        """Starts from `initial_weights`, in the spec's order and layout; they are copied."""
+    def __init__(self, recipe: Recipe, initial_weights: Weights, noise: np.random.Generator | None = None) -> None:
+        """Puts the process at its start.
+
+        Args:
+          recipe: what the process is built from.
+          initial_weights: in the spec's order and layout; they are copied.
+          noise: stream that the keys of all noise come from; None where nothing is private. The process is shared by
+            all runs of a recipe, so that keys are part of the state alone.
+
+        Raises:
+          ValueError: a private recipe without that stream.
+        """
+        if isinstance(recipe.average, Noise) and noise is None:
+            raise ValueError("a private recipe needs a stream for the keys of its noise")
         self._process = build_process(recipe)
         start = tff.learning.models.ModelWeights(tuple(initial_weights), ())
         self._state = self._process.set_model_weights(self._process.initialize(), start)
+        if noise is not None:
+            aggregator = self._state.aggregator
+            keyed = aggregator._replace(query_state=with_fresh_keys(aggregator.query_state, noise))
+            self._state = self._state._replace(aggregator=keyed)
         self.metrics: dict[str, Any] = {}
 
     def round(self, datasets: Sequence[Any]) -> dict[str, Any]:

@@ -24,11 +24,6 @@ def uniform_cohort(rng: np.random.Generator, *, clients: int, size: int) -> Coho
     return rng.choice(clients, size=size, replace=False)
 
 
-def poisson_cohort(rng: np.random.Generator, *, clients: int, probability: float) -> Cohort:
-    """Draws each of the clients 0..clients-1 independently with a probability; the cohort may be empty."""
-    return np.flatnonzero(rng.random(clients) < probability)
-
-
 def run_rounds(
     server: Server,
     datasets: ClientDatasets,

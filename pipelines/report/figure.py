@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PANEL_INCHES = (6.6, 5.6)
 MARGIN_CHARACTERS = 28
+CAPTION_CHARACTERS = 105  # a panel
 LABEL_GAP = 0.05
 """Of the axis' height, for each line of a label in the margin."""
 Label = tuple[str, float, str]
@@ -42,7 +43,7 @@ def frontier_figure(frontier: Frontier) -> Figure:
         labels = _draw_references(axes, panel, span) + _draw_lines(axes, panel)
         _write_labels(axes, labels, span)
     figure.suptitle("What privacy costs", x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
-    figure.supxlabel(frontier.caption, x=0.01, ha="left", fontsize=9, color=FLOOR)
+    figure.supxlabel(fill(frontier.caption, CAPTION_CHARACTERS * count), x=0.01, ha="left", fontsize=9, color=FLOOR)
     return figure
 
 

@@ -103,6 +103,7 @@ def import_mlflow() -> None:
     os.environ["DO_NOT_TRACK"] = "true"
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Git is asked once, by the run itself; GitPython otherwise looks for it on import and prints when there is none.
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import mlflow  # noqa: F401

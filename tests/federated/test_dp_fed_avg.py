@@ -1,5 +1,6 @@
 """What the private aggregation really does, measured on the weights that leave it."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -75,7 +76,7 @@ def test_empty_cohorts_count_as_steps_and_add_noise() -> None:
     assert moved(noisy, data).all()
 
 
-@pytest.mark.parametrize("adaptive", [None, AdaptiveClipping(target_quantile=1.0, learning_rate=1e-9, count_stddev=3)])
+@pytest.mark.parametrize("adaptive", [None, AdaptiveClipping(target_quantile=1.0, learning_rate=1e-9, count_stddev=1)])
 def test_noise_on_the_weights_has_the_planned_deviation(adaptive: AdaptiveClipping | None) -> None:
     data = federated_data([2] * 8, features=200, classes=10)
     data = replace(data, initial_weights=[np.zeros_like(value) for value in data.initial_weights])
@@ -88,6 +89,7 @@ def test_noise_on_the_weights_has_the_planned_deviation(adaptive: AdaptiveClippi
         snapshots.append(np.concatenate([value.ravel() for value in record.model.weights()]))
 
     DpFedAvg(dp_settings(client_learning_rate=SILENT), plan, noise_seed=0, threads=None).fit(data, keep)
+    # With a count of deviation 1 the update has 2.27 of noise; mixed up with the 1.5 of both, the sum would tell.
     noise = np.diff(np.array(snapshots), axis=0) / (plan.update_noise_multiplier * 0.7 / 4)
     assert noise.shape == (5, 2010)
     low, high = chi2.ppf([1e-4, 1 - 1e-4], noise.size)
@@ -96,15 +98,22 @@ def test_noise_on_the_weights_has_the_planned_deviation(adaptive: AdaptiveClippi
     assert np.abs(np.corrcoef(noise) - np.eye(5)).max() < 5 / np.sqrt(2010)
 
 
-def test_noise_differs_between_runs_of_one_seed() -> None:
-    data, plan = federated_data([2, 2]), user_plan(noise_multiplier=1.0)
-    first, second = (moved(fit(data, plan, noise_seed=7, client_learning_rate=SILENT), data) for _ in range(2))
-    assert (first != second).all()
+@pytest.mark.parametrize("adaptive", [None, ADAPTIVE])
+def test_the_noise_seed_determines_the_noise(adaptive: AdaptiveClipping | None) -> None:
+    data, plan = federated_data([2] * 4), user_plan(noise_multiplier=1.0, steps=3, adaptive=adaptive)
+    runs = [fit(data, plan, noise_seed=seed, client_learning_rate=SILENT) for seed in (7, 7, 8, None, None)]
+    first, same, *others = (moved(run, data) for run in runs)
+    np.testing.assert_allclose(first, same, atol=1e-6, rtol=0)
+    assert runs[0].facts == runs[1].facts
+    for mine, theirs in itertools.combinations([first, *others], 2):
+        assert (mine != theirs).all()
+    if adaptive is not None:
+        assert len({run.facts["final_clip_norm"] for run in runs}) == 4
 
 
 def one_private_round(plan: MechanismPlan) -> dp_accounting.DpEvent:
     data = federated_data([2, 2])
-    server = Server(recipe_of(dp_settings(), plan, data), data.initial_weights)
+    server = Server(recipe_of(dp_settings(), plan, data), data.initial_weights, np.random.default_rng(0))
     server.round(ClientDatasets(data, local_batch_size=9, local_epochs=1, order=np.random.default_rng(0)).of([0, 1]))
     return server.dp_event
 
@@ -135,24 +144,48 @@ def test_adaptive_clip_follows_the_norms_of_the_deltas(clip_norm: float, rises: 
     assert float(result.facts["final_clip_norm"]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_records_count_expected_examples_and_follow_the_plan(
+def test_records_count_expected_users_and_follow_the_plan(
     collect: tuple[list[RoundRecord], Callable[[RoundRecord], None]],
 ) -> None:
+    # How many examples users hold, and how many users there are, is private: 8 * 0.5 of the public population.
     data, (records, on_round) = federated_data([2, 4, 6]), collect
-    plan = user_plan(population=3, sampling_probability=0.5, steps=3, noise_multiplier=1.0)
+    plan = user_plan(population=8, sampling_probability=0.5, steps=3, noise_multiplier=1.0)
     settings = dp_settings(rounds=99, clients_per_round=2, local_epochs=2)
     result = DpFedAvg(settings, plan, noise_seed=0, threads=None).fit(data, on_round)
-    assert [(r.step, r.steps, r.examples) for r in records] == [(1, 3, 12), (2, 3, 24), (3, 3, 36)]
+    assert [(r.step, r.steps, r.examples) for r in records] == [(1, 3, 4), (2, 3, 8), (3, 3, 12)]
     assert result.executed == plan
     assert result.record is records[-1]
 
 
-def test_same_noise_seed_draws_the_same_cohorts() -> None:
+def test_same_noise_seed_repeats_a_whole_run() -> None:
+    # Cohorts, the order of examples within a client's batches of one, and noise.
     data = federated_data([2] * 30)
-    plan = user_plan(population=30, sampling_probability=0.3, steps=2, clip_norm=1e3)
-    first, same, other = (moved(fit(data, plan, noise_seed=seed), data) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, same)
+    plan = user_plan(population=30, sampling_probability=0.3, steps=2, clip_norm=1e3, noise_multiplier=1e-4)
+    first, same, other = (moved(fit(data, plan, noise_seed=seed, local_batch_size=1), data) for seed in (1, 1, 2))
+    np.testing.assert_allclose(first, same, atol=1e-6, rtol=0)
     assert not np.allclose(first, other)
+
+
+def test_cohorts_are_the_poisson_samples_that_are_accounted() -> None:
+    # User i has one example, unit vector i: it moves row i of the kernel, and nobody else does.
+    users, q, rounds = 30, 0.1, 150
+    data = federated_data([1] * users, features=users)
+    data = replace(data, inputs=np.eye(users, dtype=np.float32), labels=np.zeros(users, np.int64))
+    # Neither the population nor the settings' clients_per_round is the number of users present.
+    plan = user_plan(population=40, sampling_probability=q, steps=rounds, clip_norm=1e-3)
+    kernels = [data.initial_weights[0]]
+    private = DpFedAvg(dp_settings(clients_per_round=7), plan, noise_seed=0, threads=None)
+    private.fit(data, lambda record: kernels.append(record.model.weights()[0]))
+    joined = (np.diff(np.array(kernels), axis=0) != 0).any(axis=2)
+    assert joined.shape == (rounds, users)
+    sizes = joined.sum(axis=1)
+    # Binomial(30, 0.1): mean 3, variance 2.7. Five standard errors of mean and variance over the rounds.
+    mean, variance = users * q, users * q * (1 - q)
+    assert abs(sizes.mean() - mean) < 5 * np.sqrt(variance / rounds)
+    assert abs(sizes.var(ddof=1) - variance) < 5 * variance * np.sqrt(2 / (rounds - 1))
+    # Every user joins as often, 15 times with variance 13.5, and no two users join together more than by chance.
+    assert np.abs(joined.sum(axis=0) - rounds * q).max() < 5 * np.sqrt(rounds * q * (1 - q))
+    assert np.abs(np.corrcoef(joined.T) - np.eye(users)).max() < 6 / np.sqrt(rounds)
 
 
 def test_a_plan_for_examples_is_refused() -> None:

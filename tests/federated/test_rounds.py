@@ -1,10 +1,10 @@
 """Cohorts and the datasets of clients."""
 
 import numpy as np
-from scipy.stats import binom, chisquare
+from scipy.stats import chisquare
 
 from pipelines.federated.clients import ClientDatasets
-from pipelines.federated.rounds import poisson_cohort, uniform_cohort
+from pipelines.federated.rounds import uniform_cohort
 from tests.federated.conftest import federated_data
 
 
@@ -13,21 +13,6 @@ def test_uniform_cohorts_have_the_exact_size_and_favour_nobody() -> None:
     cohorts = np.array([uniform_cohort(rng, clients=10, size=4) for _ in range(2000)])
     assert all(len(set(cohort)) == 4 for cohort in cohorts)
     assert chisquare(np.bincount(cohorts.ravel(), minlength=10)).pvalue > 1e-3
-
-
-def test_poisson_cohort_sizes_are_binomial_and_favour_nobody() -> None:
-    rng = np.random.default_rng(0)
-    cohorts = [poisson_cohort(rng, clients=20, probability=0.1) for _ in range(4000)]
-    sizes = np.minimum([len(cohort) for cohort in cohorts], 6)
-    expected = binom.pmf(np.arange(7), 20, 0.1)
-    expected[-1] = binom.sf(5, 20, 0.1)
-    assert chisquare(np.bincount(sizes, minlength=7), 4000 * expected).pvalue > 1e-3
-    assert chisquare(np.bincount(np.concatenate(cohorts), minlength=20)).pvalue > 1e-3
-    assert all(len(set(cohort)) == len(cohort) for cohort in cohorts)
-
-
-def test_poisson_cohort_of_probability_one_is_everyone() -> None:
-    np.testing.assert_array_equal(poisson_cohort(np.random.default_rng(0), clients=5, probability=1.0), np.arange(5))
 
 
 def test_batches_hold_each_example_once_an_epoch_in_a_drawn_order() -> None:

@@ -49,7 +49,9 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         given = {item.partition("=")[0] for item in overrides}
         arguments = [item for item in arguments if item.partition("=")[0] not in given]
         monkeypatch.setattr(sys, "argv", ["pipelines.run", *overrides, *arguments])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        # Set first, so that what `main` leaves behind is undone even where the variable was absent.
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+        monkeypatch.delenv("HYDRA_FULL_ERROR")
         with pytest.raises(SystemExit) as stop:
             run.main()
         out, err = capfd.readouterr()

@@ -96,7 +96,7 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
         "- What the log says of the data itself, without noise: fingerprints of data and partition, the number of "
         "examples, running times, and everything computed on the test split (accuracy, loss, confusion matrix).\n"
         f"- The machine: {engine}. Running time and memory are side channels.\n"
-        "- Floating point: noise is sampled with ordinary pseudo-random generators in finite precision, not with a "
-        "cryptographically secure sampler.\n"
+        "- Floating point: noise is sampled in finite precision, by statistical generators with 128-bit keys and not "
+        "by a cryptographically secure sampler.\n"
         "- Anything else derived from the raw data outside this run.\n"
     )

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipelines.config import Config, parse
 from pipelines.errors import UserError
 from pipelines.explain import explain
-from pipelines.sweep import Sweep, progress
+from pipelines.sweep import Sweep, close_progress, progress
 
 CONF = str(Path(__file__).resolve().parents[1] / "conf")
 INTERRUPTED = 130
@@ -122,6 +122,7 @@ def _finish_sweep(*, interrupted: bool) -> int:
     from pipelines.tracking.store import open_store
     from pipelines.tracking.sweep import Outcome, finish_sweep
 
+    close_progress(sweep)
     failures = sweep.failures()
     outcome: Outcome = "interrupted" if interrupted else "failed" if failures or _failures else "finished"
     store = open_store(sweep.uri, sweep.experiment)

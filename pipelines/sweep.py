@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -136,12 +137,14 @@ def count_distinct(swept: dict[str, list[str]], *, default: str) -> int:
     return len(distinct)
 
 
-_progress: SweepProgress | None = None
-
-
+@lru_cache(maxsize=1)
 def progress(sweep: Sweep) -> SweepProgress:
     """The sweep's progress as this process shows it; made when its first job starts."""
-    global _progress
-    if _progress is None:
-        _progress = SweepProgress(sweep.runs)
-    return _progress
+    return SweepProgress(sweep.runs)
+
+
+def close_progress(sweep: Sweep) -> None:
+    """Ends the bar's line, if this process ran a job."""
+    if progress.cache_info().currsize:
+        progress(sweep).close()
+    progress.cache_clear()

@@ -70,12 +70,12 @@ def frontier_html(frontier: Frontier) -> str:
     figure.update_yaxes(range=list(span), tickformat=".0%", gridcolor="#e6e6e6", zeroline=False)
     figure.update_yaxes(title="test accuracy", row=1, col=1)
     figure.update_layout(
-        template="plotly_white", height=560, margin={"l": 70, "r": 20, "t": 80, "b": 120},
-        legend={"orientation": "h", "y": -0.2, "x": 0}, hoverlabel={"align": "left", "font": {"size": 13}},
+        template="plotly_white", height=580, margin={"l": 70, "r": 20, "t": 80, "b": 140},
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}, hoverlabel={"align": "left", "font": {"size": 13}},
         font={"family": "system-ui, sans-serif", "color": INK},
     )  # fmt: skip
     body = to_html(
-        figure, full_html=False, include_plotlyjs=True, default_height="560px",
+        figure, full_html=False, include_plotlyjs=True, default_height="580px",
         config={"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""},
     )  # fmt: skip
     return PAGE.substitute(caption=escape(frontier.caption), ink=INK, figure=body)

@@ -37,7 +37,11 @@ class DatasetConfig(Section):
     @model_validator(mode="after")
     def _npz_needs_a_file(self) -> "DatasetConfig":
         if (self.name == "npz") != (self.file is not None):
-            raise ValueError("dataset.file belongs to dataset=npz: give the archive's path there, and only there")
+            raise ValueError(
+                "dataset=npz needs dataset.file=PATH.npz"
+                if self.file is None
+                else f"dataset.file={self.file} belongs to dataset=npz; with dataset={self.name} drop it"
+            )
         return self
 
 
@@ -205,7 +209,7 @@ class Config(Section):
         if (privacy.epsilon is None) == (privacy.noise_multiplier is None):
             raise ValueError(
                 f"pipeline={name} needs exactly one of privacy.epsilon and privacy.noise_multiplier; "
-                f"got {privacy.epsilon} and {privacy.noise_multiplier}"
+                f"got {privacy.epsilon} and {privacy.noise_multiplier}; give one, such as privacy.epsilon=3"
             )
         if privacy.unit not in (None, PRIVATE_UNIT[name]):
             raise ValueError(

@@ -33,7 +33,9 @@ from pipelines.tracking.run_log import RunLog, open_run
 from pipelines.tracking.store import Store
 
 
-def execute(job: Job, store: Store, *, parent_id: str | None, overrides: list[str], position: int) -> RunResult:
+def execute(
+    job: Job, store: Store, *, parent_id: str | None, overrides: list[str], position: int
+) -> tuple[RunResult, str]:
     """Trains, evaluates, accounts and logs.
 
     Args:
@@ -42,6 +44,9 @@ def execute(job: Job, store: Store, *, parent_id: str | None, overrides: list[st
       parent_id: of the sweep's run, if any.
       overrides: the command-line overrides that lead to this run.
       position: line of the progress bar.
+
+    Returns:
+      The result, and MLflow's id of the run.
 
     Raises:
       UserError: training diverged, or the log became unreachable. The MLflow run is closed all the same.
@@ -57,7 +62,7 @@ def execute(job: Job, store: Store, *, parent_id: str | None, overrides: list[st
         watcher = _Watcher(job, log, RunProgress(job.name, position))
         try:
             fit = job.pipeline.fit(_training_data(job), watcher.on_round)
-            return _conclude(job, fit, watcher.evaluation, log)
+            return _conclude(job, fit, watcher.evaluation, log), log.run_id
         except BaseException as error:
             watcher.salvage(error)
             raise

@@ -2,8 +2,10 @@
 
 import difflib
 import re
+import sys
+from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from pipelines.errors import UserError
 
@@ -26,6 +28,9 @@ def explain(error: Exception, conf: str) -> str:
     unknown_key = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text)
     if unknown_key:
         return _unknown_key(unknown_key.group(1) or unknown_key.group(2), conf)
+    ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", text)
+    if ambiguous:
+        return f"{ambiguous.group(1)}: a list of values is a sweep; add -m (python -m pipelines.run -m ...)"
     return " ".join(text.partition("See https://hydra.cc")[0].split())
 
 
@@ -33,18 +38,16 @@ def _unknown_key(key: str, conf: str) -> str:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    # The groups that were chosen decide which keys there are.
+    groups = [item for item in sys.argv[1:] if Path(conf, item.partition("=")[0]).is_dir() and "," not in item]
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
-        keys = _keys(compose("config"))
-    near = difflib.get_close_matches(key, keys, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "see python -m pipelines.run --cfg job"
-    return f"unknown key {key}; {hint}"
-
-
-def _keys(config: DictConfig, prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for key in config:
-        found.append(f"{prefix}{key!s}")
-        if OmegaConf.is_dict(config[key]):
-            found += _keys(config[key], f"{prefix}{key!s}.")
-    return found
+        config = compose("config", overrides=groups)
+    parent, _, name = key.rpartition(".")
+    siblings = OmegaConf.select(config, parent) if parent else config
+    if not OmegaConf.is_dict(siblings):
+        siblings, parent = config, ""
+    names = [str(item) for item in siblings]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {parent}{'.' if parent else ''}{near[0]}? " if near else ""
+    return f"unknown key {key}; {hint}{parent or 'the configuration'} has {', '.join(names)}"

@@ -74,10 +74,13 @@ def _hydra_main(values: DictConfig) -> None:
         progress(sweep).finish_run(line)
     elif not _failures:
         print(line)
+        if hydra_config.sweeper.params:
+            choice = hydra_config.runtime.choices.get("experiment")
+            print(f"experiment={choice} is a sweep, of which this is one run: add -m for all of them", file=sys.stderr)
 
 
 def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int) -> str:
-    """Runs one configuration and returns its outcome in a line."""
+    """Runs one configuration and returns its outcome: a line, and outside a sweep where the run is recorded."""
     from pipelines.execution import execute
     from pipelines.job import prepare
     from pipelines.tracking.orphans import close_orphans
@@ -89,10 +92,12 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     store = open_store(uri, experiment)
     close_orphans(store)
     parent_id = None if sweep is None else sweep.parent_id
-    result = execute(job, store, parent_id=parent_id, overrides=overrides, position=0 if sweep is None else 1)
+    position = 0 if sweep is None else 1
+    result, run_id = execute(job, store, parent_id=parent_id, overrides=overrides, position=position)
     guarantee = result.guarantee
     spent = "" if guarantee is None else f"  epsilon {guarantee.epsilon:.3f} at delta {guarantee.executed.delta:g}"
-    return f"{job.name:32s} accuracy {result.evaluation.accuracy:.4f}{spent}"
+    line = f"{job.name:32s} accuracy {result.evaluation.accuracy:.4f}{spent}"
+    return line if sweep is not None else f"{line}\nrun {run_id} in {store.uri} (make ui)"
 
 
 def _refuse_idle_privacy(config: Config) -> None:

@@ -69,7 +69,7 @@ def test_tuned_values_apply_to_their_combination_and_yield_to_the_command_line()
         (["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.unit=user"], "privacy.unit=user does not fit"),
         (["pipeline=dp_fed_avg", "privacy.epsilon=1", "privacy.unit=example"], "privacy.unit=example does not fit"),
         (["pipeline=dp_sgd", "privacy=adaptive", "privacy.epsilon=1"], "privacy.clipping=adaptive is for"),
-        (["dataset=npz"], "dataset.file belongs to dataset=npz"),
+        (["dataset=npz"], "dataset=npz needs dataset.file=PATH.npz"),
         (["partition=dirichlet", "partition.alpha=null"], "partition=dirichlet needs partition.alpha"),
         (["partition.alpha=1"], "partition=iid does not take partition.alpha"),
         (["pipeline.learning_rate=fast"], "pipeline.learning_rate=fast: input should be a valid number"),

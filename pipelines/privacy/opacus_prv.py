@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 
 def prv_epsilon(*, sigma: float, q: float, steps: int, delta: float) -> float:
     """Upper bound on epsilon of a self-composed Poisson-subsampled Gaussian, with an error of at most 0.01.
@@ -33,7 +35,7 @@ def prv_epsilon(*, sigma: float, q: float, steps: int, delta: float) -> float:
     """
     accountant = _accountant_class()()
     accountant.history = [(sigma, q, steps)]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):  # at q = 1 it takes the logarithm of 1 - q
         # Its RDP, asked for a domain size only, warns that more orders would be tighter.
         warnings.filterwarnings("ignore", "Optimal order")
         return float(accountant.get_epsilon(delta))

@@ -12,7 +12,8 @@ WHO = {
     ),
     PrivacyUnit.USER: (
         "user",
-        "This protects a user with all of their examples, given how the data is divided among users.",
+        "This protects a user with all of their examples, given how the data is divided among users; unless the "
+        "partition is natural, the users are simulated and nothing is said of the people behind the data.",
     ),
 }
 
@@ -33,7 +34,10 @@ def promise(guarantee: PrivacyGuarantee) -> str:
     """The guarantee in three sentences."""
     plan = guarantee.executed
     noun, scope = WHO[plan.unit]
-    factor = f"e^{guarantee.epsilon:.4g}" + (f" = {exp(guarantee.epsilon):.3g}" if guarantee.epsilon < 20 else "")
+    value = exp(min(guarantee.epsilon, 20))
+    factor = f"e^{guarantee.epsilon:.4g}" + (
+        "" if value > 1e8 else f" = {value:.3g}" if value < 1000 else f" = {value:,.0f}"
+    )
     text = (
         f"Whether or not any one of the {plan.population:,} {noun}s (a public number) took part changes the "
         f"probability of any model that could come out by at most a factor {factor}, but for a probability of "

@@ -71,7 +71,8 @@ def frontier_html(frontier: Frontier) -> str:
     figure.update_yaxes(title="test accuracy", row=1, col=1)
     figure.update_layout(
         template="plotly_white", height=580, margin={"l": 70, "r": 20, "t": 80, "b": 140},
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}, hoverlabel={"align": "left", "font": {"size": 13}},
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+        hoverlabel={"align": "left", "font": {"size": 13}},
         font={"family": "system-ui, sans-serif", "color": INK},
     )  # fmt: skip
     body = to_html(

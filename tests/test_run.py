@@ -41,7 +41,7 @@ def test_a_private_run_logs_the_whole_contract(cli: Cli, tmp_path: Path) -> None
     assert (row.name, row.status) == ("dp_sgd eps=3 seed=0", "FINISHED")
     expected = {
         "pipeline": "dp_sgd", "dataset": "digits", "model": "linear", "seed": "0", "privacy.unit": "example",
-        "privacy.relation": "add_or_remove_one", "privacy.delta": "0.0001", "privacy.simulated": "false",
+        "privacy.relation": "add_or_remove_one", "privacy.delta": "1e-05", "privacy.simulated": "false",
         "privacy.accountant": "dp-accounting PLD 0.4.3",
     }  # fmt: skip
     assert {key: row.tags[key] for key in expected} == expected

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from pipelines.sweep import count_distinct
@@ -72,7 +71,3 @@ def test_the_number_of_runs_counts_each_configuration_once(
     swept: dict[str, list[str]], default: str, runs: int
 ) -> None:
     assert count_distinct(swept, default=default) == runs
-
-
-def test_mlflow_is_quiet_about_itself() -> None:
-    assert mlflow.get_tracking_uri()

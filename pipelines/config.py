@@ -107,8 +107,13 @@ class DpSgdConfig(CentralConfig):
 
 
 class FederatedConfig(Section):
-    """What both TFF pipelines share."""
+    """What both TFF pipelines share.
 
+    Attributes:
+      engine: fast feeds TFF whole clients as tensors; stock is `tff.learning`, the reference.
+    """
+
+    engine: Literal["fast", "stock"]
     rounds: Count
     clients_per_round: Count
     local_epochs: Count

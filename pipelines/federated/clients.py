@@ -1,13 +1,16 @@
-"""What clients train on: one small tf.data pipeline for each client of a cohort."""
+"""What clients train on: the order of their examples, and for the stock engine a tf.data pipeline each."""
 
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.errors import UserError
 from pipelines.federated.engine import tf
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import TrainingData
+
+Order = NDArray[np.int32]
 
 
 def require_partition(data: TrainingData) -> Partition:
@@ -21,45 +24,60 @@ def require_partition(data: TrainingData) -> Partition:
     return data.partition
 
 
-class ClientDatasets:
-    """Builds the datasets of a cohort, in an order of examples that numpy determines."""
+class ClientOrders:
+    """Draws the order in which each client of a cohort takes its examples, the same in all epochs of a round."""
 
-    def __init__(
-        self, data: TrainingData, *, local_batch_size: int, local_epochs: int, order: np.random.Generator
-    ) -> None:
+    def __init__(self, partition: Partition, *, local_batch_size: int, order: np.random.Generator) -> None:
+        """Keeps the partition, not copies of it.
+
+        Args:
+          partition: of the examples.
+          local_batch_size: examples of one local step; a client's last batch may be smaller.
+          order: stream that the orders are drawn from.
+        """
+        self._clients = partition.clients
+        self._batch_size = local_batch_size
+        self._order = order
+
+    def of(self, cohort: Iterable[int]) -> list[Order]:
+        """Returns for each client of the cohort the indices of its examples, int32, in the order of this round."""
+        return [self._of(int(client)) for client in cohort]
+
+    def _of(self, client: int) -> Order:
+        indices = self._clients[client]
+        if len(indices) > self._batch_size:  # else the client is one batch, whose mean gradient knows no order
+            indices = self._order.permutation(indices)
+        return indices.astype(np.int32)
+
+
+class ClientDatasets:
+    """Builds a tf.data pipeline for each client of a cohort."""
+
+    def __init__(self, data: TrainingData, orders: ClientOrders, *, local_batch_size: int, local_epochs: int) -> None:
         """Keeps references to the data, not copies.
 
         Args:
-          data: inputs, labels and the partition.
-          local_batch_size: examples of one local step; a client's last batch may be smaller.
-          local_epochs: passes of a client over its examples in one round, all in the same order.
-          order: stream that each client's order in each round is drawn from.
+          data: inputs and labels.
+          orders: draws the clients' orders.
+          local_batch_size: examples of one local step.
+          local_epochs: passes of a client over its examples in one round.
         """
         self._inputs = data.inputs
         self._labels = data.labels.astype(np.int32)
-        self._clients = require_partition(data).clients
+        self._orders = orders
         self._batch_size = local_batch_size
         self._epochs = local_epochs
-        self._order = order
-        self._unordered: dict[int, tf.data.Dataset] = {}
 
     def of(self, cohort: Iterable[int]) -> list[tf.data.Dataset]:
         """Returns a dataset of (float32 inputs, int32 labels) batches for each client of the cohort."""
-        return [self._dataset(int(client)) for client in cohort]
+        return [self._dataset(order) for order in self._orders.of(cohort)]
 
-    def _dataset(self, client: int) -> tf.data.Dataset:
-        indices = self._clients[client]
-        if len(indices) > self._batch_size:
-            indices = self._order.permutation(indices)
-            slices = tf.data.Dataset.from_tensor_slices((self._inputs[indices], self._labels[indices]))
-            return self._finish(slices.batch(self._batch_size))
-        # The whole client is one batch, whose mean gradient knows no order: made once and kept.
-        if client not in self._unordered:
-            batch = tf.data.Dataset.from_tensors((self._inputs[indices], self._labels[indices]))
-            self._unordered[client] = self._finish(batch)
-        return self._unordered[client]
-
-    def _finish(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    def _dataset(self, order: Order) -> tf.data.Dataset:
+        examples = (self._inputs[order], self._labels[order])
+        if len(order) > self._batch_size:
+            dataset = tf.data.Dataset.from_tensor_slices(examples).batch(self._batch_size)
+        else:
+            dataset = tf.data.Dataset.from_tensors(examples)
         if self._epochs > 1:
             dataset = dataset.repeat(self._epochs)
         return dataset.with_options(_plain_options())

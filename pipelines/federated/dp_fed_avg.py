@@ -4,10 +4,10 @@ from typing import Any
 
 from pipelines.config import DpFedAvgConfig
 from pipelines.errors import DivergedError, UserError
-from pipelines.federated.clients import ClientDatasets, require_partition
+from pipelines.federated.clients import require_partition
 from pipelines.federated.noise import Noise
-from pipelines.federated.process import Recipe, Server
-from pipelines.federated.rounds import Cohort, client_rule, engine_facts, run_rounds, server_rule
+from pipelines.federated.process import Server
+from pipelines.federated.rounds import Cohort, engine_facts, run_rounds
 from pipelines.federated.runtime import ensure_worker
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
@@ -16,7 +16,7 @@ from pipelines.randomness import private_stream
 
 
 class DpFedAvg:
-    """Differentially private federated averaging with stock `tff.learning`; a `Pipeline`.
+    """Differentially private federated averaging in TFF; a `Pipeline`.
 
     Every round, each user joins independently with the plan's sampling probability. TFF's Gaussian mechanism clips
     each user's delta, sums, adds noise and divides by the plan's constant normaliser. An empty cohort is a round like
@@ -62,18 +62,16 @@ class DpFedAvg:
         """
         settings, plan, partition = self._settings, self._plan, require_partition(data)
         cohorts = private_stream(self._noise_seed, "cohorts")
-        datasets = ClientDatasets(
-            data,
-            local_batch_size=settings.local_batch_size,
-            local_epochs=settings.local_epochs,
-            order=private_stream(self._noise_seed, "batch_order"),
-        )
         worker = ensure_worker(self._threads)
-        noise = private_stream(self._noise_seed, "noise")
-        server = Server(recipe_of(settings, plan, data), data.initial_weights, noise)
+        server = Server(
+            settings,
+            data,
+            noise_of(plan),
+            order=private_stream(self._noise_seed, "batch_order"),
+            noise=private_stream(self._noise_seed, "noise"),
+        )
         record = run_rounds(
             server,
-            datasets,
             spec=data.spec,
             steps=plan.steps,
             draw_cohort=lambda: poisson_sample(len(partition), plan.sampling_probability, cohorts),
@@ -81,26 +79,19 @@ class DpFedAvg:
             check=_require_finite_update,
             on_round=on_round,
         )
-        facts = engine_facts(worker.threads)
+        facts = engine_facts(settings, worker.threads)
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
             facts["final_clip_norm"] = f"{server.metrics['aggregator']['dp_query_metrics']['clip']:.6g}"
         return Fit(record=record, executed=plan.executed(record.step), facts=facts)
 
 
-def recipe_of(settings: DpFedAvgConfig, plan: MechanismPlan, data: TrainingData) -> Recipe:
-    """Puts together what the process is built from."""
-    noise = Noise(
+def noise_of(plan: MechanismPlan) -> Noise:
+    """Returns the part of the plan that the aggregation is built from."""
+    return Noise(
         noise_multiplier=plan.noise_multiplier,
         clip_norm=plan.clip_norm,
         normaliser=plan.normaliser,
         adaptive=plan.adaptive,
-    )
-    return Recipe(
-        spec=data.spec,
-        client=client_rule(settings),
-        server=server_rule(settings),
-        proximal_strength=settings.proximal_strength,
-        average=noise,
     )
 
 

@@ -4,16 +4,16 @@ from typing import Any
 
 from pipelines.config import FedAvgConfig
 from pipelines.errors import DivergedError, UserError
-from pipelines.federated.clients import ClientDatasets, require_partition
-from pipelines.federated.process import Recipe, Server
-from pipelines.federated.rounds import Cohort, client_rule, engine_facts, run_rounds, server_rule, uniform_cohort
+from pipelines.federated.clients import require_partition
+from pipelines.federated.process import Server
+from pipelines.federated.rounds import Cohort, engine_facts, run_rounds, uniform_cohort
 from pipelines.federated.runtime import ensure_worker
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.randomness import public_stream
 
 
 class FedAvg:
-    """Federated averaging with stock `tff.learning`; a `Pipeline`.
+    """Federated averaging in TFF; a `Pipeline`.
 
     Every round, exactly `clients_per_round` clients, drawn uniformly without replacement, start from the server's
     weights and take local steps. The average of what they changed is the server optimizer's step. The same seed gives
@@ -48,23 +48,9 @@ class FedAvg:
                 "partition; lower it or raise partition.clients"
             )
         cohorts = public_stream(self._seed, "cohorts")
-        datasets = ClientDatasets(
-            data,
-            local_batch_size=settings.local_batch_size,
-            local_epochs=settings.local_epochs,
-            order=public_stream(self._seed, "batch_order"),
-        )
-        recipe = Recipe(
-            spec=data.spec,
-            client=client_rule(settings),
-            server=server_rule(settings),
-            proximal_strength=settings.proximal_strength,
-            average=settings.weighting,
-        )
         worker = ensure_worker(self._threads)
         record = run_rounds(
-            Server(recipe, data.initial_weights),
-            datasets,
+            Server(settings, data, settings.weighting, order=public_stream(self._seed, "batch_order")),
             spec=data.spec,
             steps=settings.rounds,
             draw_cohort=lambda: uniform_cohort(cohorts, clients=len(partition), size=settings.clients_per_round),
@@ -72,7 +58,7 @@ class FedAvg:
             check=_require_finite_updates,
             on_round=on_round,
         )
-        return Fit(record=record, executed=None, facts=engine_facts(worker.threads))
+        return Fit(record=record, executed=None, facts=engine_facts(settings, worker.threads))
 
 
 def _require_finite_updates(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from pipelines.config import FederatedConfig
 from pipelines.errors import DivergedError
-from pipelines.federated.clients import ClientDatasets
 from pipelines.federated.engine import tf, tff
 from pipelines.federated.model import TensorFlowModel
-from pipelines.federated.process import Rule, Server
+from pipelines.federated.process import Server
 from pipelines.model.spec import ModelSpec
 from pipelines.pipeline import OnRound, RoundRecord
 
@@ -26,7 +25,6 @@ def uniform_cohort(rng: np.random.Generator, *, clients: int, size: int) -> Coho
 
 def run_rounds(
     server: Server,
-    datasets: ClientDatasets,
     *,
     spec: ModelSpec,
     steps: int,
@@ -39,7 +37,6 @@ def run_rounds(
 
     Args:
       server: the process at its start.
-      datasets: makes a cohort's datasets.
       spec: the architecture.
       steps: rounds, >= 1.
       draw_cohort: called once a round.
@@ -54,7 +51,7 @@ def run_rounds(
     for step in range(1, steps + 1):
         begin = time.perf_counter()
         cohort = draw_cohort()
-        metrics = server.round(datasets.of(cohort))
+        metrics = server.round(cohort)
         weights = server.weights
         check(step, cohort, metrics)
         if not all(np.isfinite(value).all() for value in weights):
@@ -67,28 +64,11 @@ def run_rounds(
     return record
 
 
-def client_rule(settings: FederatedConfig) -> Rule:
-    """The clients' optimizer."""
-    return Rule(
-        name=settings.client_optimizer,
-        learning_rate=settings.client_learning_rate,
-        momentum=settings.client_momentum,
-    )
-
-
-def server_rule(settings: FederatedConfig) -> Rule:
-    """The server's optimizer."""
-    return Rule(
-        name=settings.server_optimizer,
-        learning_rate=settings.server_learning_rate,
-        momentum=settings.server_momentum,
-    )
-
-
-def engine_facts(threads: int) -> dict[str, str]:
+def engine_facts(settings: FederatedConfig, threads: int) -> dict[str, str]:
     """What the engine says of itself."""
+    stock = settings.engine == "stock"
     return {
-        "engine": f"tff.learning {tff.__version__}",
+        "engine": f"{'tff.learning' if stock else 'tff'} {tff.__version__} ({settings.engine})",
         "tensorflow": tf.__version__,
         "device": "cpu",
         "threads": str(threads),

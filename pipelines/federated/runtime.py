@@ -35,6 +35,8 @@ PORTS_TO_TRY = 3
 # The worker keeps what it built for every process and cohort size, some 5 MB each, for good. Between two runs of a
 # long sweep one beyond this is replaced, at the price of tracing anew.
 RESIDENT_BYTES = 2_000_000_000
+# Clients at work at once: enough to fill the threads, few enough that memory does not follow the cohort.
+CLIENTS_PER_THREAD = 2
 MESSAGE_BYTES = 2_000_000_000
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -143,7 +145,7 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
         str(os.getpid()),
         str(binary),
         f"--port={port}",
-        *os.environ.get("XARGS", "").split(),
+        f"--max_concurrent_computation_calls={CLIENTS_PER_THREAD * threads}",
     ]
     sizes = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))
     started: queue.Queue[subprocess.Popen[bytes] | OSError] = queue.Queue()

@@ -13,6 +13,7 @@ from pipelines.pipeline import RoundRecord, TrainingData
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 
 SETTINGS: dict[str, Any] = {
+    "engine": "fast",
     "rounds": 1,
     "clients_per_round": 3,
     "local_epochs": 1,

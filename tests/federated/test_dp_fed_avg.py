@@ -10,8 +10,7 @@ import pytest
 from scipy.stats import chi2
 
 from pipelines.errors import UserError
-from pipelines.federated.clients import ClientDatasets
-from pipelines.federated.dp_fed_avg import DpFedAvg, recipe_of
+from pipelines.federated.dp_fed_avg import DpFedAvg, noise_of
 from pipelines.federated.fed_avg import FedAvg
 from pipelines.federated.process import Server
 from pipelines.model.spec import Weights
@@ -113,8 +112,9 @@ def test_the_noise_seed_determines_the_noise(adaptive: AdaptiveClipping | None) 
 
 def one_private_round(plan: MechanismPlan) -> dp_accounting.DpEvent:
     data = federated_data([2, 2])
-    server = Server(recipe_of(dp_settings(), plan, data), data.initial_weights, np.random.default_rng(0))
-    server.round(ClientDatasets(data, local_batch_size=9, local_epochs=1, order=np.random.default_rng(0)).of([0, 1]))
+    streams = {"order": np.random.default_rng(0), "noise": np.random.default_rng(0)}
+    server = Server(dp_settings(), data, noise_of(plan), **streams)
+    server.round([0, 1])
     return server.dp_event
 
 

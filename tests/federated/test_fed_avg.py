@@ -116,7 +116,7 @@ def test_records_count_rounds_and_keep_their_models(
     assert losses[0] > losses[1] > losses[2]
     assert fit.record is records[-1]
     assert fit.executed is None
-    assert fit.facts["engine"] == "tff.learning 0.87.0"
+    assert fit.facts["engine"] == "tff 0.87.0 (fast)"
 
 
 def test_same_seed_gives_the_same_run() -> None:

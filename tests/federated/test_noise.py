@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, kstest
 
-from pipelines.federated.dp_fed_avg import recipe_of
 from pipelines.federated.engine import tf
 from pipelines.federated.noise import DRAWS, Noise, private_mean_query, with_fresh_keys
 from pipelines.federated.process import Server
 from pipelines.privacy.plan import AdaptiveClipping
-from tests.federated.conftest import dp_settings, federated_data, user_plan
+from tests.federated.conftest import dp_settings, federated_data
 
 FIXED = Noise(noise_multiplier=1.5, clip_norm=0.7, normaliser=4, adaptive=None)
 # A count this noisy leaves the update 2.27 rather than 1.5: 1.5^-2 - (2 * 1)^-2 = 2.27^-2.
@@ -136,4 +135,4 @@ def test_a_multiplier_of_zero_leaves_the_sum_exact(adaptive: AdaptiveClipping | 
 def test_a_private_server_without_keys_is_refused() -> None:
     data = federated_data([2, 2])
     with pytest.raises(ValueError, match="keys of its noise"):
-        Server(recipe_of(dp_settings(), user_plan(noise_multiplier=1.0), data), data.initial_weights)
+        Server(dp_settings(), data, FIXED, order=np.random.default_rng(0))

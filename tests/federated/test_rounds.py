@@ -3,9 +3,15 @@
 import numpy as np
 from scipy.stats import chisquare
 
-from pipelines.federated.clients import ClientDatasets
+from pipelines.federated.clients import ClientDatasets, ClientOrders, require_partition
 from pipelines.federated.rounds import uniform_cohort
+from pipelines.pipeline import TrainingData
 from tests.federated.conftest import federated_data
+
+
+def client_datasets(data: TrainingData, *, local_epochs: int) -> ClientDatasets:
+    orders = ClientOrders(require_partition(data), local_batch_size=3, order=np.random.default_rng(0))
+    return ClientDatasets(data, orders, local_batch_size=3, local_epochs=local_epochs)
 
 
 def test_uniform_cohorts_have_the_exact_size_and_favour_nobody() -> None:
@@ -17,7 +23,7 @@ def test_uniform_cohorts_have_the_exact_size_and_favour_nobody() -> None:
 
 def test_batches_hold_each_example_once_an_epoch_in_a_drawn_order() -> None:
     data = federated_data([3, 7])
-    datasets = ClientDatasets(data, local_batch_size=3, local_epochs=2, order=np.random.default_rng(0))
+    datasets = client_datasets(data, local_epochs=2)
     (batches,) = ([x.numpy() for x, _ in dataset] for dataset in datasets.of([1]))
     assert [len(batch) for batch in batches] == [3, 3, 1, 3, 3, 1]
     first = np.concatenate(batches[:3])
@@ -29,7 +35,7 @@ def test_batches_hold_each_example_once_an_epoch_in_a_drawn_order() -> None:
 
 def test_a_client_that_fits_one_batch_is_one_batch() -> None:
     data = federated_data([3, 7])
-    datasets = ClientDatasets(data, local_batch_size=3, local_epochs=1, order=np.random.default_rng(0))
+    datasets = client_datasets(data, local_epochs=1)
     ((inputs, labels),) = list(datasets.of([0])[0])
     np.testing.assert_array_equal(inputs, data.inputs[:3])
     np.testing.assert_array_equal(labels, data.labels[:3])

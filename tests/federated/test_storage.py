@@ -1,0 +1,58 @@
+"""Training examples in mapped memory."""
+
+import gc
+import os
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.federated.storage import Region, Storage, store
+from tests.federated.conftest import federated_data
+
+
+def read(region: Region) -> np.ndarray:
+    return region.tensor().numpy()
+
+
+def test_a_graph_reads_what_was_stored() -> None:
+    data = federated_data([3, 4])
+    storage = store(data)
+    np.testing.assert_array_equal(read(storage.inputs), data.inputs)
+    np.testing.assert_array_equal(read(storage.labels), data.labels)
+    assert read(storage.labels).dtype == np.int32
+
+
+def test_equal_content_is_stored_once_and_changed_content_anew() -> None:
+    data = federated_data([3, 4])
+    first = store(data)
+    assert store(replace(data, inputs=data.inputs.copy())) is first
+    before = data.inputs.copy()
+    data.inputs[0, 0] += 1
+    second = store(data)
+    assert second is not first
+    np.testing.assert_array_equal(read(second.inputs), data.inputs)
+    np.testing.assert_array_equal(read(first.inputs), before)  # still held, so still what it was
+
+
+def test_memory_is_freed_with_the_storage() -> None:
+    storage = Storage(np.ones((2, 3), np.float32), np.ones(2, np.int32))
+    path = Path(storage.inputs.path)
+    assert os.stat(path).st_size == 24
+    target = os.readlink(path)
+    del storage
+    gc.collect()
+    assert not path.exists() or os.readlink(path) != target or os.stat(path).st_size != 24
+
+
+def test_memory_that_does_not_suffice_is_said_in_a_line() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(UserError, match=r"do not fit into memory once more .* lower dataset\.limit"):
+            Storage(np.ones((1 << 16, 4), np.float32), np.ones(2, np.int32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

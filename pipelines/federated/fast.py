@@ -40,7 +40,6 @@ def build_process(recipe: Recipe, work: LocalWork, inputs: Region, labels: Regio
       (examples,), values in [0, n), in the order of this round.
     """
     weights_type = tff.types.to_type(_Weights(tuple(_tensor_types(recipe.spec)), ()))
-    aggregator = _aggregator(recipe, weights_type.trainable)
     finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
         build_optimizer(recipe.server.name, recipe.server.learning_rate, recipe.server.momentum, "server"), weights_type
     )
@@ -48,6 +47,10 @@ def build_process(recipe: Recipe, work: LocalWork, inputs: Region, labels: Regio
         partial(_client_update, recipe, work, inputs, labels), (weights_type.trainable, _ORDER)
     )
     private = isinstance(recipe.average, Noise)
+    factory = private_mean(recipe.average) if private else tff.aggregators.SumFactory()
+    aggregator = factory.create(client.type_signature.result)
+    if not private:
+        mean = tff.tensorflow.computation(_mean, client.type_signature.result)
 
     @tff.federated_computation
     def initialize() -> Any:
@@ -59,14 +62,14 @@ def build_process(recipe: Recipe, work: LocalWork, inputs: Region, labels: Regio
     def next_round(state: Any, orders: Any) -> Any:
         start = tff.federated_broadcast(state.global_model_weights).trainable
         update = tff.federated_map(client, (start, orders))
-        weight = () if private else (update.weight,)
-        average = aggregator.next(state.aggregator, update.delta, *weight)
-        final = finalizer.next(state.finalizer, state.global_model_weights, average.result)
-        metrics = OrderedDict(aggregator=average.measurements, finalizer=final.measurements)
-        if not private:  # under privacy nothing unnoised leaves the clients
-            finite = OrderedDict(finite_clients=tff.federated_sum(update.finite))
+        total = aggregator.next(state.aggregator, update)
+        average = total.result if private else tff.federated_map(mean, total.result)
+        final = finalizer.next(state.finalizer, state.global_model_weights, average)
+        metrics = OrderedDict(aggregator=total.measurements, finalizer=final.measurements)
+        if not private:
+            finite = OrderedDict(finite_clients=total.result.finite)
             metrics["client_work"] = tff.federated_zip(OrderedDict(train=tff.federated_zip(finite)))
-        after = _State(final.result, state.distributor, state.client_work, average.state, final.state)
+        after = _State(final.result, state.distributor, state.client_work, total.state, final.state)
         return tff.learning.templates.LearningProcessOutput(tff.federated_zip(after), tff.federated_zip(metrics))
 
     return tff.templates.IterativeProcess(initialize, next_round)
@@ -84,28 +87,34 @@ def _zero_weights(spec: ModelSpec) -> Any:
     return zeros
 
 
-def _aggregator(recipe: Recipe, weights_type: Any) -> tff.templates.AggregationProcess:
-    if isinstance(recipe.average, Noise):
-        return private_mean(recipe.average).create(weights_type)
-    return tff.aggregators.MeanFactory().create(weights_type, tff.TensorType(np.float32))
-
-
 @tf.autograph.experimental.do_not_convert
 def _client_update(
     recipe: Recipe, work: LocalWork, inputs: Region, labels: Region, start: Any, order: Any
-) -> OrderedDict[str, Any]:
-    """What a client sends: its delta, which is zero and weighs nothing where it is not finite."""
+) -> tuple[Any, ...] | OrderedDict[str, Any]:
+    """What a client sends: its delta, zero where it is not finite; without privacy weighted, and with its weight.
+
+    One sum over all of it takes half the time of `tff.aggregators.MeanFactory`'s, which are two and a product.
+    """
     weights = train_locally(recipe, work, tuple(start), order, inputs.tensor(), labels.tensor())
     delta = [before - after for before, after in zip(start, weights, strict=True)]
-    if isinstance(recipe.average, Noise):
+    private = isinstance(recipe.average, Noise)
+    if private:
         delta = [tf.clip_by_value(value, -PRIVATE_REACH, PRIVATE_REACH) for value in delta]
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in delta])
+    if private:  # nothing else leaves the clients
+        return tuple(tf.where(finite, value, tf.zeros_like(value)) for value in delta)
     weight = tf.cast(tf.size(order), tf.float32) if recipe.average == "examples" else tf.constant(1.0)
     return OrderedDict(
-        delta=tuple(tf.where(finite, value, tf.zeros_like(value)) for value in delta),
+        delta=tuple(tf.where(finite, value * weight, tf.zeros_like(value)) for value in delta),
         weight=tf.where(finite, weight, 0.0),
         finite=tf.cast(finite, tf.float32),
     )
+
+
+@tf.autograph.experimental.do_not_convert
+def _mean(total: Any) -> Any:
+    """Divides the sum of what clients sent. Without a finite client it is NaN, which the finalizer rejects."""
+    return tuple(value / total["weight"] for value in total["delta"])
 
 
 @tf.autograph.experimental.do_not_convert

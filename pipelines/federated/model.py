@@ -32,7 +32,7 @@ def forward(spec: ModelSpec, weights: Sequence[Any], inputs: Any) -> Any:
                 # Zeros on both sides, as in PyTorch; TensorFlow's "SAME" would put the odd one at the far side.
                 height, width = layer.padding
                 padded = tf.pad(values, [[0, 0], [height, height], [width, width], [0, 0]])
-                values = tf.nn.conv2d(padded, next(remaining), layer.stride, "VALID") + next(remaining)
+                values = tf.nn.bias_add(tf.nn.conv2d(padded, next(remaining), layer.stride, "VALID"), next(remaining))
             case MaxPool():
                 values = tf.nn.max_pool2d(values, layer.window, 1, "VALID")
             case Tanh():
@@ -40,7 +40,7 @@ def forward(spec: ModelSpec, weights: Sequence[Any], inputs: Any) -> Any:
             case Reshape():
                 values = tf.reshape(values, [-1, *layer.shape])
             case Dense():
-                values = tf.matmul(values, next(remaining)) + next(remaining)
+                values = tf.nn.bias_add(tf.matmul(values, next(remaining)), next(remaining))
     return values
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import chisquare
 
-from pipelines.federated.clients import ClientDatasets, ClientOrders, require_partition
+from pipelines.federated.clients import ClientDatasets, ClientOrders, PaddedOrders, require_partition
 from pipelines.federated.rounds import uniform_cohort
 from pipelines.pipeline import TrainingData
 from tests.federated.conftest import federated_data
@@ -40,3 +40,15 @@ def test_a_client_that_fits_one_batch_is_one_batch() -> None:
     np.testing.assert_array_equal(inputs, data.inputs[:3])
     np.testing.assert_array_equal(labels, data.labels[:3])
     assert labels.dtype.name == "int32"
+
+
+def test_padding_adds_few_clients_who_hold_nothing() -> None:
+    orders = ClientOrders(
+        require_partition(federated_data([2] * 300)), local_batch_size=3, order=np.random.default_rng(0)
+    )
+    for size in range(300):
+        padded = PaddedOrders(orders).of(range(size))
+        assert [len(order) for order in padded[:size]] == [2] * size
+        assert not any(len(order) for order in padded[size:])
+        assert len(padded) < size * 9 / 8 + 1
+    assert len({len(PaddedOrders(orders).of(range(size))) for size in range(64, 129)}) == 9

@@ -100,17 +100,23 @@ class SgdConfig(CentralConfig):
 
 
 class DpSgdConfig(CentralConfig):
-    """Private training with Opacus; `batch_size` is the expected size of a Poisson sample."""
+    """Private training with Opacus; `batch_size` is the expected size of a Poisson sample.
+
+    Attributes:
+      max_physical_batch: most examples in memory at once.
+      grad_sample: how clipped sums of gradients are computed; auto picks by model and device.
+    """
 
     name: Literal["dp_sgd"]
     max_physical_batch: Count
+    grad_sample: Literal["auto", "fast", "hooks", "ghost", "functorch"]
 
 
 class FederatedConfig(Section):
     """What both TFF pipelines share.
 
     Attributes:
-      engine: fast feeds TFF whole clients as tensors; stock is `tff.learning`, the reference.
+      engine: fast lets TFF's clients read examples from mapped memory; stock is `tff.learning`, the reference.
     """
 
     engine: Literal["fast", "stock"]

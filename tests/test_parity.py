@@ -49,9 +49,9 @@ def ignore(_: RoundRecord) -> None:
 
 
 FEDERATED = {
-    "rounds": 1, "local_epochs": 1, "local_batch_size": 100, "client_optimizer": "sgd", "client_learning_rate": 0.3,
-    "client_momentum": 0.0, "server_optimizer": "sgd", "server_learning_rate": 1.0, "server_momentum": 0.0,
-    "proximal_strength": 0.0,
+    "engine": "fast", "rounds": 1, "local_epochs": 1, "local_batch_size": 100, "client_optimizer": "sgd",
+    "client_learning_rate": 0.3, "client_momentum": 0.0, "server_optimizer": "sgd",
+    "server_learning_rate": 1.0, "server_momentum": 0.0, "proximal_strength": 0.0,
 }  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_one_example_a_client_makes_dp_fed_avg_the_same_as_dp_sgd(model: str, fe
 
     central = DpSgdConfig(
         name="dp_sgd", optimizer="sgd", learning_rate=0.6, momentum=0.5, weight_decay=0.0, schedule="constant",
-        batch_size=n, epochs=rounds, max_physical_batch=5,
+        batch_size=n, epochs=rounds, max_physical_batch=5, grad_sample="auto",
     )  # fmt: skip
     federated = DpFedAvgConfig.model_validate(
         {**FEDERATED, "name": "dp_fed_avg", "rounds": rounds, "clients_per_round": n, "server_learning_rate": 2.0,

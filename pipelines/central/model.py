@@ -13,16 +13,23 @@ EVALUATION_BATCH = 1000
 
 
 class ToChannelsFirst(nn.Module):
-    """(n, height, width, channels) to PyTorch's (n, channels, height, width)."""
+    """(n, height, width, channels) to PyTorch's (n, channels, height, width).
+
+    Args:
+      contiguous: whether memory is permuted too. PyTorch's kernels are about twice as fast on the view. Opacus unfolds
+        the inputs of a convolution by strides that it assumes to be contiguous: on a permuted view, or on the
+        channels-last outputs that follow from one, its gradients are wrong and mix examples.
+    """
+
+    def __init__(self, *, contiguous: bool) -> None:
+        super().__init__()
+        self.contiguous = contiguous
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Permutes the axes, in memory too.
-
-        Opacus unfolds the inputs of a convolution by strides that it assumes to be contiguous: on a permuted view, or
-        on the channels-last outputs that follow from one, its gradients are wrong and mix examples. One channel makes
-        the view pass for contiguous, so the copy is explicit.
-        """
-        return inputs.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+        """Permutes the axes."""
+        view = inputs.permute(0, 3, 1, 2)
+        # One channel makes the view pass for contiguous, so the copy is explicit.
+        return view.clone(memory_format=torch.contiguous_format) if self.contiguous else view
 
 
 class ReshapeEach(nn.Module):
@@ -39,12 +46,18 @@ class ReshapeEach(nn.Module):
         return inputs.reshape(inputs.shape[0], *self.shape)
 
 
-def build_module(spec: ModelSpec, weights: Weights) -> nn.Sequential:
-    """Builds the module, inputs (n, *features) channels-last, with the given starting weights."""
+def build_module(spec: ModelSpec, weights: Weights, *, contiguous: bool = False) -> nn.Sequential:
+    """Builds the module, inputs (n, *features) channels-last, with the given starting weights.
+
+    Args:
+      spec: the architecture.
+      weights: in the spec's order and layout.
+      contiguous: whether images are copied into channels-first memory, which Opacus' hooks need.
+    """
     modules: list[nn.Module] = []
     # Images travel channels-first between convolutions; everything else is flat.
     if len(spec.features) == 3:
-        modules.append(ToChannelsFirst())
+        modules.append(ToChannelsFirst(contiguous=contiguous))
     for layer in spec.layers:
         match layer:
             case Conv():
@@ -58,7 +71,7 @@ def build_module(spec: ModelSpec, weights: Weights) -> nn.Sequential:
             case Reshape():
                 modules.append(ReshapeEach(layer.shape))
                 if len(layer.shape) == 3:
-                    modules.append(ToChannelsFirst())
+                    modules.append(ToChannelsFirst(contiguous=contiguous))
             case Dense():
                 modules.append(nn.Linear(layer.units_in, layer.units))
     module = nn.Sequential(*modules)

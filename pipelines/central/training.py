@@ -48,10 +48,10 @@ class Workbench:
     labels: Tensor
 
     @classmethod
-    def of(cls, data: TrainingData, hardware: Hardware) -> "Workbench":
-        """Moves everything to the device once."""
+    def of(cls, data: TrainingData, hardware: Hardware, *, contiguous: bool = False) -> "Workbench":
+        """Moves everything to the device once; `contiguous` as in `build_module`."""
         device = hardware.resolve()
-        module = build_module(data.spec, data.initial_weights).to(device)
+        module = build_module(data.spec, data.initial_weights, contiguous=contiguous).to(device)
         inputs, labels = torch.from_numpy(data.inputs).to(device), torch.from_numpy(data.labels).to(device)
         return cls(device, module, inputs, labels)
 

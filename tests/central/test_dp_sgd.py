@@ -29,7 +29,7 @@ def plan(**changes: object) -> MechanismPlan:
 def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0, **changes: object) -> Fit:
     values = {
         "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
-        "schedule": "constant", "batch_size": 40, "epochs": 1, "max_physical_batch": 1000,
+        "schedule": "constant", "batch_size": 40, "epochs": 1, "max_physical_batch": 1000, "grad_sample": "auto",
     }  # fmt: skip
     settings = DpSgdConfig.model_validate(values | changes)
     hardware = Hardware(device="cpu", threads=1)
@@ -129,7 +129,7 @@ def test_the_engines_own_samples_follow_the_plans_law(make_data: MakeData) -> No
     biases = [np.zeros(3)]
     settings = DpSgdConfig(
         name="dp_sgd", optimizer="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, schedule="constant",
-        batch_size=12, epochs=1, max_physical_batch=10,
+        batch_size=12, epochs=1, max_physical_batch=10, grad_sample="auto",
     )  # fmt: skip
     mechanism = plan(population=n, sampling_probability=q, steps=steps, clip_norm=clip)
     pipeline = DpSgd(settings, mechanism, noise_seed=3, hardware=Hardware(device="cpu", threads=1))
@@ -147,7 +147,7 @@ def test_examples_are_reported_as_expected_never_as_realised(make_data: MakeData
     mechanism = plan(sampling_probability=0.25, steps=4)
     settings = DpSgdConfig(
         name="dp_sgd", optimizer="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, schedule="constant",
-        batch_size=10, epochs=1, max_physical_batch=8,
+        batch_size=10, epochs=1, max_physical_batch=8, grad_sample="auto",
     )  # fmt: skip
     pipeline = DpSgd(settings, mechanism, noise_seed=1, hardware=Hardware(device="cpu", threads=1))
     pipeline.fit(make_data(), records.append)

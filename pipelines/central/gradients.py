@@ -1,0 +1,234 @@
+"""Ways to one private step: clipped sums of per-example gradients, handed to one of Opacus' optimizers.
+
+All ways give the same sums up to float error. In each of them an example whose gradient is not finite is left out:
+clipping cannot bound it, and it must not decide what happens to the others. The ways without a gradient for each
+example also leave out one whose squared norm overflows.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import ceil
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from opacus import GradSampleModule
+from opacus.grad_sample import GradSampleModuleFastGradientClipping
+from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
+from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pipelines.central.book_keeping import clipped_sums
+from pipelines.central.training import Workbench, build_optimizer
+from pipelines.config import DpSgdConfig
+from pipelines.model.spec import Conv, ModelSpec
+from pipelines.privacy.plan import MechanismPlan
+
+Mode = Literal["fast", "hooks", "ghost", "functorch"]
+
+# On a CPU a part should stay in cache. A convolution unfolds its inputs to many times their size: 128 examples of the
+# comparison network were the fastest measured; without convolutions the inputs themselves are the largest tensor.
+CONV_PART, PART_BYTES = 128, 8 * 2**20
+
+
+class PrivateGradients(Protocol):
+    """One way to compute private steps."""
+
+    optimizer: DPOptimizer
+
+    def step(self, sample: Tensor) -> None:
+        """Updates the weights from one Poisson sample, indices (n,) with n >= 0; noise is added once."""
+
+    def close(self) -> None:
+        """Takes the hooks off the module."""
+
+
+def private_gradients(
+    mode: Mode, bench: Workbench, spec: ModelSpec, settings: DpSgdConfig, plan: MechanismPlan, rng: np.random.Generator
+) -> PrivateGradients:
+    """Builds the way that a mode names.
+
+    Args:
+      mode: fast is our book-keeping; the others are Opacus' and need the module in contiguous layout.
+      bench: model and data.
+      spec: the model's.
+      settings: of the optimizer, and the most examples in memory at once.
+      plan: clip norm, noise and normaliser.
+      rng: the run's private stream of noise.
+    """
+    if mode in ("hooks", "functorch"):
+        return PerExampleGradients(bench, settings, plan, rng, force_functorch=mode == "functorch")
+    optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
+    if mode == "ghost":
+        return SummedGradients(
+            GhostClipping(bench.module, plan.clip_norm), settings.max_physical_batch, bench, optimizer
+        )
+    part = settings.max_physical_batch
+    if bench.device.type == "cpu":
+        convolves = any(isinstance(layer, Conv) for layer in spec.layers)
+        part = min(part, CONV_PART if convolves else max(1, PART_BYTES // bench.inputs[0].nbytes))
+    return SummedGradients(BookKeeping(bench.module, spec, plan.clip_norm), part, bench, optimizer)
+
+
+class KeyedOptimizer(DPOptimizer):
+    """Opacus' optimizer with noise from a numpy stream, whose seed has 128 bits.
+
+    PyTorch's CPU generator keeps 32 bits of its seed: whoever tries them all could take the noise off a model.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, plan: MechanismPlan, rng: np.random.Generator) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=plan.noise_multiplier,
+            max_grad_norm=plan.clip_norm,
+            expected_batch_size=plan.normaliser,
+        )
+        self._rng = rng
+
+    def add_noise(self) -> None:
+        """Adds N(0, (noise_multiplier * max_grad_norm)^2) to every coordinate of the clipped sums."""
+        for parameter in self.params:
+            _check_processed_flag(parameter.summed_grad)
+            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape, np.float32)).to(parameter.device)
+            parameter.grad = parameter.summed_grad + self.noise_multiplier * self.max_grad_norm * noise
+            _mark_as_processed(parameter.summed_grad)
+
+
+class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):
+    """The same for sums that were clipped before."""
+
+
+class PerExampleGradients:
+    """Opacus' default: a gradient for each example, by its hooks or by torch.func."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        settings: DpSgdConfig,
+        plan: MechanismPlan,
+        rng: np.random.Generator,
+        *,
+        force_functorch: bool,
+    ) -> None:
+        self._bench, self._part = bench, settings.max_physical_batch
+        self._module = GradSampleModule(bench.module, loss_reduction="sum", force_functorch=force_functorch)
+        self.optimizer: DPOptimizer = KeyedOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
+
+    def step(self, sample: Tensor) -> None:
+        """Clipped sums accumulate over physical batches, and noise is added with the last."""
+        parts = sample.split(self._part) if len(sample) else (sample,)
+        for k, part in enumerate(parts):
+            self.optimizer.signal_skip_step(do_skip=k < len(parts) - 1)
+            if len(part):
+                self._backward(part)
+            else:
+                # An empty sample is a step of pure noise.
+                for parameter in self._module.parameters():
+                    parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+    def close(self) -> None:
+        """Takes the hooks off the module."""
+        self._module.remove_hooks()
+
+    def _backward(self, part: Tensor) -> None:
+        """Leaves each parameter's per-example gradients, (n, *shape), in its `grad_sample`."""
+        with _quiet_hooks():
+            cross_entropy(self._module(self._bench.inputs[part]), self._bench.labels[part], reduction="sum").backward()
+        parameters = list(self._module.parameters())
+        # The sum is a quick test: it is finite whenever there is nothing to mend.
+        if all(torch.isfinite(parameter.grad_sample.sum()) for parameter in parameters):
+            return
+        finite = torch.stack([torch.isfinite(p.grad_sample).flatten(1).all(1) for p in parameters]).all(0)
+        for parameter in parameters:
+            parameter.grad_sample[~finite] = 0
+
+
+class SummedGradients:
+    """Sums that a function clips as it goes, without a gradient for each example."""
+
+    def __init__(
+        self, clip: "BookKeeping | GhostClipping", part: int, bench: Workbench, optimizer: DPOptimizer
+    ) -> None:
+        self._clip, self._part, self._bench, self.optimizer = clip, part, bench, optimizer
+
+    def step(self, sample: Tensor) -> None:
+        """Adds the parts' sums, and gives them to the optimizer at once."""
+        parameters = list(self._bench.module.parameters())
+        totals = [torch.zeros_like(parameter) for parameter in parameters]
+        # Parts of almost equal size: none is so small that its fixed costs weigh.
+        for part in sample.tensor_split(ceil(len(sample) / self._part)) if len(sample) else ():
+            torch._foreach_add_(totals, self._sums(part))
+        for parameter, total in zip(parameters, totals, strict=True):
+            parameter.grad = total
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def close(self) -> None:
+        """Takes the hooks off the module, where there are any."""
+        self._clip.close()
+
+    def _sums(self, part: Tensor) -> list[Tensor]:
+        sums, squared = self._clip(self._bench.inputs.index_select(0, part), self._bench.labels[part])
+        finite = torch.isfinite(squared)
+        if finite.all():
+            return sums
+        if finite.any():
+            return self._sums(part[finite])
+        return [torch.zeros_like(total) for total in sums]
+
+
+class BookKeeping:
+    """Our own passes; see `clipped_sums`."""
+
+    def __init__(self, module: nn.Module, spec: ModelSpec, clip_norm: float) -> None:
+        self._clipped_sums = partial(clipped_sums, spec.layers, clip_norm)
+        self._weights = [parameter.detach() for parameter in module.parameters()]
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Returns the clipped sums of a batch, and its squared norms (n,)."""
+        with torch.inference_mode():
+            return self._clipped_sums(self._weights, inputs, labels)
+
+    def close(self) -> None:
+        """There are no hooks."""
+
+
+class GhostClipping:
+    """Opacus' ghost clipping: one backward pass for the norms, a second one for the clipped sum.
+
+    Source: Li et al. 2022, arXiv:2110.05679, section 4.
+    """
+
+    def __init__(self, module: nn.Module, clip_norm: float) -> None:
+        self._module = GradSampleModuleFastGradientClipping(
+            module, loss_reduction="sum", max_grad_norm=clip_norm, use_ghost_clipping=True
+        )
+        self._parameters = list(module.parameters())
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Returns the clipped sums of a batch, and its squared norms (n,)."""
+        with _quiet_hooks():
+            losses = cross_entropy(self._module(inputs), labels, reduction="none")
+            torch.autograd.grad(losses.sum(), self._parameters, retain_graph=True)
+            factors = self._module.get_clipping_coef()
+            self._module.disable_hooks()
+            sums = torch.autograd.grad((factors * losses).sum(), self._parameters)
+            self._module.enable_hooks()
+        return list(sums), self._module.per_sample_gradient_norms.square()
+
+    def close(self) -> None:
+        """Takes the hooks off the module."""
+        self._module.remove_hooks()
+
+
+@contextmanager
+def _quiet_hooks() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # Inputs need no gradients; PyTorch mentions that of every full backward hook.
+        warnings.filterwarnings("ignore", "Full backward hook is firing")
+        yield

@@ -39,15 +39,33 @@ class ClientOrders:
         self._batch_size = local_batch_size
         self._order = order
 
-    def of(self, cohort: Iterable[int]) -> list[Order]:
-        """Returns for each client of the cohort the indices of its examples, int32, in the order of this round."""
+    def of(self, cohort: Iterable[int]) -> list[NDArray[np.int64]]:
+        """Returns for each client of the cohort the indices of its examples, in the order of this round."""
         return [self._of(int(client)) for client in cohort]
 
-    def _of(self, client: int) -> Order:
+    def _of(self, client: int) -> NDArray[np.int64]:
         indices = self._clients[client]
         if len(indices) > self._batch_size:  # else the client is one batch, whose mean gradient knows no order
             indices = self._order.permutation(indices)
-        return indices.astype(np.int32)
+        return indices
+
+
+class StoredOrders:
+    """The orders as places in a storage."""
+
+    def __init__(self, orders: ClientOrders, rows: NDArray[np.int32]) -> None:
+        """Wraps what draws the orders.
+
+        Args:
+          orders: of examples.
+          rows: int32, shape (n,): where each example lies.
+        """
+        self._orders = orders
+        self._rows = rows
+
+    def of(self, cohort: Iterable[int]) -> list[Order]:
+        """Returns for each client of the cohort the rows of its examples, int32, in the order of this round."""
+        return [self._rows[order] for order in self._orders.of(cohort)]
 
 
 class PaddedOrders:
@@ -58,7 +76,7 @@ class PaddedOrders:
     which a sum that is divided by a constant does not notice. A mean, or a quantile of norms, would.
     """
 
-    def __init__(self, orders: ClientOrders) -> None:
+    def __init__(self, orders: StoredOrders) -> None:
         """Wraps what draws the orders of real clients."""
         self._orders = orders
 
@@ -91,7 +109,7 @@ class ClientDatasets:
         """Returns a dataset of (float32 inputs, int32 labels) batches for each client of the cohort."""
         return [self._dataset(order) for order in self._orders.of(cohort)]
 
-    def _dataset(self, order: Order) -> tf.data.Dataset:
+    def _dataset(self, order: NDArray[np.int64]) -> tf.data.Dataset:
         examples = (self._inputs[order], self._labels[order])
         if len(order) > self._batch_size:
             dataset = tf.data.Dataset.from_tensor_slices(examples).batch(self._batch_size)

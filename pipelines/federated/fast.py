@@ -46,11 +46,11 @@ def build_process(recipe: Recipe, work: LocalWork, inputs: Region, labels: Regio
     client = tff.tensorflow.computation(
         partial(_client_update, recipe, work, inputs, labels), (weights_type.trainable, _ORDER)
     )
-    private = isinstance(recipe.average, Noise)
-    factory = private_mean(recipe.average) if private else tff.aggregators.SumFactory()
-    aggregator = factory.create(client.type_signature.result)
-    if not private:
-        mean = tff.tensorflow.computation(_mean, client.type_signature.result)
+    sent = client.type_signature.result
+    if private := isinstance(recipe.average, Noise):
+        aggregator = private_mean(recipe.average).create(sent)
+    else:
+        aggregator, mean = tff.aggregators.SumFactory().create(sent), tff.tensorflow.computation(_mean, sent)
 
     @tff.federated_computation
     def initialize() -> Any:

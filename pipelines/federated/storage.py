@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import UserError
+from pipelines.federated.clients import require_partition
 from pipelines.federated.engine import tf
 from pipelines.pipeline import TrainingData
 
@@ -44,16 +45,20 @@ class Storage:
     Attributes:
       inputs: region of float32 inputs, shape (n, *features).
       labels: region of int32 labels, shape (n,).
+      rows: int32, shape (n,): where each example lies.
     """
 
-    def __init__(self, inputs: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
-        """Copies both arrays.
+    def __init__(self, data: TrainingData) -> None:
+        """Copies the data, each client's examples together: they share pages, and mapping costs by the page.
 
         Raises:
           UserError: memory does not suffice.
         """
-        self.inputs = self._store(inputs)
-        self.labels = self._store(labels)
+        layout = _by_client(data)
+        self.rows = np.empty(len(layout), np.int32)
+        self.rows[layout] = np.arange(len(layout), dtype=np.int32)
+        self.inputs = self._store(data.inputs[layout])
+        self.labels = self._store(data.labels[layout].astype(np.int32))
 
     def _store(self, array: NDArray[Any]) -> Region:
         descriptor = os.memfd_create("examples")
@@ -70,16 +75,23 @@ class Storage:
         return Region(f"/proc/{os.getpid()}/fd/{descriptor}", array.shape, array.dtype.name)
 
 
+def _by_client(data: TrainingData) -> NDArray[np.int64]:
+    """The examples in the order of the clients that hold them; the first such client counts, should there be more."""
+    held = np.concatenate(require_partition(data).clients)
+    examples, first = np.unique(held, return_index=True)
+    return examples[np.argsort(first)]
+
+
 _latest: tuple[bytes, Storage] | None = None
 
 
 def store(data: TrainingData) -> Storage:
-    """Returns the data's storage: the one before, where the content is the same, as in a sweep."""
+    """Returns the data's storage: the one before, where content and partition are the same, as in a sweep."""
     global _latest
-    labels = data.labels.astype(np.int32)
     digest = hashlib.sha256(repr(data.inputs.shape).encode())
-    digest.update(np.ascontiguousarray(data.inputs).data)
-    digest.update(labels.data)
+    for array in (data.inputs, data.labels, *require_partition(data).clients):
+        digest.update(np.ascontiguousarray(array).data)
     if _latest is None or _latest[0] != digest.digest():
-        _latest = (digest.digest(), Storage(data.inputs, labels))
+        _latest = None  # freed first, so that the next one may take its place and the process built on it
+        _latest = (digest.digest(), Storage(data))
     return _latest[1]

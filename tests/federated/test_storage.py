@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.federated.storage import Region, Storage, store
+from pipelines.partition.partition import Partition
 from tests.federated.conftest import federated_data
 
 
@@ -21,9 +22,15 @@ def read(region: Region) -> np.ndarray:
 def test_a_graph_reads_what_was_stored() -> None:
     data = federated_data([3, 4])
     storage = store(data)
-    np.testing.assert_array_equal(read(storage.inputs), data.inputs)
-    np.testing.assert_array_equal(read(storage.labels), data.labels)
+    np.testing.assert_array_equal(read(storage.inputs)[storage.rows], data.inputs)
+    np.testing.assert_array_equal(read(storage.labels)[storage.rows], data.labels)
     assert read(storage.labels).dtype == np.int32
+
+
+def test_the_examples_of_a_client_lie_together() -> None:
+    partition = Partition((np.array([5, 0]), np.array([3, 1, 4, 2])))
+    rows = store(replace(federated_data([6]), partition=partition)).rows
+    assert [rows[client].tolist() for client in partition.clients] == [[0, 1], [2, 3, 4, 5]]
 
 
 def test_equal_content_is_stored_once_and_changed_content_anew() -> None:
@@ -39,7 +46,7 @@ def test_equal_content_is_stored_once_and_changed_content_anew() -> None:
 
 
 def test_memory_is_freed_with_the_storage() -> None:
-    storage = Storage(np.ones((2, 3), np.float32), np.ones(2, np.int32))
+    storage = Storage(federated_data([2], features=3))
     path = Path(storage.inputs.path)
     assert os.stat(path).st_size == 24
     target = os.readlink(path)
@@ -53,6 +60,6 @@ def test_memory_that_does_not_suffice_is_said_in_a_line() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
         with pytest.raises(UserError, match=r"do not fit into memory once more .* lower dataset\.limit"):
-            Storage(np.ones((1 << 16, 4), np.float32), np.ones(2, np.int32))
+            Storage(federated_data([1 << 16]))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

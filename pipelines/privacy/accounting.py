@@ -18,7 +18,9 @@ from pipelines.errors import UserError
 from pipelines.privacy.opacus_prv import prv_epsilon
 from pipelines.privacy.plan import MechanismPlan
 
-PLD_INTERVAL = 1e-4  # of the discretised privacy loss; halving it moves epsilon by less than 1e-4 at the test vectors
+# Of the discretised privacy loss; halving the interval moves epsilon by less than 1e-4 at the test vectors. Little
+# noise spreads the loss over tens of units, where a tenth as many points leave epsilon as it is to 1e-5.
+PLD_INTERVAL, PLD_POINTS = 1e-4, 30_000
 PRV_TIME_LIMIT_S = 20
 PRV_TOLERANCE = 0.02
 RDP_TOLERANCE = 1e-3  # PLD's own discretisation error
@@ -63,14 +65,10 @@ def dp_event(plan: MechanismPlan) -> Any:
     return events.SelfComposedDpEvent(events.PoissonSampledDpEvent(plan.sampling_probability, step), plan.steps)
 
 
-def epsilon(plan: MechanismPlan, interval: float = PLD_INTERVAL) -> float:
-    """Epsilon of the plan at its delta, by privacy loss distributions (add-or-remove-one).
+def epsilon(plan: MechanismPlan) -> float:
+    """Epsilon of the plan at its delta, by dp-accounting's privacy loss distributions (add-or-remove-one).
 
     Zero steps touch no data and have epsilon 0.
-
-    Args:
-      plan: what ran, or would run.
-      interval: discretisation of the privacy loss. A coarser one is faster and gives a larger, still valid, epsilon.
 
     Raises:
       UserError: the plan adds no noise.
@@ -79,19 +77,54 @@ def epsilon(plan: MechanismPlan, interval: float = PLD_INTERVAL) -> float:
     """
     if plan.steps == 0:
         return 0.0
+    return _library_epsilon(_sigma(plan), plan.sampling_probability, plan.steps, plan.delta)
+
+
+def quick_epsilon(plan: MechanismPlan, coarseness: int = 1) -> float:
+    """The same to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
+
+    Args:
+      plan: what ran, or would run.
+      coarseness: of the discretised privacy loss; 1 is the guarantee's. More is faster and gives a larger epsilon.
+
+    Raises:
+      UserError: the plan adds no noise.
+    """
+    if plan.steps == 0:
+        return 0.0
+    return _array_epsilon(_sigma(plan), plan.sampling_probability, coarseness, plan.steps, plan.delta)
+
+
+def _sigma(plan: MechanismPlan) -> float:
     if plan.noise_multiplier == 0:
         raise UserError("privacy.noise_multiplier=0 gives no finite epsilon; give a positive value")
-    one_step = _step_pld(effective_noise_multiplier(plan), plan.sampling_probability, interval)
-    return float(one_step.self_compose(plan.steps).get_epsilon_for_delta(plan.delta))
+    return effective_noise_multiplier(plan)
 
 
-@lru_cache(maxsize=64)
-def _step_pld(sigma: float, q: float, interval: float) -> Any:
+def _interval(sigma: float, q: float) -> float:
+    from dp_accounting.pld.privacy_loss_mechanism import AdjacencyType, GaussianPrivacyLoss
+
+    loss = GaussianPrivacyLoss(sigma, sampling_prob=q, adjacency_type=AdjacencyType.REMOVE)
+    bounds = loss.connect_dots_bounds()
+    return max(PLD_INTERVAL, float(bounds.epsilon_upper - bounds.epsilon_lower) / PLD_POINTS)
+
+
+@lru_cache(maxsize=1024)
+def _library_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
     from dp_accounting.pld import privacy_loss_distribution
 
-    return privacy_loss_distribution.from_gaussian_mechanism(
-        sigma, sampling_prob=q, value_discretization_interval=interval
+    one_step = privacy_loss_distribution.from_gaussian_mechanism(
+        sigma, sampling_prob=q, value_discretization_interval=_interval(sigma, q)
     )
+    return float(one_step.self_compose(steps).get_epsilon_for_delta(delta))
+
+
+@lru_cache(maxsize=4096)
+def _array_epsilon(sigma: float, q: float, coarseness: int, steps: int, delta: float) -> float:
+    from pipelines.privacy.pld import step_losses
+
+    losses = step_losses(sigma, q, coarseness * _interval(sigma, q))
+    return max(direction.epsilon(steps, delta) for direction in losses)
 
 
 def rdp_epsilon(plan: MechanismPlan) -> float:

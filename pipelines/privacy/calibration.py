@@ -1,15 +1,16 @@
 """The least noise that meets a target epsilon."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from math import ceil, exp, log
 
 from pipelines.errors import UserError
-from pipelines.privacy.accounting import PLD_INTERVAL, epsilon
+from pipelines.privacy.accounting import epsilon, quick_epsilon
 from pipelines.privacy.plan import MechanismPlan
 
 LEAST_NOISE, MOST_NOISE = 0.2, 1000.0
-COARSE_INTERVAL = 1e-3
+COARSENESS = 10
 DECIMALS = 10_000
 
 
@@ -29,35 +30,48 @@ def calibrate(plan: MechanismPlan, target: float) -> MechanismPlan:
     if plan.adaptive is not None:
         # Adaptive clipping shares the same total noise between update and count, which only the answer must allow.
         return replace(calibrate(replace(plan, adaptive=None), target), adaptive=plan.adaptive)
-    # A coarse discretisation finds the neighbourhood at a tenth of the price. It overstates epsilon, so the answer
-    # lies at or below its root.
-    coarse = _root(plan, target, *_bracket(plan, target), COARSE_INTERVAL)
-    low = coarse / 1.02
-    while epsilon(_with_noise(plan, low)) <= target:
-        low /= 1.1
-    root = _root(plan, target, low, coarse * 1.001, PLD_INTERVAL)
-    sigma = ceil(root * DECIMALS) / DECIMALS
-    while epsilon(_with_noise(plan, sigma)) > target:
-        sigma += 1 / DECIMALS
-    return _with_noise(plan, round(sigma, 4))
+    # A coarse discretisation finds the neighbourhood at a tenth of the price.
+    coarse = _root(plan, target, *_bracket(plan, target))
+    sigma = ceil(_refined(plan, target, coarse) * DECIMALS)
+    while quick_epsilon(_with_noise(plan, (sigma - 1) / DECIMALS)) <= target:
+        sigma -= 1
+    while epsilon(_with_noise(plan, sigma / DECIMALS)) > target:  # the accountant of the guarantee has the last word
+        sigma += 1
+    return _with_noise(plan, sigma / DECIMALS)
 
 
-def _root(plan: MechanismPlan, target: float, low: float, high: float, interval: float) -> float:
-    """The noise multiplier that meets the target, searched where the curve is nearly straight: on logarithmic axes."""
+def _root(plan: MechanismPlan, target: float, low: float, high: float) -> float:
+    """The noise multiplier between two others that meets the target in the coarse discretisation."""
     from scipy.optimize import brentq
+
+    return float(exp(brentq(_excess(plan, target, COARSENESS), log(low), log(high), xtol=1e-4)))
+
+
+def _refined(plan: MechanismPlan, target: float, sigma: float) -> float:
+    """The noise multiplier that meets the target, by secants from one near it."""
+    from scipy.optimize import root_scalar
+
+    excess, near = _excess(plan, target, 1), log(sigma)
+    # Epsilon falls about as fast as the noise grows, or faster: the other point lies on the same side or close by.
+    found = root_scalar(excess, method="secant", x0=near, x1=near + excess(near), xtol=1e-7)
+    return float(exp(found.root))
+
+
+def _excess(plan: MechanismPlan, target: float, coarseness: int) -> Callable[[float], float]:
+    """Log of epsilon over the target, as a function of the log of the noise: nearly a straight line."""
 
     def excess(log_sigma: float) -> float:
         # An epsilon of exactly zero has no logarithm; it occurs far below any target only.
-        return log(max(epsilon(_with_noise(plan, exp(log_sigma)), interval), 1e-12)) - log(target)
+        return log(max(quick_epsilon(_with_noise(plan, exp(log_sigma)), coarseness), 1e-12)) - log(target)
 
-    return float(exp(brentq(excess, log(low), log(high), xtol=1e-5)))
+    return excess
 
 
 def _bracket(plan: MechanismPlan, target: float) -> tuple[float, float]:
     """Two noise multipliers with epsilon above and at most the target."""
 
     def meets(sigma: float) -> bool:
-        return epsilon(_with_noise(plan, sigma), COARSE_INTERVAL) <= target
+        return quick_epsilon(_with_noise(plan, sigma), COARSENESS) <= target
 
     low = high = 1.0
     while not meets(high):

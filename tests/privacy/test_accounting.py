@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import UserError
 from pipelines.privacy import accounting
-from pipelines.privacy.accounting import Opinion, contradictions, epsilon, opinions, rdp_epsilon
+from pipelines.privacy.accounting import Opinion, contradictions, epsilon, opinions, quick_epsilon, rdp_epsilon
 from pipelines.privacy.opacus_prv import prv_epsilon
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 
@@ -67,12 +67,16 @@ def test_published_values_of_other_libraries_are_reproduced() -> None:
     assert rdp_epsilon(plan(q=150 / 60000, sigma=1.3, steps=15 * 400)) == pytest.approx(0.7242234026, rel=1e-3)
 
 
-def test_epsilon_equals_the_librarys_accountant_on_the_event() -> None:
+@pytest.mark.parametrize(("q", "sigma", "steps"), [(0.0085, 2.0, 250), (0.01, 0.5, 20)])
+def test_epsilon_is_the_librarys_accountants_on_the_event(q: float, sigma: float, steps: int) -> None:
     from dp_accounting.pld import PLDAccountant
 
+    mine = plan(q=q, sigma=sigma, steps=steps)
     accountant = PLDAccountant(value_discretization_interval=1e-4)
-    accountant.compose(accounting.dp_event(plan(steps=250)))
-    assert epsilon(plan(steps=250)) == pytest.approx(accountant.get_epsilon(1e-5), abs=1e-9)
+    accountant.compose(accounting.dp_event(mine))
+    # With little noise the grid is coarser, which may only overstate epsilon, and hardly.
+    assert 0 <= epsilon(mine) - accountant.get_epsilon(1e-5) + 1e-9 < 1e-5
+    assert quick_epsilon(mine) == pytest.approx(epsilon(mine), abs=1e-6)
 
 
 @settings(max_examples=15, deadline=None)

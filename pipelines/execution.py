@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 import yaml
 
+from pipelines import collector
 from pipelines.config import Config
 from pipelines.errors import DivergedError
 from pipelines.job import Job
 from pipelines.model.spec import initial_weights
-from pipelines.pipeline import Fit, RoundRecord, TrainingData
-from pipelines.privacy.accounting import epsilon
+from pipelines.pipeline import Fit, Labels, RoundRecord, TrainingData
+from pipelines.privacy.accounting import epsilon, quick_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan
 from pipelines.privacy.statement import promise, statement
 from pipelines.progress import RunProgress
 from pipelines.randomness import public_stream
-from pipelines.report.confusion import confusion_figure
 from pipelines.result import (
     Evaluation,
     Provenance,
     RunResult,
-    evaluate,
     installed_versions,
     lock_sha256,
+    score,
     source_commit,
 )
 from pipelines.tracking.run_log import RunLog, open_run
@@ -62,7 +62,8 @@ def execute(
         watcher = _Watcher(job, log, RunProgress(job.name, position))
         try:
             fit = job.pipeline.fit(_training_data(job), watcher.on_round)
-            return _conclude(job, fit, watcher.evaluation, log), log.run_id
+            collector.pause()
+            return _conclude(job, fit, watcher, log), log.run_id
         except BaseException as error:
             watcher.salvage(error)
             raise
@@ -86,19 +87,25 @@ class _Watcher:
     def __init__(self, job: Job, log: RunLog, progress: RunProgress) -> None:
         self.progress = progress
         self.evaluation: Evaluation | None = None
+        self.predictions: Labels | None = None
         self._job, self._log, self._step = job, log, 0
 
     def on_round(self, record: RoundRecord) -> None:
+        collector.resume()  # everything that the first step imports and traces is there
         self._step = record.step
         self.progress.advance(record.step, record.steps)
         count = min(self._job.config.evaluations, record.steps)
         if record.step * count // record.steps == (record.step - 1) * count // record.steps:
             return
-        self.evaluation = evaluate(record.model, self._job.dataset.test)
+        test = self._job.dataset.test
+        logits = record.model.logits(test.inputs)
+        self.evaluation, self.predictions = score(logits, test.labels), logits.argmax(axis=1)
         metrics = {"test/accuracy": self.evaluation.accuracy, "test/loss": self.evaluation.loss}
         spent = None
         if self._job.plan is not None:
-            spent = metrics["privacy/epsilon"] = epsilon(self._job.plan.executed(record.step))
+            so_far = self._job.plan.executed(record.step)
+            spent = epsilon(so_far) if record.step == record.steps else quick_epsilon(so_far)
+            metrics["privacy/epsilon"] = spent
         self._log.metrics(record.step, metrics)
         self.progress.report(self.evaluation, spent)
         if not isfinite(self.evaluation.loss):
@@ -117,8 +124,12 @@ class _Watcher:
                 _log_guarantee(_guarantee(self._job, plan.executed(steps)), self._log)
 
 
-def _conclude(job: Job, fit: Fit, evaluation: Evaluation | None, log: RunLog) -> RunResult:
+def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog) -> RunResult:
+    from pipelines.report.confusion import confusion_figure  # matplotlib is not needed before
+
+    evaluation, predictions = watcher.evaluation, watcher.predictions
     assert evaluation is not None, "the last step is always evaluated"
+    assert predictions is not None, "they come with the evaluation"
     guarantee = None
     if fit.executed is not None:
         guarantee = _guarantee(job, fit.executed)
@@ -133,7 +144,6 @@ def _conclude(job: Job, fit: Fit, evaluation: Evaluation | None, log: RunLog) ->
         },
     )
     log.tags({f"engine.{key}": value for key, value in fit.facts.items()})
-    predictions = record.model.logits(test.inputs).argmax(axis=1)
     log.figure("confusion_matrix.png", confusion_figure(test.labels, predictions, job.dataset.classes))
     result = RunResult(evaluation=evaluation, guarantee=guarantee, provenance=_provenance(job))
     log.json("result.json", result.to_dict())

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.report.frontier import FrontierFiles
     from pipelines.tracking.store import Store
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         store = open_store(chosen.uri, chosen.experiment, create=False)
         rows = read_rows(store, parent_id=chosen.parent)
-        folder = chosen.output or ROOT / "outputs" / "frontier" / (chosen.parent or chosen.experiment)
+        folder = chosen.output or REPOSITORY / "outputs" / "frontier" / (chosen.parent or chosen.experiment)
         _show(write_frontier(rows, folder))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,7 +53,7 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "Fron
     from pipelines.tracking.sweep import log_folder
 
     rows = read_rows(store, parent_id=parent_id)
-    files = write_frontier(rows, folder or ROOT / "outputs" / "frontier" / store.experiment)
+    files = write_frontier(rows, folder or REPOSITORY / "outputs" / "frontier" / store.experiment)
     # From a folder of its own: the other one may hold older files.
     with tempfile.TemporaryDirectory() as scratch:
         for path in (files.csv, files.png, files.html):

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
+from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from pipelines.tracking.read import RunRow
     from pipelines.tracking.store import Store
 
-ROOT = Path(__file__).resolve().parents[1]
 FIGURE = "frontier.png"
 BLOCK = re.compile(r"(?<=<!-- recorded -->\n).*(?=<!-- end of recorded -->)", re.DOTALL)
 INTERRUPTED = 130
@@ -177,7 +177,7 @@ def _run_process(command: list[str]) -> int:
 
     before = signal.signal(signal.SIGTERM, interrupt)
     # In a session of its own: a terminal would otherwise interrupt the sweep itself, and again while it cleans up.
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
     try:
         return process.wait()
     except KeyboardInterrupt:

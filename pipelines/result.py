@@ -6,16 +6,15 @@ import subprocess
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.checkout import REPOSITORY
 from pipelines.data.dataset import Split
-from pipelines.pipeline import FittedModel
+from pipelines.pipeline import FittedModel, Labels, Logits
 from pipelines.privacy.guarantee import PrivacyGuarantee
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "opacus", "tensorflow", "tensorflow-federated", "dp-accounting", "numpy", "mlflow", "hydra-core")
 
 
@@ -34,12 +33,17 @@ class Evaluation:
 
 def evaluate(model: FittedModel, test: Split) -> Evaluation:
     """Computes accuracy and cross-entropy over the whole split."""
-    logits = model.logits(test.inputs).astype(np.float64)
+    return score(model.logits(test.inputs), test.labels)
+
+
+def score(logits: Logits, labels: Labels) -> Evaluation:
+    """Accuracy and cross-entropy of logits, shape (n, classes), for labels, shape (n,)."""
+    logits = logits.astype(np.float64)
     with np.errstate(invalid="ignore"):  # the loss of a model that diverged is NaN, which its caller looks for
         shifted = logits - logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(test)), test.labels]
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
     return Evaluation(
-        accuracy=float(np.mean(logits.argmax(axis=1) == test.labels)),
+        accuracy=float(np.mean(logits.argmax(axis=1) == labels)),
         loss=float(losses.mean()),
     )
 
@@ -111,6 +115,11 @@ def lock_sha256() -> str:
 
 def installed_versions() -> dict[str, str]:
     """Returns the versions that decide the numbers."""
+    return dict(_installed_versions())
+
+
+@lru_cache(maxsize=1)
+def _installed_versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

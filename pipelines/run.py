@@ -19,10 +19,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipelines import collector
 from pipelines.config import Config, parse
 from pipelines.errors import UserError
 from pipelines.explain import explain
-from pipelines.sweep import Sweep, close_progress, progress
+from pipelines.sweep import Sweep, close_progress, progress, sweep_store
 
 CONF = str(Path(__file__).resolve().parents[1] / "conf")
 INTERRUPTED = 130
@@ -36,6 +37,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
+    collector.pause()
     _failures.clear()
     code = 0
     try:
@@ -48,6 +50,7 @@ def main() -> None:
             traceback.print_exc()
         _fail(explain(error, CONF))
     code = max(code, 1 if _failures else 0, _finish_sweep(interrupted=code == INTERRUPTED))
+    collector.resume()
     sys.exit(code)
 
 
@@ -86,11 +89,13 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     from pipelines.tracking.orphans import close_orphans
     from pipelines.tracking.store import open_store
 
+    collector.pause()
     job = prepare(config, threads)
-    uri = config.tracking.uri if sweep is None else sweep.uri
-    experiment = config.tracking.experiment or job.dataset.name if sweep is None else sweep.experiment
-    store = open_store(uri, experiment)
-    close_orphans(store)
+    if sweep is None:
+        store = open_store(config.tracking.uri, config.tracking.experiment or job.dataset.name)
+        close_orphans(store)
+    else:
+        store = sweep_store(sweep)
     parent_id = None if sweep is None else sweep.parent_id
     position = 0 if sweep is None else 1
     result, run_id = execute(job, store, parent_id=parent_id, overrides=overrides, position=position)

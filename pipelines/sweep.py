@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
@@ -22,6 +22,9 @@ from omegaconf import DictConfig
 from pipelines.config import PRIVATE_UNIT, Config
 from pipelines.errors import UserError
 from pipelines.progress import SweepProgress
+
+if TYPE_CHECKING:
+    from pipelines.tracking.store import Store
 
 VARIABLE = "PIPELINES_SWEEP"
 
@@ -135,6 +138,17 @@ def count_distinct(swept: dict[str, list[str]], *, default: str) -> int:
         private = job.get("pipeline", default) in PRIVATE_UNIT
         distinct.add(tuple((key, value) for key, value in job.items() if private or not key.startswith("privacy")))
     return len(distinct)
+
+
+@lru_cache(maxsize=1)
+def sweep_store(sweep: Sweep) -> "Store":
+    """The sweep's store, opened once a process; leftovers of dead processes are closed then."""
+    from pipelines.tracking.orphans import close_orphans
+    from pipelines.tracking.store import open_store
+
+    store = open_store(sweep.uri, sweep.experiment)
+    close_orphans(store)
+    return store
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,8 @@
 """The configured dataset, by name."""
 
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 
 from pipelines.config import DatasetConfig
 from pipelines.data.dataset import Dataset, Split
@@ -14,6 +16,23 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     Raises:
       UserError: files are missing, damaged or of another format, or the limit exceeds the training examples.
     """
+    return _loaded(config, _stamps(config))
+
+
+def _stamps(config: DatasetConfig) -> tuple[tuple[str, int, int], ...]:
+    """Path, time and size of the user's own files: what tells that they have changed."""
+    paths = [Path(path).expanduser() for path in (config.file, config.folder) if path is not None]
+    try:
+        files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        stats = [(str(file.absolute()), file.stat()) for file in files if file.is_file()]
+    except OSError:
+        return ()  # whoever reads them says what is wrong
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+@lru_cache(maxsize=1)
+def _loaded(config: DatasetConfig, stamps: object) -> Dataset:
+    """Keeps the last dataset, since the runs of a sweep mostly share theirs."""
     dataset = _load(config)
     return dataset if config.limit is None else _first(dataset, config.limit)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 COUNTS_UP_TO = 20
 """Classes up to which every cell shows its count."""
+LEFT, RIGHT, BELOW, ABOVE = 0.75, 1.1, 0.6, 0.4
 
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -25,9 +26,13 @@ def confusion_figure(labels: NDArray[np.int64], predictions: NDArray[np.int64], 
     """
     counts = confusion_matrix(labels, predictions, classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = float(np.clip(2.6 + 0.42 * classes, 3.6, 9.5))
-    figure = Figure(figsize=(side + 0.9, side), dpi=130, layout="constrained")
-    axes = figure.add_subplot()
+    # Places in inches: an automatic layout would draw everything several times over.
+    side = float(np.clip(1.5 + 0.42 * classes, 2.5, 8.4))
+    width, height = LEFT + side + RIGHT, BELOW + side + ABOVE
+    figure = Figure(figsize=(width, height), dpi=130)
+    axes = figure.add_axes((LEFT / width, BELOW / height, side / width, side / height))
+    low, tall = (BELOW + 0.1 * side) / height, 0.8 * side / height
+    bar = figure.add_axes(((LEFT + side + 0.2) / width, low, 0.17 / width, tall))
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
     axes.set_title(f"{100 * np.trace(counts) / max(counts.sum(), 1):.1f} % of {counts.sum():,} correct", fontsize=11)
     axes.set_xlabel("predicted class")
@@ -43,5 +48,5 @@ def confusion_figure(labels: NDArray[np.int64], predictions: NDArray[np.int64], 
             column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=8,
             color="white" if shares[row, column] > 0.35 else "#222222",
         )  # fmt: skip
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    figure.colorbar(image, cax=bar, label="share of the true class")
     return figure

@@ -85,7 +85,7 @@ class RunLog:
     def figure(self, name: str, figure: "Figure") -> None:
         """Writes a matplotlib figure; the name's ending is the format."""
         with self._artifact(name) as path:
-            figure.savefig(path, bbox_inches="tight")
+            figure.savefig(path)
 
     def dataset(self, dataset: Dataset) -> None:
         """Records which data the run saw: name, shape and fingerprint, not the examples themselves."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # which of its two faces the UI shows

@@ -72,3 +72,11 @@ def test_a_folder_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
         load_dataset(DatasetConfig(name="digits", folder=str(tmp_path)))
     with pytest.raises(UserError, match=r"dataset=npz is read from dataset\.file; drop dataset\.folder"):
         load_dataset(DatasetConfig(name="npz", file=_own_archive(tmp_path / "own.npz"), folder=str(tmp_path)))
+
+
+def test_a_dataset_is_read_once_and_again_when_its_file_changes(tmp_path: Path) -> None:
+    config = DatasetConfig(name="npz", file=_own_archive(tmp_path / "mine.npz"))
+    first = load_dataset(config)
+    assert load_dataset(config) is first
+    _own_archive(tmp_path / "mine.npz", 30)
+    assert len(load_dataset(config).train) == 30

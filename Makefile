@@ -1,6 +1,6 @@
 # make help lists the targets; every one that needs the environment builds it first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types ui lock clean setup
+.PHONY: help demo test bench lint types ui lock clean setup
 PYTHON := .venv/bin/python
 STAMP := .venv/.complete
 PORT ?= 5000
@@ -15,6 +15,10 @@ demo: $(STAMP) ## four pipelines on real digits: an accuracy/privacy frontier in
 
 test: $(STAMP) ## the whole test suite; ARGS="-k name" selects
 	@$(PYTHON) -m pytest $(ARGS)
+
+bench: $(STAMP) ## ours beside the peers, whose environments it builds: about half an hour; ARGS="federated --repeats 5"
+	@experiments/speed/peers/setup
+	@$(PYTHON) -m experiments.speed $(ARGS)
 
 lint: $(STAMP) ## ruff: style and format
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
@@ -31,7 +35,7 @@ lock: ## renew requirements.lock from pyproject.toml
 	@.ci/setup lock
 
 clean: ## remove the environment and caches; runs in mlflow.db stay
-	@rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@rm -rf .venv .bench .uv .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
 $(STAMP): requirements.lock pyproject.toml .ci/setup
 	@.ci/setup

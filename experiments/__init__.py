@@ -1,0 +1,1 @@
+"""Recipes with their records, and the benchmark of speed."""

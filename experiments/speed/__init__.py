@@ -1,0 +1,1 @@
+"""How fast the pipelines are beside their peers: `python -m experiments.speed`."""

@@ -1,0 +1,10 @@
+"""What is measured and what it must reach: one module a section."""
+
+from experiments.speed.chapters import around, central, federated, memory, scale
+from experiments.speed.subject import SECTIONS, Chapter, Section
+
+
+def chapter(section: Section) -> Chapter:
+    """Returns a section's subjects and targets."""
+    built = (federated.build, central.build, scale.build, memory.build, around.build)
+    return dict(zip(SECTIONS, built, strict=True))[section]()

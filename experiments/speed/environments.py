@@ -1,0 +1,91 @@
+"""The machine and the interpreters: where each is, what is installed in it, and what is missing."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = {"pfl": "pfl-research", "flower": "Flower"}
+"""Environments of peers by name, with what each is for."""
+PACKAGES = {
+    "project": (
+        "torch", "opacus", "tensorflow", "tensorflow-federated", "dp-accounting", "numpy", "mlflow", "hydra-core"
+    ),
+    "pfl": ("pfl", "torch", "numpy"),
+    "flower": ("flwr", "ray", "torch", "numpy"),
+}  # fmt: skip
+VERSIONS = """
+import importlib.metadata, json, platform, sys
+found = {"python": platform.python_version()}
+for name in sys.argv[1:]:
+    try:
+        found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+def interpreter(environment: str) -> Path:
+    """Where an environment's Python is, or would be."""
+    return Path(sys.executable) if environment == "project" else ROOT / ".bench" / environment / "bin" / "python"
+
+
+def available(environment: str) -> bool:
+    """Whether an environment was built to its end."""
+    return environment == "project" or (ROOT / ".bench" / environment / ".complete").is_file()
+
+
+def missing_line(environment: str) -> str:
+    """Says what is missing without an environment, and how to get it."""
+    return (
+        f"{PEERS[environment]} is left out: .bench/{environment} is not built; "
+        f"make bench or experiments/speed/peers/setup {environment}"
+    )
+
+
+def versions(environment: str) -> dict[str, str]:
+    """Versions of what decides an environment's speed."""
+    command = [str(interpreter(environment)), "-c", VERSIONS, *PACKAGES[environment]]
+    found: dict[str, str] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return found
+
+
+def machine() -> dict[str, str]:
+    """What the measurements ran on, as far as it decides them."""
+    found = {
+        "cpu": _cpu_model(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+    # Others' work on the machine slows engines unequally: a reader should see that there was little of it.
+    return found | {"load": f"{os.getloadavg()[0]:.1f} at the start"} | _graphics()
+
+
+def use_cores(count: int) -> int:
+    """Keeps this process and all that it starts on so many cores, or on those there are; returns their number."""
+    cores = sorted(os.sched_getaffinity(0))[:count]
+    os.sched_setaffinity(0, cores)
+    return len(cores)
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
+    return platform.processor() or "unknown"
+
+
+def _graphics() -> dict[str, str]:
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        names = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split("\n")
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"gpu": names[0].strip()}

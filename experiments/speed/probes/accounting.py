@@ -1,0 +1,37 @@
+"""What calibrating the noise and accounting for it costs a run, the first time and again."""
+
+import time
+
+from experiments.speed.probes.process import read_options, report
+from pipelines.privacy.accounting import epsilon
+from pipelines.privacy.calibration import calibrate
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+
+EVALUATIONS = 10
+
+
+def main() -> None:
+    """Measures one plan as a run goes through it: noise, epsilon at each evaluation, the guarantee."""
+    options = read_options()
+    plan = MechanismPlan(
+        unit=PrivacyUnit(options["unit"]), population=options["population"], steps=options["steps"],
+        sampling_probability=options["sample"] / options["population"], noise_multiplier=0.0, clip_norm=1.0,
+        delta=options["delta"],
+    )  # fmt: skip
+    first, again = _run(plan, options["epsilon"]), _run(plan, options["epsilon"])
+    report({"calibration_s": first[0], "accounting_s": first[1], "run_s": sum(first), "again_s": sum(again)})
+
+
+def _run(plan: MechanismPlan, target: float) -> tuple[float, float]:
+    start = time.perf_counter()
+    calibrated = calibrate(plan, target)
+    between = time.perf_counter()
+    for k in range(1, EVALUATIONS + 1):
+        epsilon(calibrated.executed(plan.steps * k // EVALUATIONS))
+    PrivacyGuarantee.of(calibrated, simulated=False)
+    return between - start, time.perf_counter() - between
+
+
+if __name__ == "__main__":
+    main()

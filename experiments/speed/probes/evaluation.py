@@ -1,0 +1,43 @@
+"""Evaluation of the 10,000 test images by either engine's fitted model, as `pipelines.result.evaluate` does it."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from experiments.speed.probes import problem
+from experiments.speed.probes.process import read_options, report
+from pipelines.data.dataset import Split
+from pipelines.result import evaluate
+
+REPEATS = 7
+
+
+def main() -> None:
+    """Measures the first evaluation, which traces, and the median of the later ones."""
+    options = read_options()
+    data, images = problem.mnist(options["data"]), problem.test_images(options["data"])
+    split, model = Split(images, np.zeros(len(images), np.int64)), _model(options, data)
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        evaluate(model, split)
+        seconds.append(time.perf_counter() - start)
+    report({"evaluation_s": float(np.median(seconds[1:])), "first_s": seconds[0]})
+
+
+def _model(options: dict[str, Any], data: Any) -> Any:
+    if options["engine"] == "torch":
+        import torch
+
+        from pipelines.central.model import TorchModel, build_module
+
+        torch.set_num_threads(options["threads"])
+        return TorchModel(build_module(data.spec, data.initial_weights))
+    from pipelines.federated.model import TensorFlowModel
+
+    return TensorFlowModel(data.spec, data.initial_weights)
+
+
+if __name__ == "__main__":
+    main()

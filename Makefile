@@ -10,7 +10,7 @@ export DO_NOT_TRACK := true
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(STAMP) ## four pipelines on real digits: an accuracy/privacy frontier in about three minutes
+demo: $(STAMP) ## four pipelines on real digits: an accuracy/privacy frontier in about two minutes
 	@$(PYTHON) -m pipelines.run -m experiment=digits_frontier
 
 test: $(STAMP) ## the whole test suite; ARGS="-k name" selects

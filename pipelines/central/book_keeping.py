@@ -19,6 +19,8 @@ from torch.nn.functional import conv2d, linear, one_hot, pad
 
 from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Pair, Reshape, Tanh
 
+ROUNDING = 1e-6  # bound on the relative error of a float32 sum of products
+
 
 class LayerGradients(Protocol):
     """What one layer with weights knows of its per-example gradients."""
@@ -41,7 +43,8 @@ class DenseGradients:
     @property
     def squared_norms(self) -> Tensor:
         """(|x|^2 + 1) |g|^2; the one is the bias."""
-        return (_squares(self.inputs) + 1) * _squares(self.outputs)
+        # Roots first: the square of a small |g| would vanish beside a large |x|.
+        return ((_squares(self.inputs) + 1).sqrt() * torch.linalg.vector_norm(self.outputs, dim=1)).square()
 
     def weighted_sum(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """One matrix product, as in plain training."""
@@ -77,9 +80,9 @@ class GhostConvGradients:
 
     @property
     def squared_norms(self) -> Tensor:
-        """<X X^T, G G^T> over positions."""
-        patches, outputs = self.patches @ self.patches.mT, self.outputs @ self.outputs.mT
-        return ((patches + 1) * outputs).sum((1, 2))
+        """<X X^T, G G^T> over positions, and what rounding may have taken from it where terms cancel."""
+        terms = (self.patches @ self.patches.mT + 1) * (self.outputs @ self.outputs.mT)
+        return (terms.sum((1, 2)) + ROUNDING * terms.abs().sum((1, 2))).clamp(min=0)
 
     def weighted_sum(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """One matrix product over examples and positions."""

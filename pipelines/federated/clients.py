@@ -5,23 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import UserError
 from pipelines.federated.engine import tf
+from pipelines.federated.storage import Storage
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import TrainingData
 
 Order = NDArray[np.int32]
-
-
-def require_partition(data: TrainingData) -> Partition:
-    """Returns the division among clients.
-
-    Raises:
-      UserError: there is none.
-    """
-    if data.partition is None:
-        raise UserError("a federated pipeline needs clients: choose a partition, such as partition=iid")
-    return data.partition
 
 
 class ClientOrders:
@@ -53,19 +42,14 @@ class ClientOrders:
 class StoredOrders:
     """The orders as places in a storage."""
 
-    def __init__(self, orders: ClientOrders, rows: NDArray[np.int32]) -> None:
-        """Wraps what draws the orders.
-
-        Args:
-          orders: of examples.
-          rows: int32, shape (n,): where each example lies.
-        """
+    def __init__(self, orders: ClientOrders, storage: Storage) -> None:
+        """Wraps what draws the orders, and holds the storage for as long as somebody draws."""
         self._orders = orders
-        self._rows = rows
+        self._storage = storage
 
     def of(self, cohort: Iterable[int]) -> list[Order]:
         """Returns for each client of the cohort the rows of its examples, int32, in the order of this round."""
-        return [self._rows[order] for order in self._orders.of(cohort)]
+        return [self._storage.rows[order] for order in self._orders.of(cohort)]
 
 
 class PaddedOrders:

@@ -4,11 +4,11 @@ from typing import Any
 
 from pipelines.config import DpFedAvgConfig
 from pipelines.errors import DivergedError, UserError
-from pipelines.federated.clients import require_partition
 from pipelines.federated.noise import Noise
 from pipelines.federated.process import Server
 from pipelines.federated.rounds import Cohort, engine_facts, run_rounds
 from pipelines.federated.runtime import ensure_worker
+from pipelines.federated.storage import require_partition
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import poisson_sample

@@ -4,10 +4,10 @@ from typing import Any
 
 from pipelines.config import FedAvgConfig
 from pipelines.errors import DivergedError, UserError
-from pipelines.federated.clients import require_partition
 from pipelines.federated.process import Server
 from pipelines.federated.rounds import Cohort, engine_facts, run_rounds, uniform_cohort
 from pipelines.federated.runtime import ensure_worker
+from pipelines.federated.storage import require_partition
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.randomness import public_stream
 

@@ -7,11 +7,11 @@ import numpy as np
 
 from pipelines.config import FederatedConfig
 from pipelines.federated import fast, stock
-from pipelines.federated.clients import ClientDatasets, ClientOrders, PaddedOrders, StoredOrders, require_partition
+from pipelines.federated.clients import ClientDatasets, ClientOrders, PaddedOrders, StoredOrders
 from pipelines.federated.engine import tff
 from pipelines.federated.noise import Noise, with_fresh_keys
 from pipelines.federated.recipe import LocalWork, Recipe
-from pipelines.federated.storage import store
+from pipelines.federated.storage import require_partition, store
 from pipelines.model.spec import Weights
 from pipelines.pipeline import TrainingData
 
@@ -95,5 +95,5 @@ def _engine(
     work = LocalWork.of(batch_size=batch_size, epochs=epochs, largest=int(partition.sizes.max()))
     summed = isinstance(recipe.average, Noise) and recipe.average.adaptive is None
     process = fast.build_process(recipe, work, storage.inputs, storage.labels)
-    stored = StoredOrders(orders, storage.rows)
+    stored = StoredOrders(orders, storage)
     return process, PaddedOrders(stored) if summed else stored

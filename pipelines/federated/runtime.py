@@ -37,13 +37,9 @@ PORTS_TO_TRY = 3
 RESIDENT_BYTES = 2_000_000_000
 # Clients at work at once: enough to fill the threads, few enough that memory does not follow the cohort.
 CLIENTS_PER_THREAD = 2
-# What a worker gets unless the environment says otherwise. glibc would hand the activations of a batch back to the
-# kernel and fetch them anew for every operation, and oneDNN would set up each convolution anew: a tenth of a round.
-TUNING = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
-    "MALLOC_TRIM_THRESHOLD_": str(2**28),
-    "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "0",
-}
+# What a worker gets unless the environment says otherwise: glibc would hand the activations of a batch back to the
+# kernel and fetch them anew for every operation, a twentieth of a round.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
 MESSAGE_BYTES = 2_000_000_000
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -164,7 +160,7 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**TUNING, **os.environ, **sizes},
+                env={**ALLOCATOR, **os.environ, **sizes},
                 start_new_session=True,  # the terminal's Ctrl-C is for us; the worker ends when we have finished
             )
         except OSError as error:

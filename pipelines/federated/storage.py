@@ -15,9 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import UserError
-from pipelines.federated.clients import require_partition
 from pipelines.federated.engine import tf
+from pipelines.partition.partition import Partition
 from pipelines.pipeline import TrainingData
+
+
+def require_partition(data: TrainingData) -> Partition:
+    """Returns the division among clients.
+
+    Raises:
+      UserError: there is none.
+    """
+    if data.partition is None:
+        raise UserError("a federated pipeline needs clients: choose a partition, such as partition=iid")
+    return data.partition
 
 
 @dataclass(frozen=True)
@@ -28,15 +39,20 @@ class Region:
       path: a file that any process of this user can map.
       shape: of the array.
       dtype: of the array, by name.
+      digest: sha256 of the data it belongs to. Paths come again for other data, while processes, and constants that
+        TensorFlow folds into them, stay: the digest sets them apart.
     """
 
     path: str
     shape: tuple[int, ...]
     dtype: str
+    digest: str
 
     def tensor(self) -> Any:
-        """Returns the array as a tensor of the graph at hand, mapped anew each time that graph runs."""
-        return tf.raw_ops.ImmutableConst(dtype=tf.as_dtype(self.dtype), shape=self.shape, memory_region_name=self.path)
+        """Returns the array as a tensor of the graph at hand."""
+        return tf.raw_ops.ImmutableConst(
+            dtype=tf.as_dtype(self.dtype), shape=self.shape, memory_region_name=self.path, name=f"data_{self.digest}"
+        )
 
 
 class Storage:
@@ -48,12 +64,13 @@ class Storage:
       rows: int32, shape (n,): where each example lies.
     """
 
-    def __init__(self, data: TrainingData) -> None:
+    def __init__(self, data: TrainingData, digest: str) -> None:
         """Copies the data, each client's examples together: they share pages, and mapping costs by the page.
 
         Raises:
           UserError: memory does not suffice.
         """
+        self._digest = digest
         layout = _by_client(data)
         self.rows = np.empty(len(layout), np.int32)
         self.rows[layout] = np.arange(len(layout), dtype=np.int32)
@@ -72,7 +89,7 @@ class Storage:
                 "lower dataset.limit or use pipeline.engine=stock"
             ) from error
         # The worker is another process, to which our descriptor is a file like any other.
-        return Region(f"/proc/{os.getpid()}/fd/{descriptor}", array.shape, array.dtype.name)
+        return Region(f"/proc/{os.getpid()}/fd/{descriptor}", array.shape, array.dtype.name, self._digest)
 
 
 def _by_client(data: TrainingData) -> NDArray[np.int64]:
@@ -82,16 +99,18 @@ def _by_client(data: TrainingData) -> NDArray[np.int64]:
     return examples[np.argsort(first)]
 
 
-_latest: tuple[bytes, Storage] | None = None
+_latest: tuple[str, Storage] | None = None
 
 
 def store(data: TrainingData) -> Storage:
     """Returns the data's storage: the one before, where content and partition are the same, as in a sweep."""
     global _latest
-    digest = hashlib.sha256(repr(data.inputs.shape).encode())
-    for array in (data.inputs, data.labels, *require_partition(data).clients):
-        digest.update(np.ascontiguousarray(array).data)
-    if _latest is None or _latest[0] != digest.digest():
-        _latest = None  # freed first, so that the next one may take its place and the process built on it
-        _latest = (digest.digest(), Storage(data))
+    content = hashlib.sha256(repr(data.inputs.shape).encode())
+    arrays: tuple[NDArray[Any], ...] = (data.inputs, data.labels, *require_partition(data).clients)
+    for array in arrays:
+        content.update(repr(len(array)).encode())
+        content.update(np.ascontiguousarray(array).data)
+    digest = content.hexdigest()
+    if _latest is None or _latest[0] != digest:
+        _latest = (digest, Storage(data, digest))
     return _latest[1]

@@ -8,8 +8,11 @@ import pytest
 
 from pipelines.federated.dp_fed_avg import DpFedAvg
 from pipelines.federated.fed_avg import FedAvg
+from pipelines.federated.process import Server
 from pipelines.federated.recipe import UNROLLED_STEPS, LocalWork
+from pipelines.federated.runtime import ensure_worker
 from pipelines.model.spec import Weights, build_spec, initial_weights
+from pipelines.partition.partition import Partition
 from pipelines.pipeline import TrainingData
 from pipelines.privacy.plan import AdaptiveClipping
 from tests.federated.conftest import dp_settings, fed_avg_settings, federated_data, ignore, user_plan
@@ -52,7 +55,8 @@ def assert_agree(fast: Weights, stock: Weights, data: TrainingData) -> None:
         ("linear", {"weighting": "uniform", "local_epochs": 2, "client_momentum": 0.9}),
         ("linear", {"local_batch_size": 1, "local_epochs": 2}),  # up to 60 local steps: through the loop
         ("mlp", {"proximal_strength": 2.0, "server_optimizer": "adam", "server_learning_rate": 0.01}),
-        ("cnn", {"client_optimizer": "adam", "client_learning_rate": 0.002}),
+        ("cnn", {}),
+        ("linear", {"client_optimizer": "adam", "client_learning_rate": 0.05}),
     ],
 )
 def test_fed_avg_agrees_with_the_stock_engine(model: Literal["linear", "mlp", "cnn"], changes: dict[str, Any]) -> None:
@@ -75,3 +79,31 @@ def test_a_graph_serves_clients_of_many_sizes() -> None:
     for work, largest in zip(layouts, range(1, 10_000, 7), strict=True):
         assert work.loops == (largest > 10 * UNROLLED_STEPS)
         assert work.loops or work.unrolled * 10 >= largest
+
+
+@pytest.mark.parametrize("part", ["inputs", "labels", "partition"])
+def test_data_of_the_same_shape_is_not_taken_for_the_data_before(part: str) -> None:
+    before = federated_data([4] * 5)
+    fed_avg("fast", before)
+    assert before.partition is not None
+    after = {
+        "inputs": replace(before, inputs=-before.inputs),
+        "labels": replace(before, labels=(before.labels + 1) % 3),
+        "partition": replace(before, partition=Partition(before.partition.clients[::-1])),
+    }[part]
+    assert_agree(fed_avg("fast", after), fed_avg("stock", after), after)
+
+
+def test_servers_in_turn_keep_to_their_own_data() -> None:
+    data, settings = federated_data([4] * 5), fed_avg_settings()
+    ensure_worker(None)
+    ours, others = (
+        Server(settings, replace(data, labels=labels), "examples", order=np.random.default_rng(0))
+        for labels in (data.labels, (data.labels + 1) % 3)
+    )
+    alone = Server(settings, data, "examples", order=np.random.default_rng(0))
+    for _ in range(2):
+        for server in (ours, others, alone):
+            server.round([0, 1, 2])
+    for mine, expected in zip(ours.weights, alone.weights, strict=True):
+        np.testing.assert_allclose(mine, expected, atol=1e-6)

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.stats import chisquare
 
-from pipelines.federated.clients import ClientDatasets, ClientOrders, PaddedOrders, StoredOrders, require_partition
+from pipelines.federated.clients import ClientDatasets, ClientOrders, PaddedOrders, StoredOrders
 from pipelines.federated.rounds import uniform_cohort
-from pipelines.federated.storage import store
+from pipelines.federated.storage import require_partition, store
 from pipelines.pipeline import TrainingData
 from tests.federated.conftest import federated_data
 
@@ -46,7 +46,7 @@ def test_a_client_that_fits_one_batch_is_one_batch() -> None:
 def test_padding_adds_few_clients_who_hold_nothing() -> None:
     data = federated_data([2] * 300)
     orders = StoredOrders(
-        ClientOrders(require_partition(data), local_batch_size=3, order=np.random.default_rng(0)), store(data).rows
+        ClientOrders(require_partition(data), local_batch_size=3, order=np.random.default_rng(0)), store(data)
     )
     for size in range(300):
         padded = PaddedOrders(orders).of(range(size))

@@ -46,7 +46,7 @@ def test_equal_content_is_stored_once_and_changed_content_anew() -> None:
 
 
 def test_memory_is_freed_with_the_storage() -> None:
-    storage = Storage(federated_data([2], features=3))
+    storage = Storage(federated_data([2], features=3), "digest")
     path = Path(storage.inputs.path)
     assert os.stat(path).st_size == 24
     target = os.readlink(path)
@@ -60,6 +60,6 @@ def test_memory_that_does_not_suffice_is_said_in_a_line() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
         with pytest.raises(UserError, match=r"do not fit into memory once more .* lower dataset\.limit"):
-            Storage(federated_data([1 << 16]))
+            Storage(federated_data([1 << 16]), "digest")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

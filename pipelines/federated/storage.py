@@ -61,7 +61,7 @@ class Storage:
     Attributes:
       inputs: region of float32 inputs, shape (n, *features).
       labels: region of int32 labels, shape (n,).
-      rows: int32, shape (n,): where each example lies.
+      rows: int32, shape (n,): where each example lies; -1 for those that no client holds.
     """
 
     def __init__(self, data: TrainingData, digest: str) -> None:
@@ -72,7 +72,7 @@ class Storage:
         """
         self._digest = digest
         layout = _by_client(data)
-        self.rows = np.empty(len(layout), np.int32)
+        self.rows = np.full(len(data.inputs), -1, np.int32)
         self.rows[layout] = np.arange(len(layout), dtype=np.int32)
         self.inputs = self._store(data.inputs[layout])
         self.labels = self._store(data.labels[layout].astype(np.int32))

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,15 @@ def test_a_process_left_by_a_subject_is_ended(tmp_path: Path) -> None:
     assert gone(wait_for(note))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Background jobs are started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_ends_the_subject_and_its_children(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     subject = script("a", f"{CHILD} open({str(note)!r}, 'w').write(str(p.pid)); p.wait()")

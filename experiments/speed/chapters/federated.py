@@ -1,5 +1,6 @@
 """Federated rounds beside the peers."""
 
+from dataclasses import replace
 from typing import Any
 
 from experiments.speed.subject import Chapter, Subject, Target
@@ -72,7 +73,8 @@ def _peers() -> tuple[Subject, ...]:
         stock("iterator", "stock TFF, functional, iterator"),
         stock("functional", "stock TFF, functional"),
         stock("keras", "stock TFF, Keras"),
-        peer("flower", "Flower 1.41 simulation", "flower_round.py", 3, environment="flower"),
+        # A round takes half a minute, and the target lies far away.
+        replace(peer("flower", "Flower 1.41 simulation", "flower_round.py", 3, environment="flower"), repeats=1),
     )
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.checkout import REPOSITORY
-from pipelines.data.dataset import Split
-from pipelines.pipeline import FittedModel, Labels, Logits
+from pipelines.pipeline import Labels, Logits
 from pipelines.privacy.guarantee import PrivacyGuarantee
 
 PACKAGES = ("torch", "opacus", "tensorflow", "tensorflow-federated", "dp-accounting", "numpy", "mlflow", "hydra-core")
@@ -29,11 +28,6 @@ class Evaluation:
 
     accuracy: float
     loss: float
-
-
-def evaluate(model: FittedModel, test: Split) -> Evaluation:
-    """Computes accuracy and cross-entropy over the whole split."""
-    return score(model.logits(test.inputs), test.labels)
 
 
 def score(logits: Logits, labels: Labels) -> Evaluation:

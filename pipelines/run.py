@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import traceback
-from pathlib import Path
 from types import FrameType
 
 import hydra
@@ -20,12 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipelines import collector
+from pipelines.checkout import REPOSITORY
 from pipelines.config import Config, parse
 from pipelines.errors import UserError
 from pipelines.explain import explain
 from pipelines.sweep import Sweep, close_progress, progress, sweep_store
 
-CONF = str(Path(__file__).resolve().parents[1] / "conf")
+CONF = str(REPOSITORY / "conf")
 INTERRUPTED = 130
 _failures: list[str] = []
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 from experiments.speed.subject import SECTIONS
+from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 INTERRUPTED = 130
 
 
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     found.add_argument("--uri", help="MLflow store, as tracking.uri (default: mlflow.db in the repository)")
     found.add_argument(
-        "--output", type=Path, default=ROOT / "outputs" / "speed", metavar="FOLDER",
+        "--output", type=Path, default=REPOSITORY / "outputs" / "speed", metavar="FOLDER",
         help="where results go (default: outputs/speed)",
     )  # fmt: skip
     form = found.add_mutually_exclusive_group()

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
+from pipelines.checkout import REPOSITORY
+
+ROOT = REPOSITORY
 PEERS = {"pfl": "pfl-research", "flower": "Flower"}
 """Environments of peers by name, with what each is for."""
 PACKAGES = {

@@ -1,6 +1,5 @@
 """The benchmark's record: results.csv, results.json, speed.png and the marked part of the README."""
 
-import re
 from pathlib import Path
 
 from experiments.speed.chapters import chapter
@@ -8,10 +7,10 @@ from experiments.speed.figure import speed_figure
 from experiments.speed.results import Records, write_csv, write_json
 from experiments.speed.subject import SECTIONS
 from experiments.speed.table import origin_text, section_table, targets_table
+from pipelines.reproduce import BLOCK
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS, TABLE, FIGURE, README = "results.json", "results.csv", "speed.png", "README.md"
-BLOCK = re.compile(r"(?<=<!-- recorded -->\n).*(?=<!-- end of recorded -->)", re.DOTALL)
 HEADINGS = {
     "federated": "A federated round", "central": "A step of central training", "scale": "Scale", "memory": "Memory",
     "around": "Around training",

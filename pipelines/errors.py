@@ -11,3 +11,7 @@ class DivergedError(UserError):
     def __init__(self, step: int, what: str) -> None:
         super().__init__(f"training diverged at step {step}: {what} is not finite; lower the learning rate")
         self.step = step
+
+
+class GuaranteeError(UserError):
+    """A run contradicts the guarantee it claims; its epsilon would be false."""

@@ -15,6 +15,7 @@ from pipelines.job import Job
 from pipelines.model.spec import initial_weights
 from pipelines.pipeline import Fit, Labels, RoundRecord, TrainingData
 from pipelines.privacy.accounting import epsilon, quick_epsilon
+from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan
 from pipelines.privacy.statement import promise, statement
@@ -131,6 +132,8 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog) -> RunResult:
     assert evaluation is not None, "the last step is always evaluated"
     assert predictions is not None, "they come with the evaluation"
     guarantee = None
+    if job.plan is not None:
+        require_executed(job.plan, fit.executed, fit.record.step)
     if fit.executed is not None:
         guarantee = _guarantee(job, fit.executed)
         _log_guarantee(guarantee, log)

@@ -45,6 +45,7 @@ def prepare(config: Config, threads: int) -> Job:
       UserError: data missing or corrupt, a plan out of bounds, an engine that is not installed.
     """
     dataset = load_dataset(config.dataset)
+    dataset.require_held_out()
     partition = None
     if config.federated:
         partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))

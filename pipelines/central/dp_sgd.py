@@ -17,6 +17,7 @@ from pipelines.config import DpSgdConfig
 from pipelines.errors import UserError
 from pipelines.model.spec import ModelSpec
 from pipelines.pipeline import Fit, OnRound, TrainingData
+from pipelines.privacy.conformity import require_independent
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import poisson_sample
 from pipelines.randomness import private_stream
@@ -38,10 +39,10 @@ class DpSgd:
         bench = Workbench.of(data, self._hardware, contiguous=mode != "fast")
         # Validated on every run: a layer that mixes examples, such as batch normalisation, voids the clipping.
         ModuleValidator.validate(bench.module, strict=True)
-        noise = private_stream(self._noise_seed, "noise")
+        noise, sampling = (private_stream(self._noise_seed, name) for name in ("noise", "sampling"))
+        require_independent(noise, sampling)
         gradients = private_gradients(mode, bench, data.spec, settings, plan, noise)
         clock = Clock(plan.steps, on_round, bench.module)
-        sampling = private_stream(self._noise_seed, "sampling")
         for step in range(1, plan.steps + 1):
             sample = poisson_sample(len(data.labels), plan.sampling_probability, sampling)
             set_learning_rate(gradients.optimizer, learning_rate(settings, step, plan.steps))

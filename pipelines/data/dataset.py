@@ -87,6 +87,30 @@ class Dataset:
         return self.train.inputs.shape[1:]
 
     @cached_property
+    def overlap(self) -> float:
+        """Share of test examples, inputs with label, that occur in the training split too."""
+
+        def examples(split: Split) -> list[int]:
+            return [hash((x.tobytes(), y)) for x, y in zip(split.inputs, split.labels.tolist(), strict=True)]
+
+        seen = set(examples(self.train))
+        return sum(example in seen for example in examples(self.test)) / len(self.test)
+
+    def require_held_out(self) -> None:
+        """Refuses a test split that is part of the training split, whose accuracy would say nothing.
+
+        Real tables hold equal rows by chance, so only a majority counts.
+
+        Raises:
+          UserError: more than half of the test examples are training examples.
+        """
+        if self.overlap > 0.5:
+            raise UserError(
+                f"dataset {self.name}: {self.overlap:.0%} of the test examples are training examples too; give a test "
+                "split that was held out"
+            )
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 over every array, with its shape."""
         digest = hashlib.sha256()

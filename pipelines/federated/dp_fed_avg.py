@@ -10,6 +10,7 @@ from pipelines.federated.rounds import Cohort, engine_facts, run_rounds
 from pipelines.federated.runtime import ensure_worker
 from pipelines.federated.storage import require_partition
 from pipelines.pipeline import Fit, OnRound, TrainingData
+from pipelines.privacy.conformity import require_event, require_independent
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import poisson_sample
 from pipelines.randomness import private_stream
@@ -61,15 +62,10 @@ class DpFedAvg:
           DivergedError: the noised update or a weight is not finite; both are already public under the guarantee.
         """
         settings, plan, partition = self._settings, self._plan, require_partition(data)
-        cohorts = private_stream(self._noise_seed, "cohorts")
+        cohorts, order, noise = (private_stream(self._noise_seed, name) for name in ("cohorts", "batch_order", "noise"))
+        require_independent(cohorts, order, noise)
         worker = ensure_worker(self._threads)
-        server = Server(
-            settings,
-            data,
-            noise_of(plan),
-            order=private_stream(self._noise_seed, "batch_order"),
-            noise=private_stream(self._noise_seed, "noise"),
-        )
+        server = Server(settings, data, noise_of(plan), order=order, noise=noise)
         record = run_rounds(
             server,
             spec=data.spec,
@@ -79,6 +75,7 @@ class DpFedAvg:
             check=_require_finite_update,
             on_round=on_round,
         )
+        require_event(plan, server.dp_event)
         facts = engine_facts(settings, worker.threads)
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
             facts["final_clip_norm"] = f"{server.metrics['aggregator']['dp_query_metrics']['clip']:.6g}"

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from pipelines.config import FederatedConfig
+from pipelines.errors import GuaranteeError
 from pipelines.federated import fast, stock
 from pipelines.federated.clients import ClientDatasets, ClientOrders, PaddedOrders, StoredOrders
 from pipelines.federated.engine import tff
@@ -60,6 +61,7 @@ class Server:
         self._state = self._process.initialize()._replace(global_model_weights=start)
         if noise is not None:
             aggregator = self._state.aggregator
+            _require_query_only(aggregator)
             keyed = aggregator._replace(query_state=with_fresh_keys(aggregator.query_state, noise))
             self._state = self._state._replace(aggregator=keyed)
         self.metrics: dict[str, Any] = {}
@@ -80,6 +82,12 @@ class Server:
     def dp_event(self) -> Any:
         """What TFF says the last private round did, as a `dp_accounting.DpEvent` without the sampling."""
         return tff.aggregators.differential_privacy.extract_dp_event_from_state(self._state.aggregator)
+
+
+def _require_query_only(aggregator: Any) -> None:
+    """Whatever else an aggregation remembers of its clients has no noise, such as the quantile behind zeroing."""
+    if getattr(aggregator, "_fields", None) != ("query_state", "agg_state", "dp_event", "is_init_state"):
+        raise GuaranteeError("the private aggregation keeps more state than its query's: the epsilon would be false")
 
 
 def _engine(

@@ -11,6 +11,7 @@ from pipelines.errors import UserError
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Unit = Literal["example", "user"]
 
 
 class Section(BaseModel):
@@ -100,16 +101,24 @@ class SgdConfig(CentralConfig):
 
 
 class DpSgdConfig(CentralConfig):
-    """Private training with Opacus; `batch_size` is the expected size of a Poisson sample.
+    """Private training with Opacus; `batch_size` is the expected size of a Poisson sample of examples or users.
 
     Attributes:
       max_physical_batch: most examples in memory at once.
-      grad_sample: how clipped sums of gradients are computed; auto picks by model and device.
+      grad_sample: how clipped sums of gradients are computed; auto picks by model and device. For units of examples.
+      user_update: what a user contributes: the mean gradient over their examples, or what local steps change.
+      user_examples: most examples of a user in a step, drawn afresh each time; None takes all.
+      local_epochs, local_batch_size, local_learning_rate: of a delta's local steps, plain SGD as in dp_fed_avg.
     """
 
     name: Literal["dp_sgd"]
     max_physical_batch: Count
     grad_sample: Literal["auto", "fast", "hooks", "ghost", "functorch"]
+    user_update: Literal["gradient", "delta"] = "gradient"
+    user_examples: Count | None = None
+    local_epochs: Count = 1
+    local_batch_size: Count = 64
+    local_learning_rate: Positive = 0.5
 
 
 class FederatedConfig(Section):
@@ -147,25 +156,26 @@ class DpFedAvgConfig(FederatedConfig):
 
 
 PipelineConfig = Annotated[SgdConfig | DpSgdConfig | FedAvgConfig | DpFedAvgConfig, Field(discriminator="name")]
-PRIVATE_UNIT = {"dp_sgd": "example", "dp_fed_avg": "user"}
+PRIVATE_UNITS: dict[str, tuple[Unit, ...]] = {"dp_sgd": ("example", "user"), "dp_fed_avg": ("user",)}  # own one first
+OF_USERS = {"user_update", "user_examples", "local_epochs", "local_batch_size", "local_learning_rate"}  # in DpSgdConfig
 
 
 class PrivacyConfig(Section):
     """The guarantee asked for. Exactly one of `epsilon` and `noise_multiplier` is given.
 
     Attributes:
-      unit: who is protected; None takes the pipeline's own (dp_sgd: example, dp_fed_avg: user).
+      unit: who is protected; None takes the pipeline's own (dp_sgd: example; dp_fed_avg: user, its only one).
       epsilon: target, calibrated to a noise multiplier.
       noise_multiplier: sigma, given instead of a target.
       delta: probability with which the epsilon bound may fail; below 1e-10 the accountants' rounding would show.
       clip_norm: L2 bound of one unit's contribution.
-      clipping: fixed, or adaptive (dp_fed_avg only).
-      target_quantile, clip_learning_rate, count_stddev: of adaptive clipping; count_stddev None is 5 % of the cohort.
+      clipping: fixed, or adaptive.
+      target_quantile, clip_learning_rate, count_stddev: of adaptive clipping; count_stddev None is 5 % of the sample.
       population: public number of units, near the real one; None takes the number of examples or clients as public.
       noise_seed: None draws sampling and noise from OS entropy; a number makes the run reproducible, not private.
     """
 
-    unit: Literal["example", "user"] | None
+    unit: Unit | None
     epsilon: Positive | None
     noise_multiplier: Positive | None
     delta: Annotated[float, Field(ge=1e-10, lt=1)]
@@ -176,6 +186,10 @@ class PrivacyConfig(Section):
     count_stddev: Positive | None = None
     population: Count | None
     noise_seed: Annotated[int, Field(ge=0)] | None
+
+    def unit_of(self, pipeline: str) -> Unit:
+        """Who is protected by a private pipeline of that name."""
+        return self.unit or PRIVATE_UNITS[pipeline][0]
 
 
 class TrackingConfig(Section):
@@ -210,7 +224,12 @@ class Config(Section):
     @property
     def private(self) -> bool:
         """Whether the pipeline gives a guarantee."""
-        return self.pipeline.name in PRIVATE_UNIT
+        return self.pipeline.name in PRIVATE_UNITS
+
+    @property
+    def unit(self) -> Unit | None:
+        """Who is protected; None where nothing is private."""
+        return self.privacy.unit_of(self.pipeline.name) if self.private else None
 
     @model_validator(mode="after")
     def _privacy_fits_the_pipeline(self) -> "Config":
@@ -222,24 +241,25 @@ class Config(Section):
                 f"pipeline={name} needs exactly one of privacy.epsilon and privacy.noise_multiplier; "
                 f"got {privacy.epsilon} and {privacy.noise_multiplier}; give one, such as privacy.epsilon=3"
             )
-        if privacy.unit not in (None, PRIVATE_UNIT[name]):
+        if privacy.unit not in (None, *PRIVATE_UNITS[name]):
             raise ValueError(
-                f"privacy.unit={privacy.unit} does not fit pipeline={name}, which protects every {PRIVATE_UNIT[name]}; "
-                "drop privacy.unit or choose the other private pipeline"
+                f"privacy.unit={privacy.unit} does not fit pipeline={name}: a client's update mixes its examples, so "
+                "that clipping it bounds what a user does and nothing finer; drop privacy.unit or use pipeline=dp_sgd"
             )
-        if privacy.clipping == "adaptive" and name != "dp_fed_avg":
-            raise ValueError(f"privacy.clipping=adaptive is for pipeline=dp_fed_avg; use privacy=fixed with {name}")
         return self
 
     @property
-    def federated(self) -> bool:
-        """Whether the pipeline divides the data among clients."""
-        return isinstance(self.pipeline, FederatedConfig)
+    def divided(self) -> bool:
+        """Whether the data is divided among clients or users, as `partition` says."""
+        return isinstance(self.pipeline, FederatedConfig) or self.unit == "user"
 
     def effective(self) -> dict[str, Any]:
-        """What the outcome depends on, as plain data: no privacy where nothing is private, no clients in a center."""
-        skip = {"tracking", "debug", "threads"}
-        skip |= (set() if self.private else {"privacy"}) | (set() if self.federated else {"partition"})
+        """What the outcome depends on, as plain data: no privacy where nothing is private, no users where none are."""
+        skip: dict[str, Any] = dict.fromkeys(("tracking", "debug", "threads"), True)
+        if not self.private:
+            skip["privacy"] = True
+        if not self.divided:
+            skip |= {"partition": True, "pipeline": OF_USERS}
         return self.model_dump(mode="json", exclude=skip)
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipelines.config import Config, DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
+from pipelines.config import PRIVATE_UNITS, Config, DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
 from pipelines.errors import UserError
@@ -30,10 +30,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Readable, such as "dp_sgd eps=3 seed=0"."""
-        privacy = self.config.privacy
-        parts: list[str] = [self.config.pipeline.name]
+        """Readable, such as "dp_sgd eps=3 seed=0"; a unit that is not the pipeline's own is named."""
+        privacy, pipeline = self.config.privacy, self.config.pipeline.name
+        parts: list[str] = [pipeline]
         if self.plan is not None:
+            if self.plan.unit != PRIVATE_UNITS[pipeline][0]:
+                parts.append(f"unit={self.plan.unit}")
             parts.append(f"eps={privacy.epsilon:g}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}")
         return " ".join([*parts, f"seed={self.config.seed}"])
 
@@ -47,7 +49,7 @@ def prepare(config: Config, threads: int) -> Job:
     dataset = load_dataset(config.dataset)
     dataset.require_held_out()
     partition = None
-    if config.federated:
+    if config.divided:
         partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))
     spec = build_spec(config.model.name, features=dataset.features, classes=dataset.classes, widths=config.model.widths)
     plan = None

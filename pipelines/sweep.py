@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from pipelines.config import PRIVATE_UNIT, Config
+from pipelines.config import PRIVATE_UNITS, Config
 from pipelines.errors import UserError
 from pipelines.progress import SweepProgress
 
@@ -135,7 +135,8 @@ def count_distinct(swept: dict[str, list[str]], *, default: str) -> int:
     distinct = set()
     for values in product(*swept.values()):
         job = dict(zip(swept, values, strict=True))
-        private = job.get("pipeline", default) in PRIVATE_UNIT
+        # An option such as dp_sgd_users begins with the name of its pipeline.
+        private = job.get("pipeline", default).startswith(tuple(PRIVATE_UNITS))
         distinct.add(tuple((key, value) for key, value in job.items() if private or not key.startswith("privacy")))
     return len(distinct)
 

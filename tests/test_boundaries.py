@@ -56,6 +56,7 @@ def test_only_the_tracking_room_imports_mlflow() -> None:
     [
         ("sgd", ("tensorflow", "tensorflow_federated", "opacus")),
         ("dp_sgd", ("tensorflow", "tensorflow_federated")),
+        ("dp_sgd_users", ("tensorflow", "tensorflow_federated")),
         ("fed_avg", ("torch", "opacus")),
         ("dp_fed_avg", ("torch", "opacus")),
     ],

@@ -7,8 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pipelines.config import Config, parse
+from pipelines.config import Config, DpFedAvgConfig, DpSgdConfig, parse
 from pipelines.errors import UserError
+from pipelines.privacy.planning import plan_for
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -66,9 +67,12 @@ def test_tuned_values_apply_to_their_combination_and_yield_to_the_command_line()
         (["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.noise_multiplier=1"], "needs exactly one of"),
         (["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.delta=0"], "privacy.delta=0: input should be greater"),
         (["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.delta=1"], "privacy.delta=1: input should be less than 1"),
-        (["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.unit=user"], "privacy.unit=user does not fit"),
-        (["pipeline=dp_fed_avg", "privacy.epsilon=1", "privacy.unit=example"], "privacy.unit=example does not fit"),
-        (["pipeline=dp_sgd", "privacy=adaptive", "privacy.epsilon=1"], "privacy.clipping=adaptive is for"),
+        (
+            ["pipeline=dp_fed_avg", "privacy.epsilon=1", "privacy.unit=example"],
+            "privacy.unit=example does not fit pipeline=dp_fed_avg: a client's update mixes its examples",
+        ),
+        (["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.unit=client"], "privacy.unit=client: input should be"),
+        (["pipeline=dp_sgd_users", "privacy.epsilon=1", "pipeline.user_update=mean"], "pipeline.user_update=mean: "),
         (["dataset=npz"], "dataset=npz needs dataset.file=PATH.npz"),
         (["partition=dirichlet", "partition.alpha=null"], "partition=dirichlet needs partition.alpha"),
         (["partition.alpha=1"], "partition=iid does not take partition.alpha"),
@@ -85,6 +89,43 @@ def test_bad_values_are_named_in_one_line(overrides: list[str], message: str) ->
     assert "\n" not in str(error.value)
 
 
+def test_users_of_the_center_have_an_option_of_their_own_or_a_unit() -> None:
+    by_option = config("pipeline=dp_sgd_users", "privacy.epsilon=1")
+    by_unit = config("pipeline=dp_sgd", "privacy.epsilon=1", "privacy.unit=user", "pipeline.batch_size=30")
+    for chosen in (by_option, by_unit):
+        assert (chosen.pipeline.name, chosen.unit, chosen.divided) == ("dp_sgd", "user", True)
+    assert config("pipeline=dp_sgd_users", "privacy=adaptive", "privacy.epsilon=1").unit == "user"
+    assert config("pipeline=dp_sgd_users", "privacy.unit=example", "privacy.epsilon=1").unit == "example"
+    example = config("pipeline=dp_sgd", "privacy.epsilon=1")
+    assert (example.unit, example.divided) == ("example", False)
+    federated = config("pipeline=dp_fed_avg", "privacy.epsilon=1")
+    assert (federated.unit, federated.divided) == ("user", True)
+    plain = [config("pipeline=fed_avg"), config("privacy.unit=user")]
+    assert [(chosen.unit, chosen.divided) for chosen in plain] == [(None, True), (None, False)]
+
+
+@pytest.mark.parametrize("combination", ["dataset=digits", "dataset=adult", "dataset=mnist model=cnn", "model=mlp"])
+def test_both_engines_of_user_level_privacy_are_tuned_alike(combination: str) -> None:
+    tff, torch = (
+        config(*combination.split(), f"pipeline={name}", "privacy.epsilon=1") for name in ("dp_fed_avg", "dp_sgd_users")
+    )
+    assert isinstance(tff.pipeline, DpFedAvgConfig)
+    assert isinstance(torch.pipeline, DpSgdConfig)
+    ours, theirs = torch.pipeline, tff.pipeline
+    assert (ours.optimizer, ours.user_update, ours.weight_decay) == ("sgd", "delta", 0)
+    assert (ours.learning_rate, ours.momentum) == (theirs.server_learning_rate, theirs.server_momentum)
+    assert (ours.batch_size, ours.local_epochs) == (theirs.clients_per_round, theirs.local_epochs)
+    assert (ours.local_batch_size, ours.local_learning_rate) == (theirs.local_batch_size, theirs.client_learning_rate)
+    assert torch.privacy.clip_norm == tff.privacy.clip_norm
+
+
+def test_the_preset_for_users_gives_both_engines_one_plan() -> None:
+    names = ("dp_fed_avg", "dp_sgd_users")
+    configs = [config("experiment=digits_users", f"pipeline={name}", "privacy.noise_multiplier=2") for name in names]
+    ours, theirs = (plan_for(each.pipeline, each.privacy, 359) for each in configs)  # type: ignore[arg-type]
+    assert ours == theirs
+
+
 def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(UserError, match=r"seed=-1.*evaluations=0|evaluations=0.*seed=-1"):
         config("seed=-1", "evaluations=0")
@@ -95,5 +136,8 @@ def test_privacy_does_not_tell_non_private_runs_apart() -> None:
     private = [config("pipeline=dp_sgd", f"privacy.epsilon={value}").fingerprint for value in (1, 3)]
     assert private[0] != private[1]
     assert config("partition.clients=7").fingerprint == config().fingerprint
-    federated = [config("pipeline=fed_avg", f"partition.clients={value}").fingerprint for value in (7, 8)]
-    assert federated[0] != federated[1]
+    for chosen in (["pipeline=fed_avg"], ["pipeline=dp_sgd_users", "privacy.epsilon=1"]):
+        divided = [config(*chosen, f"partition.clients={value}").fingerprint for value in (7, 8)]
+        assert divided[0] != divided[1]
+    local = [config("pipeline=dp_sgd", "privacy.epsilon=1", f"pipeline.local_epochs={value}") for value in (1, 2)]
+    assert local[0].fingerprint == local[1].fingerprint

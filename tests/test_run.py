@@ -78,6 +78,28 @@ def test_a_private_run_logs_the_whole_contract(cli: Cli, tmp_path: Path) -> None
     assert "privacy.epsilon=3" in overrides
 
 
+def test_a_run_over_users_in_pytorch_says_so_everywhere(cli: Cli, tmp_path: Path) -> None:
+    done = cli(
+        "pipeline=dp_sgd_users", "privacy=adaptive", "privacy.noise_multiplier=1", "partition=dirichlet",
+        "pipeline.epochs=2", "pipeline.batch_size=20", "evaluations=2",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.out.startswith("dp_sgd unit=user sigma=1 seed=0")
+    row = done.row
+    expected = {"pipeline": "dp_sgd", "privacy.unit": "user", "engine.user_update": "delta"}
+    assert {key: row.tags[key] for key in expected} == expected
+    assert {"partition.sha256", "engine.final_clip_norm"} <= set(row.tags)
+    # What a sample really held shows nowhere: neither in tags nor in metrics.
+    shown = {key for key in (*row.tags, *row.metrics) if "cohort" in key or "examples" in key}
+    assert shown == {"time/examples_per_s"}  # of users, as expected and not as they came
+    assert row.params["privacy.unit"] == "user"
+    guarantee = json.loads(artifact(done.uri, row.run_id, "privacy.json", tmp_path).read_text())
+    # 2 passes over 100 users, 20 at a time.
+    assert (guarantee["unit"], guarantee["population"], guarantee["steps"]) == ("user", 100, 10)
+    assert guarantee["adaptive_clipping"]["count_stddev"] == 1.0
+    assert "any one of the 100 users (a public number)" in row.tags["mlflow.note.content"]
+
+
 def test_a_run_without_privacy_has_no_epsilon_anywhere(cli: Cli) -> None:
     row = cli("pipeline=sgd", *QUICK).row
     assert not [key for key in (*row.metrics, *row.tags) if key.startswith("privacy")]
@@ -108,7 +130,7 @@ def test_the_same_seed_gives_the_same_result_and_a_noise_seed_is_marked(cli: Cli
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["pipeline=dp_sg"], "error: pipeline=dp_sg is unknown; choose dp_fed_avg, dp_sgd, fed_avg, sgd"),
+        (["pipeline=dp_sg"], "error: pipeline=dp_sg is unknown; choose dp_fed_avg, dp_sgd, dp_sgd_users,"),
         (["dataset=mnis"], "error: dataset=mnis is unknown; choose adult,"),
         (["privacy.epsilo=3"], "error: unknown key privacy.epsilo; did you mean privacy.epsilon"),
         (["seed=[1"], "error: "),
@@ -116,6 +138,8 @@ def test_the_same_seed_gives_the_same_result_and_a_noise_seed_is_marked(cli: Cli
         (["privacy.epsilon=3"], "error: privacy.epsilon=3 has no effect on pipeline=sgd"),
         (["pipeline=dp_sgd", "privacy.epsilon=3", "privacy.delta=0.01"], "delta=0.01 must lie in (0, 0.000696)"),
         (["pipeline=dp_sgd", "privacy.epsilon=3", "pipeline.batch_size=2000"], "a sampling rate above 1"),
+        (["pipeline=dp_sgd", "privacy.unit=user", "privacy.epsilon=3"], "or start from pipeline=dp_sgd_users"),
+        (["pipeline=dp_sgd", "privacy.epsilon=3", "privacy=adaptive", "pipeline.grad_sample=hooks"], "needs the norm of"),
         (["pipeline=dp_sgd", "privacy.epsilon=1e-7"], "error: privacy.epsilon=1e-07 cannot be reached"),
         (["pipeline=fed_avg", "partition.clients=2000"], "error: partition.clients=2000"),
         (["pipeline=fed_avg", "partition.clients=5"], "pipeline.clients_per_round="),

@@ -64,6 +64,7 @@ def test_an_unreachable_server_stops_a_sweep_before_its_first_job(cli: Cli) -> N
         ({"pipeline": ["sgd", "dp_sgd"], "privacy.epsilon": ["1", "3"], "seed": ["0", "1"]}, "sgd", 6),
         ({"privacy.epsilon": ["1", "3"]}, "dp_sgd", 2),
         ({"privacy.epsilon": ["1", "3"]}, "sgd", 1),
+        ({"pipeline": ["fed_avg", "dp_fed_avg", "dp_sgd_users"], "privacy.epsilon": ["1", "3"]}, "sgd", 5),
         ({}, "sgd", 1),
     ],
 )

@@ -1,20 +1,24 @@
-"""Differentially private SGD with Opacus.
+"""Differentially private SGD with Opacus, over examples or over users.
 
 Opacus supplies the optimizer that adds noise once per logical step and divides by a public constant; the clipped sums
 that it gets come from Opacus or from our own book-keeping. Sampling is ours: Opacus' own loader derives its rate from
 the length of the private data.
 
-Source: Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Poisson sampling.
+Source: Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Poisson sampling; adaptive clipping of
+Andrew et al. 2021, arXiv:1905.03871.
 """
 
+import numpy as np
 import torch
 from opacus.validators import ModuleValidator
+from torch import nn
 
 from pipelines.central.book_keeping import supports
-from pipelines.central.gradients import Mode, private_gradients
+from pipelines.central.gradients import Mode, PrivateGradients, private_gradients
 from pipelines.central.training import Clock, Hardware, Workbench, learning_rate, set_learning_rate
+from pipelines.central.users import UserUpdates, require_users
 from pipelines.config import DpSgdConfig
-from pipelines.errors import UserError
+from pipelines.errors import GuaranteeError, UserError
 from pipelines.model.spec import ModelSpec
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.privacy.conformity import require_independent
@@ -22,44 +26,100 @@ from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import poisson_sample
 from pipelines.randomness import private_stream
 
+_Engine = tuple[Workbench, PrivateGradients, dict[str, str]]
+
 
 class DpSgd:
-    """Runs a mechanism plan whose units are examples."""
+    """Runs a mechanism plan whose units are examples, or users of the partition."""
 
     def __init__(
         self, settings: DpSgdConfig, plan: MechanismPlan, *, noise_seed: int | None, hardware: Hardware
     ) -> None:
-        if plan.unit is not PrivacyUnit.EXAMPLE or plan.adaptive is not None:
-            raise UserError(f"pipeline=dp_sgd protects examples with a fixed clip norm; the plan has {plan}")
+        """Holds settings and plan, not data.
+
+        Args:
+          settings: of the optimizer, and of how a step is computed.
+          plan: of the mechanism; its unit decides what one item of a sample is.
+          noise_seed: determines samples, users' orders and noise; None draws them from the operating system's entropy.
+            One seed gives users the same cohorts and orders as `dp_fed_avg`.
+          hardware: device and threads.
+
+        Raises:
+          UserError: a way to compute steps that the unit or the clipping does not go with.
+        """
+        if plan.unit is PrivacyUnit.USER and settings.grad_sample != "auto":
+            raise UserError(
+                f"pipeline.grad_sample={settings.grad_sample} is for privacy.unit=example; with privacy.unit=user "
+                "every user's update is computed alone: use pipeline.grad_sample=auto"
+            )
+        if plan.adaptive is not None and settings.grad_sample in ("hooks", "functorch"):
+            raise UserError(
+                f"privacy.clipping=adaptive needs the norm of every gradient, which "
+                f"pipeline.grad_sample={settings.grad_sample} keeps to itself; use pipeline.grad_sample=auto"
+            )
         self._settings, self._plan, self._noise_seed, self._hardware = settings, plan, noise_seed, hardware
 
     def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
-        """Trains for the plan's steps; the fit's executed plan holds those that ran."""
-        settings, plan, mode = self._settings, self._plan, choose(self._settings, data.spec)
-        bench = Workbench.of(data, self._hardware, contiguous=mode != "fast")
-        # Validated on every run: a layer that mixes examples, such as batch normalisation, voids the clipping.
-        ModuleValidator.validate(bench.module, strict=True)
-        noise, sampling = (private_stream(self._noise_seed, name) for name in ("noise", "sampling"))
-        require_independent(noise, sampling)
-        gradients = private_gradients(mode, bench, data.spec, settings, plan, noise)
+        """Trains for the plan's steps; the fit's executed plan holds those that ran.
+
+        Raises:
+          UserError: a plan for users, and no partition.
+          DivergedError: a weight is not finite.
+        """
+        settings, plan, by_user = self._settings, self._plan, self._plan.unit is PrivacyUnit.USER
+        units = len(require_users(data)) if by_user else len(data.labels)
+        names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
+        sampling, *others = (private_stream(self._noise_seed, name) for name in names)
+        require_independent(sampling, *others)
+        bench, gradients, facts = (self._over_users if by_user else self._over_examples)(data, *others)
         clock = Clock(plan.steps, on_round, bench.module)
         for step in range(1, plan.steps + 1):
-            sample = poisson_sample(len(data.labels), plan.sampling_probability, sampling)
+            sample = poisson_sample(units, plan.sampling_probability, sampling)
             set_learning_rate(gradients.optimizer, learning_rate(settings, step, plan.steps))
             gradients.step(torch.from_numpy(sample).to(bench.device))
             record = clock.tick(step, step * plan.normaliser)
         gradients.close()
-        return Fit(record=record, executed=plan.executed(step), facts={**bench.facts(), "grad_sample": mode})
+        if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
+            facts["final_clip_norm"] = f"{gradients.optimizer.max_grad_norm:.6g}"
+        return Fit(record=record, executed=plan.executed(step), facts=facts)
+
+    def _over_examples(self, data: TrainingData, noise: np.random.Generator) -> _Engine:
+        mode = choose(self._settings, data.spec, adaptive=self._plan.adaptive is not None)
+        bench = Workbench.of(data, self._hardware, contiguous=mode != "fast")
+        _require_separate_examples(bench.module)
+        gradients = private_gradients(mode, bench, data.spec, self._settings, self._plan, noise)
+        return bench, gradients, {**bench.facts(), "grad_sample": mode}
+
+    def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:
+        bench = Workbench.of(data, self._hardware)
+        _require_separate_examples(bench.module)
+        gradients = UserUpdates(bench, require_users(data), self._settings, self._plan, noise=noise, order=order)
+        return bench, gradients, {**bench.facts(), "user_update": self._settings.user_update}
 
 
-def choose(settings: DpSgdConfig, spec: ModelSpec) -> Mode:
-    """Resolves `grad_sample`: auto is fast for every model that it knows, and Opacus' hooks otherwise.
+def _require_separate_examples(module: nn.Module) -> None:
+    """Checked on every run: a layer that mixes examples, such as batch normalisation, voids the clipping.
+
+    Raises:
+      GuaranteeError: the module has one.
+    """
+    if errors := ModuleValidator.validate(module):
+        raise GuaranteeError(f"the model has a layer that mixes examples or keeps what it saw: {errors[0]}")
+
+
+def choose(settings: DpSgdConfig, spec: ModelSpec, *, adaptive: bool = False) -> Mode:
+    """Resolves `grad_sample`: auto is fast for every model that it knows, and one of Opacus' own otherwise.
+
+    Args:
+      settings: hold it.
+      spec: the architecture.
+      adaptive: whether the clip norm follows the norms of the gradients; of Opacus' ways only ghost tells them.
 
     Raises:
       UserError: fast was asked for and does not know a layer of the model.
     """
     if settings.grad_sample == "auto":
-        return "fast" if supports(spec) else "hooks"
+        return "fast" if supports(spec) else "ghost" if adaptive else "hooks"
     if settings.grad_sample == "fast" and not supports(spec):
         raise UserError(
             f"pipeline.grad_sample=fast does not know every layer of model={spec.name}; use pipeline.grad_sample=auto"

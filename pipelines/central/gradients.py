@@ -8,7 +8,6 @@ example also leave out one whose squared norm overflows.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from math import ceil
 from typing import Literal, Protocol
 
@@ -25,6 +24,7 @@ from pipelines.central.book_keeping import clipped_sums
 from pipelines.central.training import Workbench, build_optimizer
 from pipelines.config import DpSgdConfig
 from pipelines.model.spec import Conv, ModelSpec
+from pipelines.privacy.clipping import next_clip_norm
 from pipelines.privacy.plan import MechanismPlan
 
 Mode = Literal["fast", "hooks", "ghost", "functorch"]
@@ -35,7 +35,11 @@ CONV_PART, PART_BYTES = 128, 8 * 2**20
 
 
 class PrivateGradients(Protocol):
-    """One way to compute private steps."""
+    """One way to compute private steps.
+
+    Attributes:
+      optimizer: takes them; its `max_grad_norm` is the clip norm of the next one.
+    """
 
     optimizer: DPOptimizer
 
@@ -63,14 +67,12 @@ def private_gradients(
         return PerExampleGradients(bench, settings, plan, rng, force_functorch=mode == "functorch")
     optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
     if mode == "ghost":
-        return SummedGradients(
-            GhostClipping(bench.module, plan.clip_norm), settings.max_physical_batch, bench, optimizer
-        )
+        return SummedGradients(GhostClipping(bench.module), settings.max_physical_batch, bench, optimizer)
     part = settings.max_physical_batch
     if bench.device.type == "cpu":
         convolves = any(isinstance(layer, Conv) for layer in spec.layers)
         part = min(part, CONV_PART if convolves else max(1, PART_BYTES // bench.inputs[0].nbytes))
-    return SummedGradients(BookKeeping(bench.module, spec, plan.clip_norm), part, bench, optimizer)
+    return SummedGradients(BookKeeping(bench.module, spec), part, bench, optimizer)
 
 
 class KeyedOptimizer(DPOptimizer):
@@ -82,7 +84,7 @@ class KeyedOptimizer(DPOptimizer):
     def __init__(self, optimizer: torch.optim.Optimizer, *, plan: MechanismPlan, rng: np.random.Generator) -> None:
         super().__init__(
             optimizer,
-            noise_multiplier=plan.noise_multiplier,
+            noise_multiplier=plan.update_noise_multiplier,
             max_grad_norm=plan.clip_norm,
             expected_batch_size=plan.normaliser,
         )
@@ -98,7 +100,29 @@ class KeyedOptimizer(DPOptimizer):
 
 
 class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):
-    """The same for sums that were clipped before."""
+    """The same for sums that were clipped before, to the `max_grad_norm` of the moment."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, plan: MechanismPlan, rng: np.random.Generator) -> None:
+        super().__init__(optimizer, plan=plan, rng=rng)
+        self.adaptive = plan.adaptive
+
+    def release(self, sums: list[Tensor], *, units: int, clipped: int) -> None:
+        """Takes a step with noised sums, then moves the clip norm if the plan has it follow a quantile.
+
+        Args:
+          sums: of the clipped contributions, in the shapes of the parameters.
+          units: that contributed, whatever it was.
+          clipped: of them, those whose norm exceeded `max_grad_norm`; not read where the norm is fixed.
+        """
+        for parameter, total in zip(self.params, sums, strict=True):
+            parameter.grad = total
+        self.step()
+        self.zero_grad(set_to_none=True)
+        if self.adaptive is not None:
+            self.max_grad_norm = next_clip_norm(
+                self.max_grad_norm, self.adaptive, units=units, clipped=clipped,
+                normaliser=self.expected_batch_size, rng=self._rng,
+            )  # fmt: skip
 
 
 class PerExampleGradients:
@@ -152,47 +176,49 @@ class SummedGradients:
     """Sums that a function clips as it goes, without a gradient for each example."""
 
     def __init__(
-        self, clip: "BookKeeping | GhostClipping", part: int, bench: Workbench, optimizer: DPOptimizer
+        self, clip: "BookKeeping | GhostClipping", part: int, bench: Workbench, optimizer: SumOptimizer
     ) -> None:
         self._clip, self._part, self._bench, self.optimizer = clip, part, bench, optimizer
 
     def step(self, sample: Tensor) -> None:
         """Adds the parts' sums, and gives them to the optimizer at once."""
-        parameters = list(self._bench.module.parameters())
-        totals = [torch.zeros_like(parameter) for parameter in parameters]
+        totals = [torch.zeros_like(parameter) for parameter in self._bench.module.parameters()]
+        clipped = 0
         # Parts of almost equal size: none is so small that its fixed costs weigh.
         for part in sample.tensor_split(ceil(len(sample) / self._part)) if len(sample) else ():
-            torch._foreach_add_(totals, self._sums(part))
-        for parameter, total in zip(parameters, totals, strict=True):
-            parameter.grad = total
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            sums, squared = self._sums(part)
+            torch._foreach_add_(totals, sums)
+            if self.optimizer.adaptive is not None:  # else nobody asks, and asking waits for the device
+                clipped += int((squared.sqrt() > self.optimizer.max_grad_norm).sum())
+        self.optimizer.release(totals, units=len(sample), clipped=clipped)
 
     def close(self) -> None:
         """Takes the hooks off the module, where there are any."""
         self._clip.close()
 
-    def _sums(self, part: Tensor) -> list[Tensor]:
-        sums, squared = self._clip(self._bench.inputs.index_select(0, part), self._bench.labels[part])
+    def _sums(self, part: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Clipped sums over the examples whose gradient is finite, and the squared norms of those."""
+        inputs, labels = self._bench.inputs.index_select(0, part), self._bench.labels[part]
+        sums, squared = self._clip(inputs, labels, self.optimizer.max_grad_norm)
         finite = torch.isfinite(squared)
         if finite.all():
-            return sums
+            return sums, squared
         if finite.any():
             return self._sums(part[finite])
-        return [torch.zeros_like(total) for total in sums]
+        return [torch.zeros_like(total) for total in sums], squared[finite]
 
 
 class BookKeeping:
     """Our own passes; see `clipped_sums`."""
 
-    def __init__(self, module: nn.Module, spec: ModelSpec, clip_norm: float) -> None:
-        self._clipped_sums = partial(clipped_sums, spec.layers, clip_norm)
+    def __init__(self, module: nn.Module, spec: ModelSpec) -> None:
+        self._layers = spec.layers
         self._weights = [parameter.detach() for parameter in module.parameters()]
 
-    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
+    def __call__(self, inputs: Tensor, labels: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
         """Returns the clipped sums of a batch, and its squared norms (n,)."""
         with torch.inference_mode():
-            return self._clipped_sums(self._weights, inputs, labels)
+            return clipped_sums(self._layers, clip_norm, self._weights, inputs, labels)
 
     def close(self) -> None:
         """There are no hooks."""
@@ -204,14 +230,13 @@ class GhostClipping:
     Source: Li et al. 2022, arXiv:2110.05679, section 4.
     """
 
-    def __init__(self, module: nn.Module, clip_norm: float) -> None:
-        self._module = GradSampleModuleFastGradientClipping(
-            module, loss_reduction="sum", max_grad_norm=clip_norm, use_ghost_clipping=True
-        )
+    def __init__(self, module: nn.Module) -> None:
+        self._module = GradSampleModuleFastGradientClipping(module, loss_reduction="sum", use_ghost_clipping=True)
         self._parameters = list(module.parameters())
 
-    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
+    def __call__(self, inputs: Tensor, labels: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
         """Returns the clipped sums of a batch, and its squared norms (n,)."""
+        self._module.max_grad_norm = clip_norm
         with _quiet_hooks():
             losses = cross_entropy(self._module(inputs), labels, reduction="none")
             torch.autograd.grad(losses.sum(), self._parameters, retain_graph=True)

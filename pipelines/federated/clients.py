@@ -1,4 +1,4 @@
-"""What clients train on: the order of their examples, and for the stock engine a tf.data pipeline each."""
+"""What clients train on: where their examples lie, and for the stock engine a tf.data pipeline each."""
 
 from collections.abc import Iterable
 
@@ -7,36 +7,10 @@ from numpy.typing import NDArray
 
 from pipelines.federated.engine import tf
 from pipelines.federated.storage import Storage
-from pipelines.partition.partition import Partition
+from pipelines.partition.orders import ClientOrders
 from pipelines.pipeline import TrainingData
 
 Order = NDArray[np.int32]
-
-
-class ClientOrders:
-    """Draws the order in which each client of a cohort takes its examples, the same in all epochs of a round."""
-
-    def __init__(self, partition: Partition, *, local_batch_size: int, order: np.random.Generator) -> None:
-        """Keeps the partition, not copies of it.
-
-        Args:
-          partition: of the examples.
-          local_batch_size: examples of one local step; a client's last batch may be smaller.
-          order: stream that the orders are drawn from.
-        """
-        self._clients = partition.clients
-        self._batch_size = local_batch_size
-        self._order = order
-
-    def of(self, cohort: Iterable[int]) -> list[NDArray[np.int64]]:
-        """Returns for each client of the cohort the indices of its examples, in the order of this round."""
-        return [self._of(int(client)) for client in cohort]
-
-    def _of(self, client: int) -> NDArray[np.int64]:
-        indices = self._clients[client]
-        if len(indices) > self._batch_size:  # else the client is one batch, whose mean gradient knows no order
-            indices = self._order.permutation(indices)
-        return indices
 
 
 class StoredOrders:

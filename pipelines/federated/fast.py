@@ -16,9 +16,10 @@ from pipelines.federated.engine import tf, tff
 from pipelines.federated.model import forward, mean_cross_entropy
 from pipelines.federated.noise import Noise, private_mean
 from pipelines.federated.optimizer import build_optimizer
-from pipelines.federated.recipe import PRIVATE_REACH, LocalWork, Recipe
+from pipelines.federated.recipe import LocalWork, Recipe
 from pipelines.federated.storage import Region
 from pipelines.model.spec import ModelSpec
+from pipelines.privacy.clipping import PRIVATE_REACH
 
 _Weights = tff.learning.models.ModelWeights
 _State = tff.learning.templates.LearningAlgorithmState

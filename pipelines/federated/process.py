@@ -8,12 +8,13 @@ import numpy as np
 from pipelines.config import FederatedConfig
 from pipelines.errors import GuaranteeError
 from pipelines.federated import fast, stock
-from pipelines.federated.clients import ClientDatasets, ClientOrders, PaddedOrders, StoredOrders
+from pipelines.federated.clients import ClientDatasets, PaddedOrders, StoredOrders
 from pipelines.federated.engine import tff
 from pipelines.federated.noise import Noise, with_fresh_keys
 from pipelines.federated.recipe import LocalWork, Recipe
 from pipelines.federated.storage import require_partition, store
 from pipelines.model.spec import Weights
+from pipelines.partition.orders import ClientOrders
 from pipelines.pipeline import TrainingData
 
 

@@ -11,9 +11,6 @@ from pipelines.model.spec import ModelSpec
 # Local steps that are laid out one after the other. A step inside a loop takes TensorFlow 1.4 to 2 times as long, and
 # each one outside makes the first round of a process slower, by a fifth of a second for the CNN.
 UNROLLED_STEPS = 8
-# A delta beyond this on any coordinate is cut under privacy: the square of its norm would overflow float32, the clip
-# would return NaN, and a single user would decide whether the round's noised sum exists at all.
-PRIVATE_REACH = 1e15
 
 
 @dataclass(frozen=True, kw_only=True)

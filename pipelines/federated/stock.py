@@ -10,8 +10,9 @@ from pipelines.federated.engine import tf, tff
 from pipelines.federated.model import forward, mean_cross_entropy
 from pipelines.federated.noise import Noise, private_mean
 from pipelines.federated.optimizer import anchored, build_optimizer
-from pipelines.federated.recipe import PRIVATE_REACH, Recipe
+from pipelines.federated.recipe import Recipe
 from pipelines.model.spec import ModelSpec
+from pipelines.privacy.clipping import PRIVATE_REACH
 
 
 @lru_cache(maxsize=16)

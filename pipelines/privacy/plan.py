@@ -96,7 +96,7 @@ class MechanismPlan:
         if self.adaptive is not None and self.noise_multiplier >= max(2 * self.adaptive.count_stddev, 1e-12):
             raise UserError(
                 f"privacy.count_stddev={self.adaptive.count_stddev:g} must exceed half of the noise multiplier "
-                f"{self.noise_multiplier:g}; raise it or clients_per_round"
+                f"{self.noise_multiplier:g}; raise it, pipeline.batch_size or pipeline.clients_per_round"
             )
 
     @property

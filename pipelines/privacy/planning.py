@@ -24,16 +24,18 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
         raise UserError(
             f"privacy.population={population} is far below the units present; state a number near the truth"
         )
+    unit = PrivacyUnit(privacy.unit_of(pipeline.name))
     if isinstance(pipeline, DpSgdConfig):
-        unit, sample, field = PrivacyUnit.EXAMPLE, pipeline.batch_size, "batch_size"
+        sample, field = pipeline.batch_size, "batch_size"
         steps = max(1, round(pipeline.epochs * population / sample))
     else:
-        unit, sample, field = PrivacyUnit.USER, pipeline.clients_per_round, "clients_per_round"
+        sample, field = pipeline.clients_per_round, "clients_per_round"
         steps = pipeline.rounds
     if sample > population:
+        hint = ", or start from pipeline=dp_sgd_users" if isinstance(pipeline, DpSgdConfig) and unit == "user" else ""
         raise UserError(
             f"pipeline.{field}={sample} exceeds the population of {population} {unit}s, a sampling rate above 1; "
-            f"lower pipeline.{field}"
+            f"lower pipeline.{field}{hint}"
         )
     plan = MechanismPlan(
         unit=unit,
@@ -49,7 +51,7 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
 
 
 def _adaptive(privacy: PrivacyConfig, sample: int) -> AdaptiveClipping | None:
-    """The count's noise defaults to 5 % of the cohort (Andrew et al. 2021, section 3.1, has 1/20)."""
+    """The count's noise defaults to 5 % of the sample (Andrew et al. 2021, section 3.1, has 1/20)."""
     if privacy.clipping == "fixed":
         return None
     return AdaptiveClipping(

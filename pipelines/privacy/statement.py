@@ -90,8 +90,8 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
 def _limits(guarantee: PrivacyGuarantee) -> str:
     engine = {
         PrivacyUnit.EXAMPLE: "whoever runs the training is trusted with the data",
-        PrivacyUnit.USER: "the server is trusted: it sees each user's update before noise is added; federation and "
-        "secure aggregation are simulated on one machine",
+        PrivacyUnit.USER: "whoever runs the training is trusted: it sees each user's update before noise is added; "
+        "all of it runs on one machine, so that federation and secure aggregation are at most simulated",
     }[guarantee.executed.unit]
     return (
         "## Not covered\n\n"

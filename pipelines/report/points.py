@@ -117,6 +117,7 @@ def _settings(row: RunRow) -> tuple[tuple[str, str], ...]:
     ignored = ["tracking."]
     ignored += [] if _private(row) else ["privacy."]
     ignored += [] if "partition.sha256" in row.tags else ["partition."]
+    ignored += ["pipeline.user_", "pipeline.local_"] if row.tags.get("privacy.unit") == "example" else []
     return tuple(
         (key, value)
         for key, value in sorted(row.params.items())

@@ -11,9 +11,8 @@ from pipelines.central.dp_sgd import DpSgd
 from pipelines.central.model import build_module
 from pipelines.central.training import Hardware
 from pipelines.config import DpSgdConfig
-from pipelines.errors import UserError
 from pipelines.pipeline import Fit, RoundRecord, TrainingData
-from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 
 from .conftest import MakeData
 
@@ -164,18 +163,6 @@ def test_one_example_more_or_less_changes_neither_noise_nor_normaliser(make_data
         kernels.append(fit(silent, mechanism, noise_seed=9).record.model.weights()[0])
     assert np.array_equal(kernels[0], kernels[1])
     assert np.array_equal(kernels[1], kernels[2])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"unit": PrivacyUnit.USER},
-        {"adaptive": AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=2.0)},
-    ],
-)
-def test_plans_for_another_engine_are_refused(make_data: MakeData, changes: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="pipeline=dp_sgd protects examples with a fixed clip norm"):
-        fit(make_data(), plan(**changes))
 
 
 def test_private_training_learns_and_momentum_is_only_postprocessing(make_data: MakeData) -> None:

@@ -3,9 +3,10 @@
 import numpy as np
 from scipy.stats import chisquare
 
-from pipelines.federated.clients import ClientDatasets, ClientOrders, PaddedOrders, StoredOrders
+from pipelines.federated.clients import ClientDatasets, PaddedOrders, StoredOrders
 from pipelines.federated.rounds import uniform_cohort
 from pipelines.federated.storage import require_partition, store
+from pipelines.partition.orders import ClientOrders
 from pipelines.pipeline import TrainingData
 from tests.federated.conftest import federated_data
 

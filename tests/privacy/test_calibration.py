@@ -86,6 +86,18 @@ def test_one_unit_more_or_less_changes_nothing_under_a_stated_population() -> No
     assert len(plans) == 1
 
 
+def test_a_central_plan_over_users_counts_their_population() -> None:
+    # 3 passes over 1,000 users, 50 at a time: 60 steps.
+    settings = dp_sgd(batch_size=50, epochs=3)
+    found = plan_for(settings, privacy(unit="user"), units=1000)
+    assert (found.unit, found.steps, found.sampling_probability) == (PrivacyUnit.USER, 60, 0.05)
+    stated = privacy(unit="user", population=1000, epsilon=3.0, noise_multiplier=None)
+    plans = {plan_for(settings, stated, units=n) for n in (999, 1000, 1001)}
+    assert len(plans) == 1
+    (same,) = plans
+    assert same == plan_for(dp_fed_avg(rounds=60), stated, units=1000)
+
+
 def test_a_federated_plan_protects_users() -> None:
     found = plan_for(dp_fed_avg(), privacy(), units=1000)
     assert (found.unit, found.steps, found.sampling_probability, found.clip_norm) == (PrivacyUnit.USER, 30, 0.05, 0.5)
@@ -100,6 +112,7 @@ def test_adaptive_clipping_defaults_to_five_percent_of_the_cohort() -> None:
     ("settings", "wishes", "message"),
     [
         (dp_sgd(batch_size=1001), privacy(), "pipeline.batch_size=1001 exceeds the population of 1000 examples"),
+        (dp_sgd(batch_size=1001), privacy(unit="user"), "1000 users, .* or start from pipeline=dp_sgd_users"),
         (dp_fed_avg(clients_per_round=1001), privacy(), "pipeline.clients_per_round=1001 exceeds the population"),
         (dp_sgd(batch_size=10), privacy(delta=1e-3), r"privacy.delta=0.001 must lie in \(0, 0.001\)"),
         (dp_sgd(batch_size=10), privacy(population=400), "privacy.population=400 is far below the units present"),

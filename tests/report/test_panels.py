@@ -39,6 +39,13 @@ def test_units_have_panels_of_their_own_with_their_ceilings() -> None:
     assert example.floors == user.floors == (("digits", 0.1),)
 
 
+def test_both_engines_stand_side_by_side_at_user_level() -> None:
+    central = [row("dp_sgd", 0.8, epsilon=e, unit="user") for e in (1.0, 2.0)]
+    example, user = build_frontier(build_points([*sweep(), *central])).panels
+    assert [(line.label, len(line.points)) for line in example.lines] == [("dp_sgd", 3)]
+    assert [(line.label, len(line.points)) for line in user.lines] == [("dp_fed_avg", 3), ("dp_sgd", 2)]
+
+
 def test_labels_say_what_differs_and_the_caption_what_does_not() -> None:
     frontier = build_frontier([*points(0.9, 0.92), *points(0.8, 0.82, delta="1e-06")])
     assert [line.label for line in frontier.panels[0].lines] == ["dp_sgd, δ = 0.0001", "dp_sgd, δ = 1e-06"]

@@ -56,6 +56,13 @@ def test_privacy_and_clients_are_no_settings_of_a_central_run() -> None:
     assert len(build_points(rows)) == 2
 
 
+def test_settings_of_users_are_no_settings_of_runs_over_examples() -> None:
+    local = {"pipeline.local_epochs": "2", "pipeline.user_update": "delta"}
+    for unit, count in (("example", 1), ("user", 2)):
+        rows = [row("dp_sgd", 0.9, seed=s, epsilon=1.0, unit=unit, params=p) for s, p in enumerate(({}, local))]
+        assert len(build_points(rows)) == count
+
+
 def test_only_finished_runs_with_their_numbers_count() -> None:
     private = row("dp_sgd", 0.9, epsilon=1.0)
     without_epsilon = replace(private, metrics={"test/accuracy": 0.9})

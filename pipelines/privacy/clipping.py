@@ -1,0 +1,44 @@
+"""What both engines know of clipping: how far a user's update may reach, and a clip norm that follows the norms."""
+
+from math import exp
+
+import numpy as np
+
+from pipelines.privacy.plan import AdaptiveClipping
+
+# A user's update beyond this on any coordinate is cut: the square of its norm would overflow float32, the clip would
+# return NaN, and a single user would decide whether the round's noised sum exists at all.
+PRIVATE_REACH = 1e15
+
+
+def next_clip_norm(
+    clip_norm: float,
+    adaptive: AdaptiveClipping,
+    *,
+    units: int,
+    clipped: int,
+    normaliser: float,
+    rng: np.random.Generator,
+) -> float:
+    """Moves a clip norm towards the target quantile of the norms, by a noised count of those within it.
+
+    Each unit counts 1/2 or, if it was clipped, -1/2; the noised sum is divided by a public constant, and the share
+    that follows is brought back into [0, 1]. This is `gaussian_adaptive` of TFF, which centres counts so that one unit
+    moves them by 1/2 and not by 1.
+
+    Args:
+      clip_norm: that the units of this step were clipped to, > 0.
+      adaptive: target, rate and the count's noise.
+      units: in the sample, those left out as not finite included: what they contribute, zero, is within every norm.
+      clipped: of them, those whose norm exceeded the clip norm.
+      normaliser: the plan's.
+      rng: the run's private stream of noise; one draw.
+
+    Returns:
+      The clip norm of the next step. It follows from a noised count alone, so it is as public as the weights.
+
+    Source: Andrew et al. 2021, arXiv:1905.03871, algorithm 1; `QuantileEstimatorQuery` of tensorflow_privacy.
+    """
+    count = units / 2 - clipped + adaptive.count_stddev * rng.standard_normal()
+    share = min(1.0, max(0.0, count / normaliser + 0.5))
+    return clip_norm * exp(-adaptive.learning_rate * (share - adaptive.target_quantile))

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from pipelines.central.dp_sgd import DpSgd
+from pipelines.central.training import Hardware
 from pipelines.config import DpFedAvgConfig, DpSgdConfig
 from pipelines.federated.dp_fed_avg import DpFedAvg
 from pipelines.model.spec import Weights
 from pipelines.pipeline import Fit, TrainingData
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 
-from .test_parity import CPU, FEDERATED, close, make_data, trajectory
+from .test_parity import FEDERATED, close, make_data, trajectory
 
 SIZES = [1, 3, 1, 12, 4, 5, 9, 2, 17, 1]  # one example, one batch, one batch exactly, several with a rest
 ROUNDS = 10
@@ -24,7 +25,7 @@ LOCAL = {"local_epochs": 2, "local_batch_size": 4}
 def plan(**changes: Any) -> MechanismPlan:
     values: dict[str, Any] = {
         "unit": PrivacyUnit.USER, "population": 12, "sampling_probability": 0.6, "steps": ROUNDS,
-        "noise_multiplier": 0.0, "clip_norm": 0.4, "delta": 1e-3,
+        "noise_multiplier": 0.0, "clip_norm": 0.2, "delta": 1e-3,
     }  # fmt: skip
     return MechanismPlan(**values | changes)
 
@@ -33,17 +34,17 @@ def central(data: TrainingData, mechanism: MechanismPlan, seed: int = 3) -> tupl
     settings = DpSgdConfig.model_validate(
         {"name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.5, "momentum": 0.5, "weight_decay": 0.0,
          "schedule": "constant", "batch_size": 7, "epochs": 1, "max_physical_batch": 3, "grad_sample": "auto",
-         "user_update": "delta", "local_learning_rate": 0.3, **LOCAL}
+         "user_update": "delta", "local_learning_rate": 0.1, **LOCAL}
     )  # fmt: skip
-    return followed(DpSgd(settings, mechanism, noise_seed=seed, hardware=CPU), data)
+    return followed(DpSgd(settings, mechanism, noise_seed=seed, hardware=Hardware(device="cpu", threads=1)), data)
 
 
 def federated(data: TrainingData, mechanism: MechanismPlan, seed: int = 3) -> tuple[list[Weights], Fit]:
     settings = DpFedAvgConfig.model_validate(
-        {**FEDERATED, "name": "dp_fed_avg", "clients_per_round": 7, "client_learning_rate": 0.3,
+        {**FEDERATED, "name": "dp_fed_avg", "clients_per_round": 7, "client_learning_rate": 0.1,
          "server_learning_rate": 1.5, "server_momentum": 0.5, **LOCAL}
     )  # fmt: skip
-    return followed(DpFedAvg(settings, mechanism, noise_seed=seed, threads=2), data)
+    return followed(DpFedAvg(settings, mechanism, noise_seed=seed, threads=1), data)
 
 
 def followed(pipeline: DpSgd | DpFedAvg, data: TrainingData) -> tuple[list[Weights], Fit]:
@@ -59,6 +60,7 @@ def followed(pipeline: DpSgd | DpFedAvg, data: TrainingData) -> tuple[list[Weigh
 
 @pytest.mark.parametrize(("model", "features"), [("linear", (6,)), ("mlp", (4, 4, 1)), ("cnn", (8, 8, 1))])
 def test_without_noise_both_engines_take_the_same_way(model: str, features: tuple[int, ...]) -> None:
+    # Rates at which rounding does not grow: at 0.3 the cnn is chaotic, and parts from itself after a nudge of 1e-7.
     data = make_data(model, features, SIZES)
     ours, fit = central(data, plan())
     theirs, _ = federated(data, plan())
@@ -66,7 +68,7 @@ def test_without_noise_both_engines_take_the_same_way(model: str, features: tupl
     assert all(close(a, b) for a, b in zip(ours, theirs, strict=True))
     assert fit.executed == plan()
     # The clip bites, the cohorts are not everyone, and the model moves.
-    assert not close(ours[-1], central(data, plan(clip_norm=4.0))[0][-1])
+    assert not close(ours[-1], central(data, plan(clip_norm=2.0))[0][-1])
     assert not close(ours[-1], central(data, plan(), seed=4)[0][-1])
     assert not close(ours[0], ours[-1])
 

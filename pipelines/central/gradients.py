@@ -102,6 +102,8 @@ class KeyedOptimizer(DPOptimizer):
 class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):
     """The same for sums that were clipped before, to the `max_grad_norm` of the moment."""
 
+    max_grad_norm: float
+
     def __init__(self, optimizer: torch.optim.Optimizer, *, plan: MechanismPlan, rng: np.random.Generator) -> None:
         super().__init__(optimizer, plan=plan, rng=rng)
         self.adaptive = plan.adaptive

@@ -60,7 +60,7 @@ class UserUpdates:
         """
         self.optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=noise)
         self._bench, self._settings = bench, settings
-        self._parameters = list(bench.module.parameters())
+        self._parameters: list[Tensor] = list(bench.module.parameters())
         local = settings.user_update == "delta"
         self._update = self._local_change if local else self._mean_gradient
         self._orders = ClientOrders(

@@ -67,15 +67,14 @@ def test_the_norm_follows_the_share_within_it(make_data: MakeData, mode: str) ->
 
 
 @pytest.mark.parametrize("unit", list(PrivacyUnit))
-@pytest.mark.parametrize("quantile", [0.25, 0.75])
-@pytest.mark.parametrize("start", [0.05, 50.0])
+@pytest.mark.parametrize(("quantile", "start"), [(0.25, 0.05), (0.75, 50.0)])
 def test_the_norm_converges_to_the_quantile(
     make_data: MakeData, unit: PrivacyUnit, quantile: float, start: float
 ) -> None:
     data = scattered(make_data())
     data = replace(data, partition=Partition(tuple(np.arange(40)[:, None])))  # a user for each example
     adaptive = AdaptiveClipping(target_quantile=quantile, learning_rate=0.2, count_stddev=1.0)
-    mechanism = plan(unit=unit, steps=150, clip_norm=start, adaptive=adaptive, noise_multiplier=0.5)
+    mechanism = plan(unit=unit, steps=100, clip_norm=start, adaptive=adaptive, noise_multiplier=0.5)
     found = final_clip(fit(data, mechanism, learning_rate=1e-9))
     low, high = np.quantile(norms(data), [quantile - 0.1, quantile + 0.1])
     assert low < found < high
@@ -123,13 +122,14 @@ def test_one_that_overflows_counts_as_within_the_norm(make_data: MakeData) -> No
     inputs[3] = np.inf
     mechanism = plan(population=4, clip_norm=1e-3)
     moved = final_clip(fit(replace(data, inputs=inputs), mechanism))
-    assert moved == pytest.approx(1e-3 * np.exp(-0.2 * (0.25 - 0.5)))
+    assert moved == pytest.approx(1e-3 * np.exp(-0.2 * (0.25 - 0.5)), rel=1e-5)
 
 
 def test_the_accounting_is_that_of_the_whole_noise() -> None:
     adaptive = replace(EXACT, count_stddev=5.0)
-    mechanism = plan(population=1000, sampling_probability=0.1, steps=50, noise_multiplier=1.0, delta=1e-5)
-    mechanism = replace(mechanism, adaptive=adaptive)
+    mechanism = plan(
+        population=1000, sampling_probability=0.1, steps=50, noise_multiplier=1.0, delta=1e-5, adaptive=adaptive
+    )
     assert epsilon(mechanism) == epsilon(replace(mechanism, adaptive=None))
     assert mechanism.update_noise_multiplier > 1.0
 

@@ -1,6 +1,7 @@
 """Private training whose items are users does what its plan says."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def settings(**changes: object) -> DpSgdConfig:
     return DpSgdConfig.model_validate(values | changes)
 
 
-def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0, **changes: object) -> Fit:
+def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0, **changes: Any) -> Fit:
     pipeline = DpSgd(settings(**changes), mechanism, noise_seed=noise_seed, hardware=Hardware(device="cpu", threads=1))
     return pipeline.fit(data, lambda _: None)
 
@@ -83,7 +84,7 @@ def test_a_users_delta_is_what_its_local_steps_change() -> None:
 def test_local_batches_are_steps_of_their_own() -> None:
     data = divided(TWO, [3])
     mechanism = plan(population=1, delta=0.1)
-    local = {"user_update": "delta", "local_learning_rate": 0.1}
+    local: dict[str, Any] = {"user_update": "delta", "local_learning_rate": 0.1}
     whole, singly = (fit(data, mechanism, local_batch_size=b, **local).record.model.weights() for b in (3, 1))
     mean = fit(data, mechanism, learning_rate=0.1).record.model.weights()
     assert whole[0] == pytest.approx(mean[0], abs=1e-6)
@@ -92,7 +93,8 @@ def test_local_batches_are_steps_of_their_own() -> None:
 
 def test_every_user_starts_from_the_weights_of_the_step(make_data: MakeData) -> None:
     data, sizes = make_data("mlp", n=12), [6, 4, 2]
-    mechanism, local = plan(population=3), {"user_update": "delta", "local_epochs": 3, "local_learning_rate": 0.5}
+    mechanism = plan(population=3)
+    local: dict[str, Any] = {"user_update": "delta", "local_epochs": 3, "local_learning_rate": 0.5}
     ends = np.cumsum(sizes)
     parts = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
     alone = [
@@ -102,7 +104,7 @@ def test_every_user_starts_from_the_weights_of_the_step(make_data: MakeData) -> 
     assert moved(divided(data, sizes), mechanism, **local) == pytest.approx(np.sum(alone, axis=0), abs=1e-5)
 
 
-def moved(data: TrainingData, mechanism: MechanismPlan, **changes: object) -> np.ndarray:
+def moved(data: TrainingData, mechanism: MechanismPlan, **changes: Any) -> np.ndarray:
     """The change of all weights as one vector."""
     pairs: list[Weights] = [fit(data, mechanism, **changes).record.model.weights(), data.initial_weights]
     flat = [np.concatenate([value.ravel() for value in weights]) for weights in pairs]

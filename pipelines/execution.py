@@ -18,6 +18,7 @@ from pipelines.privacy.accounting import epsilon, quick_epsilon
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.sampling import SamplerError, SamplerRecord, SamplerVerdict
 from pipelines.privacy.statement import promise, statement
 from pipelines.progress import RunProgress
 from pipelines.randomness import public_stream
@@ -51,6 +52,7 @@ def execute(
 
     Raises:
       UserError: training diverged, or the log became unreachable. The MLflow run is closed all the same.
+      SamplerError: the samples contradict the plan; the run then has no guarantee.
     """
     note = _note(job)
     with open_run(
@@ -89,11 +91,12 @@ class _Watcher:
         self.progress = progress
         self.evaluation: Evaluation | None = None
         self.predictions: Labels | None = None
+        self._sampler: SamplerRecord | None = None
         self._job, self._log, self._step = job, log, 0
 
     def on_round(self, record: RoundRecord) -> None:
         collector.resume()  # everything that the first step imports and traces is there
-        self._step = record.step
+        self._step, self._sampler = record.step, record.sampler
         self.progress.advance(record.step, record.steps)
         count = min(self._job.config.evaluations, record.steps)
         if record.step * count // record.steps == (record.step - 1) * count // record.steps:
@@ -122,6 +125,7 @@ class _Watcher:
         if plan is not None:
             steps = min(self._step + isinstance(error, Exception), plan.steps)
             with suppress(Exception):
+                _judge(None if self._sampler is None else self._sampler.verdict(), self._log)
                 _log_guarantee(_guarantee(self._job, plan.executed(steps)), self._log)
 
 
@@ -135,6 +139,7 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog) -> RunResult:
     if job.plan is not None:
         require_executed(job.plan, fit.executed, fit.record.step)
     if fit.executed is not None:
+        _judge(fit.sampler, log)
         guarantee = _guarantee(job, fit.executed)
         _log_guarantee(guarantee, log)
     record, test = fit.record, job.dataset.test
@@ -157,6 +162,23 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog) -> RunResult:
 
 def _guarantee(job: Job, executed: MechanismPlan) -> PrivacyGuarantee:
     return PrivacyGuarantee.of(executed, simulated=_simulated(job.config))
+
+
+def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
+    """Logs what the sampler's record says; a run that it contradicts gets no guarantee.
+
+    Raises:
+      SamplerError: it contradicts the plan.
+    """
+    if verdict is None:
+        return
+    log.metrics(0, {"privacy/sampler_p_value": verdict.p_value})
+    log.tags({"privacy.sampler": "poisson" if verdict.holds else "contradicted"})
+    try:
+        verdict.require()
+    except SamplerError as error:
+        log.tags({"mlflow.note.content": f"**No guarantee:** {error}."})
+        raise
 
 
 def _log_guarantee(guarantee: PrivacyGuarantee, log: RunLog) -> None:

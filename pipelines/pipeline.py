@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipelines.model.spec import ModelSpec, Weights
 from pipelines.partition.partition import Partition
 from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.sampling import SamplerRecord, SamplerVerdict
 
 Inputs = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -61,6 +62,7 @@ class RoundRecord:
         and under user-level privacy of users, since the number of their examples is private too.
       train_s: seconds spent in training so far, callbacks excluded.
       model: the model as it stands now.
+      sampler: what a private run has trained on so far; private itself, but for its verdict.
     """
 
     step: int
@@ -68,6 +70,7 @@ class RoundRecord:
     examples: float
     train_s: float
     model: FittedModel
+    sampler: SamplerRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +81,13 @@ class Fit:
       record: the last step's record.
       executed: the plan with the steps that ran, for a private pipeline; None otherwise.
       facts: what the engine says of itself for the log, such as device, threads or gradient mode.
+      sampler: whether the samples that were trained on fit the plan; None where nothing is sampled for privacy.
     """
 
     record: RoundRecord
     executed: MechanismPlan | None
     facts: dict[str, str]
+    sampler: SamplerVerdict | None = None
 
 
 OnRound = Callable[[RoundRecord], None]

@@ -129,6 +129,7 @@ def _finish_sweep(*, interrupted: bool) -> int:
     if sweep is None:
         return 0
     from pipelines.frontier import publish
+    from pipelines.sweep_cost import in_words, record_cost
     from pipelines.tracking.store import open_store
     from pipelines.tracking.sweep import Outcome, finish_sweep
 
@@ -138,7 +139,10 @@ def _finish_sweep(*, interrupted: bool) -> int:
     store = open_store(sweep.uri, sweep.experiment)
     status = finish_sweep(store, sweep.parent_id, outcome=outcome)
     try:
+        costs = record_cost(store, sweep.parent_id)
         publish(store, sweep.parent_id)
+        for cost in costs:
+            print(in_words(cost))
         print("\nEvery run is in MLflow: make ui, then http://127.0.0.1:5000")
     except UserError as error:
         print(f"no frontier: {error}", file=sys.stderr)

@@ -42,7 +42,7 @@ def test_a_private_run_logs_the_whole_contract(cli: Cli, tmp_path: Path) -> None
     expected = {
         "pipeline": "dp_sgd", "dataset": "digits", "model": "linear", "seed": "0", "privacy.unit": "example",
         "privacy.relation": "add_or_remove_one", "privacy.delta": "1e-05", "privacy.simulated": "false",
-        "privacy.accountant": "dp-accounting PLD 0.4.3",
+        "privacy.accountant": "dp-accounting PLD 0.4.3", "privacy.sampler": "poisson",
     }  # fmt: skip
     assert {key: row.tags[key] for key in expected} == expected
     for key in ("data.sha256", "config.sha256", "mlflow.source.git.commit"):
@@ -51,7 +51,8 @@ def test_a_private_run_logs_the_whole_contract(cli: Cli, tmp_path: Path) -> None
     assert row.params["pipeline.epochs"] == "2.0"
     assert row.params["privacy.noise_multiplier"] == "null"
     assert set(row.metrics) == {
-        "test/accuracy", "test/loss", "test/majority", "privacy/epsilon", "time/train_s", "time/examples_per_s",
+        "test/accuracy", "test/loss", "test/majority", "privacy/epsilon", "privacy/sampler_p_value", "time/train_s",
+        "time/examples_per_s",
     }  # fmt: skip
 
     client = open_store(done.uri, done.experiment).client

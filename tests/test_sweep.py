@@ -23,6 +23,13 @@ def test_a_sweep_is_one_parent_with_a_child_for_each_distinct_configuration(cli:
     assert {item.path for item in store.client.list_artifacts(parent.info.run_id, "frontier")} == {
         "frontier/frontier.csv", "frontier/frontier.png", "frontier/frontier.html",
     }  # fmt: skip
+    assert {"choosing.md", "choosing.json"} <= {item.path for item in store.client.list_artifacts(parent.info.run_id)}
+    found = parent.data.metrics
+    single = max(run.data.metrics.get("privacy/epsilon", 0) for run in children)
+    assert single < found["privacy/epsilon_select_best"]
+    assert single < found["privacy/epsilon_publish_all"]
+    assert "Publishing all 4 runs that protect examples" in parent.data.tags["mlflow.note.content"]
+    assert f"costs epsilon {found['privacy/epsilon_publish_all']:.3f}" in done.out
     assert "Example-level privacy" in done.out
     assert "make ui" in done.out
     assert "[6/6]" in done.out

@@ -23,7 +23,7 @@ from pipelines.model.spec import ModelSpec
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.privacy.conformity import require_independent
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
-from pipelines.privacy.sampling import poisson_sample
+from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
 from pipelines.randomness import private_stream
 
 _Engine = tuple[Workbench, PrivateGradients, dict[str, str]]
@@ -69,19 +69,22 @@ class DpSgd:
         settings, plan, by_user = self._settings, self._plan, self._plan.unit is PrivacyUnit.USER
         units = len(require_users(data)) if by_user else len(data.labels)
         names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
-        sampling, *others = (private_stream(self._noise_seed, name) for name in names)
-        require_independent(sampling, *others)
+        stream, *others = (private_stream(self._noise_seed, name) for name in names)
+        require_independent(stream, *others)
         bench, gradients, facts = (self._over_users if by_user else self._over_examples)(data, *others)
-        clock = Clock(plan.steps, on_round, bench.module)
+        sampler = PoissonSampler(units, plan.sampling_probability, stream)
+        seen = SamplerRecord(units, plan.sampling_probability)
+        clock = Clock(plan.steps, on_round, bench.module, seen)
         for step in range(1, plan.steps + 1):
-            sample = poisson_sample(units, plan.sampling_probability, sampling)
+            sample = sampler.draw()
+            seen.observe(sample)
             set_learning_rate(gradients.optimizer, learning_rate(settings, step, plan.steps))
             gradients.step(torch.from_numpy(sample).to(bench.device))
             record = clock.tick(step, step * plan.normaliser)
         gradients.close()
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
             facts["final_clip_norm"] = f"{gradients.optimizer.max_grad_norm:.6g}"
-        return Fit(record=record, executed=plan.executed(step), facts=facts)
+        return Fit(record=record, executed=plan.executed(step), facts=facts, sampler=seen.verdict())
 
     def _over_examples(self, data: TrainingData, noise: np.random.Generator) -> _Engine:
         mode = choose(self._settings, data.spec, adaptive=self._plan.adaptive is not None)

@@ -14,6 +14,7 @@ from pipelines.central.model import TorchModel, build_module
 from pipelines.config import CentralConfig
 from pipelines.errors import DivergedError, UserError
 from pipelines.pipeline import OnRound, RoundRecord, TrainingData
+from pipelines.privacy.sampling import SamplerRecord
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -114,8 +115,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 class Clock:
     """Reports steps, and counts training time without the callbacks' own."""
 
-    def __init__(self, steps: int, on_round: OnRound, module: nn.Module) -> None:
-        self._steps, self._on_round, self._module = steps, on_round, module
+    def __init__(self, steps: int, on_round: OnRound, module: nn.Module, sampler: SamplerRecord | None = None) -> None:
+        self._steps, self._on_round, self._module, self._sampler = steps, on_round, module, sampler
         self._train_s, self._since = 0.0, time.perf_counter()
 
     def tick(self, step: int, examples: float) -> RoundRecord:
@@ -128,8 +129,9 @@ class Clock:
         if not isfinite(sum(float(parameter.detach().sum()) for parameter in self._module.parameters())):
             raise DivergedError(step, "a weight")
         record = RoundRecord(
-            step=step, steps=self._steps, examples=examples, train_s=self._train_s, model=TorchModel(self._module)
-        )
+            step=step, steps=self._steps, examples=examples, train_s=self._train_s, model=TorchModel(self._module),
+            sampler=self._sampler,
+        )  # fmt: skip
         self._on_round(record)
         self._since = time.perf_counter()
         return record

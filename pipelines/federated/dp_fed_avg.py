@@ -12,7 +12,7 @@ from pipelines.federated.storage import require_partition
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.privacy.conformity import require_event, require_independent
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
-from pipelines.privacy.sampling import poisson_sample
+from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
 from pipelines.randomness import private_stream
 
 
@@ -62,24 +62,27 @@ class DpFedAvg:
           DivergedError: the noised update or a weight is not finite; both are already public under the guarantee.
         """
         settings, plan, partition = self._settings, self._plan, require_partition(data)
-        cohorts, order, noise = (private_stream(self._noise_seed, name) for name in ("cohorts", "batch_order", "noise"))
-        require_independent(cohorts, order, noise)
+        stream, order, noise = (private_stream(self._noise_seed, name) for name in ("cohorts", "batch_order", "noise"))
+        require_independent(stream, order, noise)
+        units, q = len(partition), plan.sampling_probability
+        cohorts, seen = PoissonSampler(units, q, stream), SamplerRecord(units, q)
         worker = ensure_worker(self._threads)
         server = Server(settings, data, noise_of(plan), order=order, noise=noise)
         record = run_rounds(
             server,
             spec=data.spec,
             steps=plan.steps,
-            draw_cohort=lambda: poisson_sample(len(partition), plan.sampling_probability, cohorts),
+            draw_cohort=cohorts.draw,
             count_examples=lambda cohort: plan.normaliser,  # users: how many examples they hold is private
             check=_require_finite_update,
             on_round=on_round,
+            sampler=seen,
         )
         require_event(plan, server.dp_event)
         facts = engine_facts(settings, worker.threads)
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
             facts["final_clip_norm"] = f"{server.metrics['aggregator']['dp_query_metrics']['clip']:.6g}"
-        return Fit(record=record, executed=plan.executed(record.step), facts=facts)
+        return Fit(record=record, executed=plan.executed(record.step), facts=facts, sampler=seen.verdict())
 
 
 def noise_of(plan: MechanismPlan) -> Noise:

@@ -14,6 +14,7 @@ from pipelines.federated.model import TensorFlowModel
 from pipelines.federated.process import Server
 from pipelines.model.spec import ModelSpec
 from pipelines.pipeline import OnRound, RoundRecord
+from pipelines.privacy.sampling import SamplerRecord
 
 Cohort = NDArray[np.int64]
 
@@ -32,6 +33,7 @@ def run_rounds(
     count_examples: Callable[[Cohort], float],
     check: Callable[[int, Cohort, dict[str, Any]], None],
     on_round: OnRound,
+    sampler: SamplerRecord | None = None,
 ) -> RoundRecord:
     """Runs all rounds and returns the last one's record.
 
@@ -43,6 +45,7 @@ def run_rounds(
       count_examples: what a cohort adds to `RoundRecord.examples`.
       check: sees step, cohort and metrics of each round, and raises `DivergedError`.
       on_round: called after every round; its time is not training time.
+      sampler: sees every cohort as it goes into its round; None where nothing is private.
 
     Raises:
       DivergedError: `check` raised it, or a weight is not finite.
@@ -51,6 +54,8 @@ def run_rounds(
     for step in range(1, steps + 1):
         begin = time.perf_counter()
         cohort = draw_cohort()
+        if sampler is not None:
+            sampler.observe(cohort)
         metrics = server.round(cohort)
         weights = server.weights
         check(step, cohort, metrics)
@@ -59,7 +64,7 @@ def run_rounds(
         examples += count_examples(cohort)
         train_s += time.perf_counter() - begin
         model = TensorFlowModel(spec, weights)
-        record = RoundRecord(step=step, steps=steps, examples=examples, train_s=train_s, model=model)
+        record = RoundRecord(step=step, steps=steps, examples=examples, train_s=train_s, model=model, sampler=sampler)
         on_round(record)
     return record
 

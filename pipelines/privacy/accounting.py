@@ -101,7 +101,8 @@ def _sigma(plan: MechanismPlan) -> float:
     return effective_noise_multiplier(plan)
 
 
-def _interval(sigma: float, q: float) -> float:
+def loss_interval(sigma: float, q: float) -> float:
+    """Grid of the discretised privacy loss of one step with noise multiplier `sigma` and sampling probability `q`."""
     from dp_accounting.pld.privacy_loss_mechanism import AdjacencyType, GaussianPrivacyLoss
 
     loss = GaussianPrivacyLoss(sigma, sampling_prob=q, adjacency_type=AdjacencyType.REMOVE)
@@ -114,7 +115,7 @@ def _library_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
     from dp_accounting.pld import privacy_loss_distribution
 
     one_step = privacy_loss_distribution.from_gaussian_mechanism(
-        sigma, sampling_prob=q, value_discretization_interval=_interval(sigma, q)
+        sigma, sampling_prob=q, value_discretization_interval=loss_interval(sigma, q)
     )
     return float(one_step.self_compose(steps).get_epsilon_for_delta(delta))
 
@@ -123,7 +124,7 @@ def _library_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
 def _array_epsilon(sigma: float, q: float, coarseness: int, steps: int, delta: float) -> float:
     from pipelines.privacy.pld import step_losses
 
-    losses = step_losses(sigma, q, coarseness * _interval(sigma, q))
+    losses = step_losses(sigma, q, coarseness * loss_interval(sigma, q))
     return max(direction.epsilon(steps, delta) for direction in losses)
 
 

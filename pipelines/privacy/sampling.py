@@ -1,10 +1,23 @@
-"""The sampler that the accounting assumes."""
+"""The sampler that the accounting assumes, and the record that shows whether a run really used it."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.errors import UserError
 
-def poisson_sample(units: int, q: float, rng: np.random.Generator) -> NDArray[np.int64]:
+LEVEL = 1e-6
+"""A run whose p-value lies below fails. Of a million true Poisson samplers at most one does."""
+
+Sample = NDArray[np.int64]
+
+
+class SamplerError(UserError):
+    """What a run trained on cannot have come from the sampler that its epsilon assumes."""
+
+
+def poisson_sample(units: int, q: float, rng: np.random.Generator) -> Sample:
     """Includes each of `units` independently with probability `q`.
 
     Args:
@@ -16,3 +29,127 @@ def poisson_sample(units: int, q: float, rng: np.random.Generator) -> NDArray[np
       Sorted indices, int64, of any length from 0 to `units`.
     """
     return np.flatnonzero(rng.random(units) < q)
+
+
+class PoissonSampler:
+    """Draws one Poisson sample a step."""
+
+    def __init__(self, units: int, q: float, rng: np.random.Generator) -> None:
+        """Takes what `poisson_sample` takes."""
+        self._units, self._q, self._rng = units, q, rng
+
+    def draw(self) -> Sample:
+        """Returns the next step's sample: sorted indices, int64, of any length from 0 to `units`."""
+        return poisson_sample(self._units, self._q, self._rng)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerVerdict:
+    """Whether the samples of a run can be what its epsilon assumes.
+
+    Attributes:
+      p_value: an upper bound, over all tests (Bonferroni), on the probability that Poisson sampling looks as
+        suspicious as this run; to one digit, since more would tell of the samples.
+      test: the most suspicious one.
+    """
+
+    p_value: float
+    test: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether Poisson sampling explains the samples."""
+        return self.p_value >= LEVEL
+
+    def require(self) -> None:
+        """Refuses a guarantee that would be false.
+
+        Raises:
+          SamplerError: the p-value is below `LEVEL`.
+        """
+        if not self.holds:
+            raise SamplerError(
+                f"the sampler contradicts its plan ({self.test}: p = {self.p_value:g} under Poisson sampling with the "
+                "public probability): the epsilon would be false, so none is given; correct how samples are drawn"
+            )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Sums over the steps so far; replaced as a whole, so that an interruption never leaves half of a step."""
+
+    steps: int
+    inclusions: NDArray[np.int64]
+    squares: float
+    overlap: int
+    latest: NDArray[np.bool_]
+    sets: bool
+
+
+class SamplerRecord:
+    """What an engine trained on, in memory of the order of the number of units.
+
+    It holds who took part and how often, which epsilon does not cover: only its verdict may be logged.
+    """
+
+    def __init__(self, units: int, q: float) -> None:
+        """Starts without a step.
+
+        Args:
+          units: number of units present.
+          q: the plan's sampling probability, in (0, 1].
+        """
+        self._units, self._q = units, q
+        nobody = np.zeros(units, bool)
+        self._seen = _Seen(0, np.zeros(units, np.int64), 0.0, 0, nobody, True)
+
+    def observe(self, sample: Sample) -> None:
+        """Adds a step's sample, as it goes into training: indices, int64, shape (any,)."""
+        before, joined = self._seen, np.zeros(self._units, bool)
+        joined[sample[(sample >= 0) & (sample < self._units)]] = True
+        self._seen = _Seen(
+            steps=before.steps + 1,
+            inclusions=before.inclusions + joined,
+            squares=before.squares + (len(sample) - self._units * self._q) ** 2,
+            overlap=before.overlap + int(np.count_nonzero(joined & before.latest)),
+            latest=joined,
+            sets=before.sets and int(np.count_nonzero(joined)) == len(sample),
+        )
+
+    def p_values(self) -> dict[str, float]:
+        """Each test's p-value under independent inclusions with probability q; no test where nothing could show.
+
+        Every one is exact or an upper bound, for any number of units and steps.
+        """
+        # Late, since scipy's optimizer takes time to import and runs without privacy do not need it.
+        from pipelines.privacy.sampling_law import binomial_p, dispersion_p, extreme_unit_p, overlap_p
+
+        seen, units, q = self._seen, self._units, self._q
+        if not seen.sets:
+            return {"a unit twice in a sample, or one that is not there": 0.0}
+        if not seen.steps or not units:
+            return {}
+        total = int(seen.inclusions.sum())
+        if q == 1:
+            return {"everybody in every sample": float(total == units * seen.steps)}
+        variance = q * (1 - q)
+        spread = float(((seen.inclusions - seen.steps * q) ** 2).sum()) / (seen.steps * variance)
+        found = {
+            "total of inclusions": binomial_p(total, units * seen.steps, q),
+            "spread of sample sizes": dispersion_p(
+                seen.squares / (units * variance), terms=seen.steps, trials=units, q=q
+            ),
+            "spread of inclusions over units": dispersion_p(spread, terms=units, trials=seen.steps, q=q),
+            "most extreme unit": extreme_unit_p(seen.inclusions, seen.steps, q),
+        }
+        if seen.steps > 1:
+            found["overlap of consecutive samples"] = overlap_p(seen.overlap, units=units, steps=seen.steps, q=q)
+        return found
+
+    def verdict(self) -> SamplerVerdict:
+        """Judges the steps so far."""
+        found = self.p_values()
+        if not found:
+            return SamplerVerdict(p_value=1.0, test="nothing to test")
+        test = min(found, key=found.__getitem__)
+        return SamplerVerdict(p_value=float(f"{min(1.0, len(found) * found[test]):.0e}"), test=test)

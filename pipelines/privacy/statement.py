@@ -2,9 +2,11 @@
 
 from math import exp
 
+from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit
 
+GROUPS = (2, 5)
 WHO = {
     PrivacyUnit.EXAMPLE: (
         "training example",
@@ -25,6 +27,8 @@ def statement(guarantee: PrivacyGuarantee) -> str:
             f"# What this run guarantees\n\n{promise(guarantee)}",
             _mechanism(guarantee),
             _accountants(guarantee),
+            _groups(guarantee),
+            _assumptions(guarantee),
             _limits(guarantee),
         )
     )
@@ -87,6 +91,32 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
     )
 
 
+def _assumptions(guarantee: PrivacyGuarantee) -> str:
+    unit = guarantee.executed.unit
+    return (
+        "## Assumed\n\n"
+        f"- The sampler: each {unit} joins each step independently of everything else. The samples that were trained "
+        "on are tested against this law, and a run that contradicts it fails (tag `privacy.sampler`).\n"
+        f"- A trusted {'trainer' if unit is PrivacyUnit.EXAMPLE else 'server'}, who sees the data or the updates "
+        "before noise is added, and keeps samples and noise secret."
+    )
+
+
+def _groups(guarantee: PrivacyGuarantee) -> str:
+    plan = guarantee.executed
+    rows = "\n".join(f"| {members} | {_or_nothing(group_epsilon(plan, members))} |" for members in GROUPS)
+    return (
+        f"## Several {plan.unit}s at once\n\n"
+        f"A conversion, not what this run was planned for: what its guarantee for one {plan.unit} says of several that "
+        f"belong together, at the same delta {plan.delta:g} (Vadhan 2017, lemma 2.2, along the privacy curve).\n\n"
+        f"| {plan.unit}s | epsilon at most |\n|---|---|\n{rows}"
+    )
+
+
+def _or_nothing(epsilon: float | None) -> str:
+    return "no bound" if epsilon is None else f"{epsilon:.4g}"
+
+
 def _limits(guarantee: PrivacyGuarantee) -> str:
     engine = {
         PrivacyUnit.EXAMPLE: "whoever runs the training is trusted with the data",
@@ -96,9 +126,11 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
     return (
         "## Not covered\n\n"
         "- Other runs on the same data: each has its own epsilon, they add up for whoever sees several, and choosing "
-        "hyper-parameters by comparing runs costs more than the chosen run's.\n"
+        "hyper-parameters by comparing runs costs more than the chosen run's; a sweep's parent run says how much "
+        "(choosing.md).\n"
         "- What the log says of the data itself, without noise: fingerprints of data and partition, the number of "
-        "examples, running times, and everything computed on the test split (accuracy, loss, confusion matrix).\n"
+        "examples, running times, the p-value of the sampler's test, and everything computed on the test split "
+        "(accuracy, loss, confusion matrix).\n"
         f"- The machine: {engine}. Running time and memory are side channels.\n"
         "- Floating point: noise is sampled in finite precision, by statistical generators with 128-bit keys and not "
         "by a cryptographically secure sampler.\n"

@@ -1,7 +1,10 @@
 """Runs read back as plain rows, so that reports need no MLflow."""
 
+import json
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UserError
 from pipelines.tracking.store import Store, translated_errors
@@ -52,6 +55,32 @@ def read_rows(store: Store, *, parent_id: str | None = None) -> list[RunRow]:
             token = page.token
             if not token:
                 return sorted(rows, key=lambda row: row.started)
+
+
+def read_row(store: Store, run_id: str) -> RunRow:
+    """Reads one run.
+
+    Raises:
+      UserError: the store fails, or has no such run.
+    """
+    with translated_errors(store.uri):
+        return _row(store.client.get_run(run_id))
+
+
+def read_json(store: Store, run_id: str, name: str) -> Any:
+    """Reads a JSON artifact of a run; None where the run has none of this name.
+
+    Raises:
+      UserError: the store fails, or the artifact is not JSON.
+    """
+    with translated_errors(store.uri), tempfile.TemporaryDirectory() as scratch:
+        if name not in {item.path for item in store.client.list_artifacts(run_id)}:
+            return None
+        text = Path(store.client.download_artifacts(run_id, name, scratch)).read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{name} of run {run_id} is not JSON: {error}") from None
 
 
 def _row(run: "Run") -> RunRow:

@@ -78,11 +78,7 @@ def open_store(uri: str | None, experiment: str, *, create: bool = True) -> Stor
     if database is not None:
         _check_database(uri, database, create=create)
     with translated_errors(uri), _impatient(), _alone(database):
-        import_mlflow()
-        from mlflow import MlflowClient, set_tracking_uri
-
-        set_tracking_uri(uri)
-        client = MlflowClient(uri)
+        client = _client(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None and create:
             found = _create_experiment(client, experiment, database)
@@ -95,6 +91,37 @@ def open_store(uri: str | None, experiment: str, *, create: bool = True) -> Stor
     if found.lifecycle_stage != "active":
         raise UserError(f"tracking.experiment={experiment} was deleted in {uri}; restore it or choose another name")
     return Store(client=client, uri=uri, experiment=experiment, experiment_id=found.experiment_id)
+
+
+def store_of_run(uri: str | None, run_id: str) -> Store:
+    """Opens the experiment that holds a run.
+
+    Raises:
+      UserError: store unreachable or of another MLflow's schema, or without this run.
+    """
+    uri = resolve_uri(uri)
+    database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    if database is not None:
+        _check_database(uri, database, create=False)
+    with translated_errors(uri), _impatient(), _alone(database):
+        client = _client(uri)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise UserError(f"run {run_id} is not in {uri}; copy the id from the MLflow UI, or pass --uri") from None
+    return Store(client=client, uri=uri, experiment=experiment.name, experiment_id=experiment.experiment_id)
+
+
+def _client(uri: str) -> "MlflowClient":
+    import_mlflow()
+    from mlflow import MlflowClient, set_tracking_uri
+
+    set_tracking_uri(uri)
+    return MlflowClient(uri)
 
 
 def import_mlflow() -> None:

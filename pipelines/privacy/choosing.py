@@ -1,0 +1,198 @@
+"""What it costs to choose among the private runs of a sweep, or to publish all of them.
+
+Each run's epsilon holds for that run alone. Whoever publishes the best of several has used the data several times.
+
+Source: Papernot & Steinke 2022, arXiv:2110.03620: theorem 6 (Poisson) and theorem 2 (geometric).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import numpy as np
+from dp_accounting import NeighboringRelation
+from dp_accounting.dp_event import DpEvent, RepeatAndSelectDpEvent
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.rdp import RdpAccountant
+
+from pipelines.privacy.accounting import dp_event, effective_noise_multiplier, epsilon, loss_interval
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation
+
+GEOMETRIC, POISSON = 1.0, inf  # the shapes' names in `RepeatAndSelectDpEvent`
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoosingCost:
+    """What the private runs of a sweep cost together, in epsilons at one delta.
+
+    Attributes:
+      unit, relation: of all these runs.
+      delta: of every epsilon here.
+      runs: how many; each seed is a run.
+      single: the largest epsilon of one run.
+      select_best: of publishing only the best of a Poisson number of runs, `runs` on average, by RDP.
+      select_best_geometric: of a geometric number with the same mean.
+      publish_all: of publishing all of them, and thus any choice among exactly these.
+      accountant: of `publish_all`.
+      simulated: whether noise or samples of a run came from a known seed, so that nothing is protected.
+    """
+
+    unit: PrivacyUnit
+    relation: Relation
+    delta: float
+    runs: int
+    single: float
+    select_best: float
+    select_best_geometric: float
+    publish_all: float
+    accountant: str
+    simulated: bool
+
+
+def choosing_costs(guarantees: Sequence[PrivacyGuarantee]) -> list[ChoosingCost]:
+    """Accounts for choosing, for each unit and relation at each delta among its runs.
+
+    Runs that took no step touched no data and do not count. A delta that is not below 1/population of all is left out.
+    """
+    groups: dict[tuple[PrivacyUnit, Relation], list[PrivacyGuarantee]] = {}
+    for guarantee in guarantees:
+        if guarantee.executed.steps:
+            groups.setdefault((guarantee.executed.unit, guarantee.executed.relation), []).append(guarantee)
+    return [
+        _cost(runs, delta)
+        for _, runs in sorted(groups.items())
+        for delta in sorted({run.executed.delta for run in runs}, reverse=True)
+        if all(delta * run.executed.population < 1 for run in runs)
+    ]
+
+
+def cost_metrics(costs: Sequence[ChoosingCost]) -> dict[str, float]:
+    """The metrics of a sweep's parent; a unit, relation or delta is in the name where there are several."""
+    found = {}
+    for cost in costs:
+        name = "".join(
+            f"_{value:g}" if isinstance(value, float) else f"_{value}"
+            for field in ("unit", "relation", "delta")
+            if len({getattr(other, field) for other in costs}) > 1
+            for value in [getattr(cost, field)]
+        )
+        found[f"privacy/epsilon_select_best{name}"] = cost.select_best
+        found[f"privacy/epsilon_publish_all{name}"] = cost.publish_all
+    return found
+
+
+def _cost(runs: Sequence[PrivacyGuarantee], delta: float) -> ChoosingCost:
+    plans, first = [run.executed for run in runs], runs[0].executed
+    relation = NeighboringRelation[first.relation.name]
+    single = max(epsilon(replace(plan, delta=delta)) for plan in set(plans))
+    if len(runs) == 1:  # there is no choice
+        best = geometric = single
+    else:
+        best, geometric = (_select_best(plans, shape, relation, delta) for shape in (POISSON, GEOMETRIC))
+    together, accountant = _publish_all(plans, relation, delta)
+    return ChoosingCost(
+        unit=first.unit, relation=first.relation, delta=delta, runs=len(runs), single=single, select_best=best,
+        select_best_geometric=geometric, publish_all=together, accountant=accountant,
+        simulated=any(run.simulated for run in runs),
+    )  # fmt: skip
+
+
+def _select_best(plans: Sequence[MechanismPlan], shape: float, relation: NeighboringRelation, delta: float) -> float:
+    """Each repetition runs any of the settings, so it diverges at every order by no more than the worst of them."""
+    accountant = _WorstOfAccountant(neighboring_relation=relation)
+    any_setting = WorstOfDpEvent(tuple(dp_event(plan) for plan in set(plans)))
+    accountant.compose(RepeatAndSelectDpEvent(any_setting, mean=len(plans), shape=shape))
+    return float(accountant.get_epsilon(delta))
+
+
+def _publish_all(plans: Sequence[MechanismPlan], relation: NeighboringRelation, delta: float) -> tuple[float, str]:
+    """Epsilon of all events, and the accountant: PLD where it knows them, else RDP."""
+    known = all(PLDAccountant(relation).supports(dp_event(plan)) for plan in set(plans))
+    if known:
+        grids = [loss_interval(effective_noise_multiplier(plan), plan.sampling_probability) for plan in set(plans)]
+        accountant = PLDAccountant(relation, value_discretization_interval=max(grids))
+    else:
+        accountant = RdpAccountant(neighboring_relation=relation)
+    for plan, count in Counter(plans).items():
+        accountant.compose(dp_event(plan), count)
+    return float(accountant.get_epsilon(delta)), "PLD" if known else "RDP"
+
+
+@dataclass(frozen=True)
+class WorstOfDpEvent(DpEvent):
+    """One of several events, nobody knows which."""
+
+    events: tuple[Any, ...]
+
+
+class _WorstOfAccountant(RdpAccountant):
+    """RDP that knows `WorstOfDpEvent`: at each order the largest divergence of its events."""
+
+    def _maybe_compose(self, event: Any, count: int, do_compose: bool) -> Any:
+        if not isinstance(event, WorstOfDpEvent):
+            return super()._maybe_compose(event, count, do_compose)
+        for each in event.events:
+            if (error := super()._maybe_compose(each, count, False)) is not None:
+                return error
+        if do_compose:
+            curves = [
+                RdpAccountant(self.orders, self._neighboring_relation).compose(each, count).rdp for each in event.events
+            ]
+            self._rdp: Any = self._rdp + np.max(curves, axis=0)
+        return None
+
+
+def choosing_statement(costs: Sequence[ChoosingCost], *, unprotected: int, unknown: int) -> str:
+    """Returns Markdown that says what each way of publishing a sweep costs, and what that presumes.
+
+    Args:
+      costs: from `choosing_costs`.
+      unprotected: runs without any guarantee, because they are not private.
+      unknown: private runs that left no guarantee.
+    """
+    blocks = ["# What choosing among these runs costs"]
+    blocks += [_table(cost) for cost in costs]
+    if unknown:
+        blocks.append(
+            f"**No bound can be given:** {_runs(unknown)} left no guarantee (killed, or contradicted by the sampler's "
+            "record), so what they spent is unknown."
+        )
+    if costs:
+        blocks.append(_presumptions())
+    if unprotected:
+        blocks.append(
+            f"**Not private:** {_runs(unprotected)} of this sweep used the same data without any protection, not "
+            "counted above. No epsilon covers publishing one of them, its curve, or a choice that it had a part in."
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(cost: ChoosingCost) -> str:
+    return (
+        f"## {_runs(cost.runs).capitalize()} that protect{'s' * (cost.runs == 1)} {cost.unit}s "
+        f"({str(cost.relation).replace('_', ' ')})\n\n"
+        + ("**Simulated:** noise came from a known seed; with secret noise it would be:\n\n" if cost.simulated else "")
+        + f"| what is published | epsilon at delta {cost.delta:g} | accountant |\n|---|---|---|\n"
+        f"| one run that was chosen before any of them started | at most {cost.single:.4g} | {cost.accountant} |\n"
+        f"| only the best of a random number of runs: Poisson with mean {cost.runs} | {cost.select_best:.4g} | RDP |\n"
+        f"| the same: geometric with mean {cost.runs} | {cost.select_best_geometric:.4g} | RDP |\n"
+        f"| all {cost.runs}, or any choice among exactly these | {cost.publish_all:.4g} | {cost.accountant} |"
+    )
+
+
+def _presumptions() -> str:
+    return (
+        "The rows for the best run rest on a theorem (Papernot & Steinke 2022, arXiv:2110.03620) that needs a *random* "
+        "number of runs: drawn in secret from that distribution, each run with a setting drawn from the same list, and "
+        "nothing of the others published. A fixed grid whose winner is published, such as this sweep, is covered by "
+        "the last row only; so is whatever anybody learns who sees all of these runs. A seed counts as a run. The "
+        "score that decides must come from data that need no protection, such as a public test split. Runs on the same "
+        "data outside this sweep, and runs that protect another unit, add to it."
+    )
+
+
+def _runs(count: int) -> str:
+    return "one run" if count == 1 else f"{count} runs"

@@ -1,0 +1,199 @@
+"""Checks a written guarantee against what follows from its plan: for a third party, without training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isclose, isfinite
+from typing import Any
+
+from pipelines.errors import UserError
+from pipelines.privacy.accounting import (
+    PRV_TOLERANCE,
+    RDP_TOLERANCE,
+    Opinion,
+    contradictions,
+    effective_noise_multiplier,
+    loss_interval,
+    opinions,
+    rdp_epsilon,
+)
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.plan import MechanismPlan
+
+ROUNDING = 1e-6
+"""Of the same library on another machine, for an epsilon of 1 or less; relative above."""
+MOST_STEPS = 10**7
+"""No training has more, and a file could otherwise keep its reader busy for days."""
+MOST_POINTS = 3e7
+"""Of a discretised privacy loss that is still quick to compose."""
+NUMBER, WHOLE, WORD = "a finite number", "a whole number", "a text"
+KINDS = {
+    "epsilon": NUMBER, "delta": NUMBER, "unit": WORD, "relation": WORD, "population": WHOLE, "sampler": WORD,
+    "sampling_probability": NUMBER, "steps": WHOLE, "noise_multiplier": NUMBER, "clip_norm": NUMBER,
+    "normaliser": NUMBER, "simulated": "true or false", "accountants": "a list", "contradictions": "a list",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One accountant's epsilon, as written and as computed here.
+
+    Attributes:
+      written, here: None where it did not answer, or is missing.
+      remark: agreement, the difference between versions, or why nothing was compared.
+      agrees: False only where two numbers, or a number and its absence, contradict each other.
+    """
+
+    written: Opinion | None
+    here: Opinion
+    remark: str
+    agrees: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What checking a guarantee found.
+
+    Attributes:
+      guarantee: as written.
+      comparisons: one for each accountant.
+      objections: why the guarantee does not hold; empty when it does.
+    """
+
+    guarantee: PrivacyGuarantee
+    comparisons: tuple[Comparison, ...]
+    objections: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything that is written follows from the plan that is written."""
+        return not self.objections
+
+
+def verify_guarantee(values: Any) -> Verification:
+    """Recomputes every accountant from the plan in `values`, and looks for contradictions.
+
+    Args:
+      values: what privacy.json holds.
+
+    Raises:
+      UserError: not a guarantee: a key is missing, of the wrong type or out of range.
+    """
+    guarantee = _read(values)
+    here = _recompute(guarantee.executed)
+    comparisons = tuple(_compare(_written(guarantee, opinion.accountant), opinion) for opinion in here)
+    objections = _inconsistencies(values, guarantee)
+    objections += [f"{item.here.accountant}: {item.remark}" for item in comparisons if not item.agrees]
+    objections += [f"recomputed here, {verdict}" for verdict in contradictions(here)]
+    names = [opinion.accountant for opinion in here]
+    if [opinion.accountant for opinion in guarantee.opinions] != names:
+        objections.append(f"the accountants must be {', '.join(names)}, in this order")
+    return Verification(guarantee=guarantee, comparisons=comparisons, objections=tuple(objections))
+
+
+def _recompute(plan: MechanismPlan) -> tuple[Opinion, ...]:
+    """Every accountant's answer for a plan that may come from anywhere."""
+    try:
+        if plan.steps and plan.noise_multiplier > 0:
+            grid = loss_interval(effective_noise_multiplier(plan), plan.sampling_probability)
+            if not rdp_epsilon(plan) < MOST_POINTS * grid:
+                raise UserError("the plan's epsilon is too large to recompute: it protects nobody")
+        return opinions(plan)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a library makes of absurd numbers
+        raise UserError(f"the accountants have no answer for this plan: {' '.join(str(error).split())}") from None
+
+
+def _read(values: Any) -> PrivacyGuarantee:
+    """Builds the guarantee of values that have the right types."""
+    if not isinstance(values, Mapping):
+        raise UserError("a guarantee is a JSON object with epsilon, delta, unit and more; this is none")
+    for key, kind in KINDS.items():
+        if key not in values:
+            raise UserError(f"the guarantee has no {key}; without it nothing can be recomputed")
+        _require(key, values[key], kind)
+    if values["steps"] > MOST_STEPS:
+        raise UserError(f"steps={values['steps']} is more than any training takes ({MOST_STEPS:,})")
+    for item in values["accountants"]:
+        _require_opinion(item)
+    if not values["accountants"] or values["accountants"][0]["epsilon"] is None:
+        raise UserError("accountants: the first one must have an epsilon, which is the guarantee's")
+    try:
+        return PrivacyGuarantee.from_dict(dict(values))
+    except KeyError as error:
+        raise UserError(f"the guarantee has no {error.args[0]}; without it nothing can be recomputed") from None
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(f"the guarantee is malformed: {' '.join(str(error).split())}") from None
+
+
+def _require_opinion(item: Any) -> None:
+    if not isinstance(item, Mapping) or not {"accountant", "version", "epsilon"} <= set(item):
+        raise UserError("accountants: each needs accountant, version and epsilon")
+    _require("accountants.accountant", item["accountant"], WORD)
+    _require("accountants.version", item["version"], WORD)
+    if item["epsilon"] is not None:
+        _require("accountants.epsilon", item["epsilon"], NUMBER)
+
+
+def _require(key: str, value: Any, kind: str) -> None:
+    """Raises unless the value is of its kind; true is no number here."""
+    match kind:
+        case "a finite number":
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+        case "a whole number":
+            fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        case "a text":
+            fits = isinstance(value, str)
+        case "a list":
+            fits = isinstance(value, list)
+        case _:
+            fits = isinstance(value, bool)
+    if not fits:
+        raise UserError(f"{key}={str(value)[:60]!r} must be {kind}")
+
+
+def _inconsistencies(values: Mapping[str, Any], guarantee: PrivacyGuarantee) -> list[str]:
+    """Where the written values differ from those that the plan and the opinions imply."""
+    implied, found = guarantee.to_dict(), []
+    for key in [*implied, *(key for key in values if key not in implied)]:
+        if key not in implied:
+            found.append(f"{key} is not part of a guarantee")
+        elif key not in values:
+            found.append(f"{key} is missing")
+        elif not _same(values[key], implied[key]):
+            found.append(f"{key} is {values[key]!r}, but {implied[key]!r} follows from the rest")
+    first = guarantee.opinions[0] if guarantee.opinions else None
+    if first is None or first.epsilon != guarantee.epsilon:
+        stated = "there is none" if first is None else f"{first.accountant} has {first.epsilon}"
+        found.append(f"epsilon {guarantee.epsilon} is not that of the first accountant ({stated})")
+    return found
+
+
+def _same(written: Any, implied: Any) -> bool:
+    if isinstance(written, float) and isinstance(implied, float):
+        return isclose(written, implied, rel_tol=1e-9)
+    return bool(written == implied)
+
+
+def _written(guarantee: PrivacyGuarantee, accountant: str) -> Opinion | None:
+    return next((opinion for opinion in guarantee.opinions if opinion.accountant == accountant), None)
+
+
+def _compare(written: Opinion | None, here: Opinion) -> Comparison:
+    """Equal to rounding with the same library, and to the accountants' stated errors with another version."""
+    if written is None:
+        return Comparison(written=written, here=here, remark="missing", agrees=False)
+    if here.epsilon is None:
+        return Comparison(written=written, here=here, remark=f"not compared: {here.remark}", agrees=True)
+    if written.epsilon is None:
+        return Comparison(written=written, here=here, remark=f"no answer then: {written.remark}", agrees=True)
+    error, versions = ROUNDING * max(1.0, here.epsilon), ""
+    if written.version != here.version:
+        stated = PRV_TOLERANCE if "PRV" in here.accountant else RDP_TOLERANCE
+        error = max(error, stated * max(1.0, here.epsilon))
+        versions = f" (written by version {written.version or 'unknown'}, this is {here.version}: to {error:.2g})"
+    difference = abs(written.epsilon - here.epsilon)
+    if difference <= error and isfinite(difference):
+        return Comparison(written=written, here=here, remark=f"agrees{versions}", agrees=True)
+    remark = f"{written.epsilon:.6g} is written, {here.epsilon:.6g} follows from the plan{versions}"
+    return Comparison(written=written, here=here, remark=remark, agrees=False)

@@ -1,0 +1,128 @@
+"""Checks a run's guarantee without training: `python -m pipelines.verify <run id, file or folder>`.
+
+Rebuilds the mechanism from privacy.json, recomputes every accountant, and compares. Exits 0 if the guarantee holds.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.privacy.verification import Verification
+
+FILE = "privacy.json"
+WIDTH = 100
+SCOPE = (
+    "This recomputes what follows from the plan in the file. That training followed the plan is what the run's own "
+    "checks, the tests and the audits are for."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code: 0 if the guarantee holds."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        source, values, objections = _find(chosen.source, chosen.uri)
+        # Late, so that --help answers at once.
+        from pipelines.privacy.verification import verify_guarantee
+
+        found = verify_guarantee(values)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(_report(source, found, objections))
+    return 0 if found.holds and not objections else 1
+
+
+def _find(source: str, uri: str | None) -> tuple[str, Any, list[str]]:
+    """Where the guarantee was found, what it says, and what its surroundings object.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path /= FILE
+        if not path.is_file():
+            raise UserError(f"folder {source} holds no {FILE}; give the folder of a private run's artifacts")
+    if path.is_file():
+        return str(path), _from_file(path), []
+    if re.fullmatch(r"[0-9a-f]{32}", source):
+        return _from_run(source, uri)
+    raise UserError(f"{source} is no file, no folder and no run id (32 hexadecimal digits, as in the MLflow UI)")
+
+
+def _from_file(path: Path) -> Any:
+    """The guarantee of a privacy.json, or of a result.json."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        raise UserError(f"{path} cannot be read: {reason}; give the {FILE} of a private run") from None
+    if isinstance(values, dict) and "guarantee" in values:
+        if values["guarantee"] is None:
+            raise UserError(f"{path} is of a run without privacy: there is no guarantee")
+        return values["guarantee"]
+    return values
+
+
+def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
+    """The guarantee of a run in MLflow, and where the run itself contradicts it."""
+    from pipelines.tracking.read import read_json, read_row
+    from pipelines.tracking.store import store_of_run
+
+    store = store_of_run(uri, run_id)
+    row, values = read_row(store, run_id), read_json(store, run_id, FILE)
+    sampler = row.tags.get("privacy.sampler")
+    if values is None:
+        why = "it is not private" if "privacy.unit" not in row.tags else f"it ended {row.status}"
+        why = "its sampler contradicts its plan" if sampler == "contradicted" else why
+        raise UserError(f"run {run_id} ({row.name}) has no {FILE}: {why}")
+    objections = []
+    if sampler == "contradicted":
+        objections.append("the run's sampler contradicts its plan")
+    logged = row.metrics.get("privacy/epsilon")
+    stated = values.get("epsilon") if isinstance(values, dict) else None
+    if row.status == "FINISHED" and logged != stated:
+        objections.append(f"the run's metric privacy/epsilon is {logged}, its {FILE} has {stated}")
+    return f"run {run_id} ({row.name}, {row.status})", values, objections
+
+
+def _report(source: str, found: "Verification", objections: list[str]) -> str:
+    from pipelines.privacy.statement import promise
+
+    lines = [source, "", fill(promise(found.guarantee), WIDTH), ""]
+    lines.append(f"{'accountant':20s} {'version':9s} {'written':>10s} {'recomputed':>11s}")
+    for item in found.comparisons:
+        written = "-" if item.written is None or item.written.epsilon is None else f"{item.written.epsilon:.6g}"
+        here = "-" if item.here.epsilon is None else f"{item.here.epsilon:.6g}"
+        lines.append(f"{item.here.accountant:20s} {item.here.version:9s} {written:>10s} {here:>11s}  {item.remark}")
+    every = [*found.objections, *objections]
+    lines += ["", fill(SCOPE, WIDTH), "", *(f"- {objection}" for objection in every)]
+    lines.append("DOES NOT HOLD" if every else "HOLDS: everything written follows from the plan")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.verify",
+        description="Recomputes a run's privacy guarantee from its privacy.json, without training.",
+    )
+    parser.add_argument(
+        "source", metavar="RUN", help="run id, privacy.json or result.json, or a folder with privacy.json"
+    )
+    parser.add_argument(
+        "--uri", help="MLflow store of a run id, as tracking.uri (default: mlflow.db in the repository)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The cost of choosing among runs against published and library values."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+from dp_accounting import dp_event as events
+from dp_accounting.rdp import RdpAccountant
+
+from pipelines.privacy.accounting import dp_event, epsilon, rdp_epsilon
+from pipelines.privacy.choosing import ChoosingCost, choosing_costs, choosing_statement, cost_metrics
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+
+STRONG = MechanismPlan(
+    unit=PrivacyUnit.EXAMPLE, population=60_000, sampling_probability=1 / 15, steps=600, noise_multiplier=6.196,
+    clip_norm=1.0, delta=1e-5,
+)  # fmt: skip
+WEAK = replace(STRONG, noise_multiplier=2.433)
+
+
+def guarantees(*plans: MechanismPlan) -> list[PrivacyGuarantee]:
+    return [PrivacyGuarantee.of(plan, simulated=False) for plan in plans]
+
+
+def cost(*plans: MechanismPlan) -> ChoosingCost:
+    (found,) = choosing_costs(guarantees(*plans))
+    return found
+
+
+def library(plan: MechanismPlan, mean: float, shape: float) -> float:
+    event = events.RepeatAndSelectDpEvent(dp_event(plan), mean=mean, shape=shape)
+    return float(RdpAccountant().compose(event).get_epsilon(plan.delta))
+
+
+def test_the_best_of_ten_runs_costs_what_the_reference_says() -> None:
+    # One run has 3.27 by RDP; the best of a geometric number of runs 6.17, of a Poisson number 7.12, mean 10.
+    assert rdp_epsilon(WEAK) == pytest.approx(3.27, abs=0.01)
+    found = cost(*[WEAK] * 10)
+    assert (found.runs, found.single) == (10, epsilon(WEAK))
+    assert found.select_best == pytest.approx(7.12, abs=0.01)
+    assert found.select_best_geometric == pytest.approx(6.17, abs=0.01)
+    assert found.select_best == pytest.approx(library(WEAK, 10, inf), rel=1e-12)
+    assert found.select_best_geometric == pytest.approx(library(WEAK, 10, 1.0), rel=1e-12)
+
+
+def test_a_stronger_setting_in_the_list_changes_nothing_but_the_number_of_runs() -> None:
+    mixed = cost(*[WEAK] * 2, *[STRONG] * 2)
+    assert mixed.select_best == pytest.approx(library(WEAK, 4, inf), rel=1e-12)
+    assert mixed.single == epsilon(WEAK)
+
+
+def test_settings_of_which_none_is_the_worst_at_every_order_are_bounded_together() -> None:
+    # Rare samples with little noise, and all data with much: their divergences cross.
+    rare = replace(STRONG, sampling_probability=0.001, noise_multiplier=0.7, steps=1000)
+    every = replace(STRONG, sampling_probability=1.0, noise_multiplier=20.0, steps=50)
+    curves = [RdpAccountant().compose(dp_event(plan)).rdp for plan in (rare, every)]
+    assert (curves[0] > curves[1]).any()
+    assert (curves[0] < curves[1]).any()
+    both = cost(rare, every).select_best
+    assert both > max(library(plan, 2, inf) for plan in (rare, every)) - 1e-12
+
+
+def test_publishing_everything_is_the_composition_of_all_runs() -> None:
+    # Three times 600 steps are 1800 steps; full samples compose as mu^2 adds up: 2 (1/2)^2 + (1/sqrt 2)^2 = 1.
+    assert cost(WEAK, WEAK, WEAK).publish_all == pytest.approx(epsilon(replace(WEAK, steps=1800)), abs=1e-3)
+    half = replace(STRONG, sampling_probability=1.0, steps=1, noise_multiplier=2.0)
+    other = replace(half, noise_multiplier=2**0.5)
+    assert cost(half, other, half).publish_all == pytest.approx(4.377178, abs=1e-3)
+    assert cost(half, other, half).accountant == "PLD"
+
+
+def test_one_run_is_no_choice_and_no_step_no_run() -> None:
+    alone = cost(WEAK, WEAK.executed(0))
+    assert alone.runs == 1
+    assert alone.select_best == alone.single == epsilon(WEAK)
+    assert alone.publish_all == pytest.approx(epsilon(WEAK), abs=1e-4)
+    assert choosing_costs(guarantees(WEAK.executed(0))) == []
+
+
+def test_units_and_deltas_are_counted_apart() -> None:
+    users = replace(WEAK, unit=PrivacyUnit.USER, population=1000)
+    found = choosing_costs(guarantees(WEAK, WEAK, users))
+    assert [(item.unit, item.runs) for item in found] == [("example", 2), ("user", 1)]
+    assert set(cost_metrics(found)) == {
+        f"privacy/epsilon_{kind}_{unit}" for kind in ("select_best", "publish_all") for unit in ("example", "user")
+    }
+    assert set(cost_metrics(found[:1])) == {"privacy/epsilon_select_best", "privacy/epsilon_publish_all"}
+    # All runs count at each delta that one of them has.
+    deltas = choosing_costs(guarantees(WEAK, replace(WEAK, delta=1e-6)))
+    assert [(item.delta, item.runs) for item in deltas] == [(1e-5, 2), (1e-6, 2)]
+    assert deltas[0].publish_all < deltas[1].publish_all
+    assert "privacy/epsilon_publish_all_1e-06" in cost_metrics(deltas)
+
+
+def test_the_text_says_what_each_number_needs() -> None:
+    found = cost(WEAK, WEAK, STRONG)
+    text = choosing_statement([found], unprotected=2, unknown=0)
+    assert f"| {found.publish_all:.4g} |" in text
+    assert f"Poisson with mean 3 | {found.select_best:.4g} | RDP" in text
+    assert "needs a *random* number of runs" in text
+    assert "A seed counts as a run" in text
+    assert "2 runs of this sweep used the same data without any protection" in text
+    assert "3 runs that protect examples" in text
+    assert "Simulated" not in text
+    assert "**Simulated:**" in choosing_statement([replace(found, simulated=True)], unprotected=0, unknown=0)
+
+
+def test_a_run_without_a_guarantee_leaves_no_bound() -> None:
+    text = choosing_statement([], unprotected=0, unknown=1)
+    assert "**No bound can be given:** one run left no guarantee" in text
+    assert "epsilon at delta" not in text

@@ -1,0 +1,111 @@
+"""One unit more or less changes nothing that the mechanism is made of: rate, steps, normaliser and noise are public."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.central.gradients import Mode, private_gradients
+from pipelines.central.training import Hardware, Workbench
+from pipelines.config import Config, DpSgdConfig, parse
+from pipelines.federated.dp_fed_avg import DpFedAvg, noise_of
+from pipelines.federated.process import Server
+from pipelines.job import prepare
+from pipelines.pipeline import TrainingData
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from tests.federated.conftest import dp_settings, federated_data, ignore
+
+POPULATION = 40
+PRESENT = (POPULATION - 1, POPULATION, POPULATION + 1)
+COMMON: dict[str, Any] = {
+    "dataset": {"name": "digits"},
+    "model": {"name": "linear"},
+    "partition": {"name": "iid", "clients": POPULATION},
+    "tracking": {"uri": None, "experiment": None, "log_model": False},
+    "seed": 0, "device": "cpu", "threads": 1, "evaluations": 1, "debug": False,
+}  # fmt: skip
+CENTRAL: dict[str, Any] = {
+    "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
+    "schedule": "constant", "batch_size": 8, "epochs": 3.0, "max_physical_batch": 16, "grad_sample": "auto",
+}  # fmt: skip
+PRIVACY: dict[str, Any] = {
+    "unit": None, "epsilon": 3.0, "noise_multiplier": None, "delta": 1e-3, "clip_norm": 0.5, "clipping": "fixed",
+    "population": POPULATION, "noise_seed": None,
+}  # fmt: skip
+PLAN = MechanismPlan(
+    unit=PrivacyUnit.EXAMPLE, population=POPULATION, sampling_probability=0.2, steps=3, noise_multiplier=1.3,
+    clip_norm=0.5, delta=1e-3,
+)  # fmt: skip
+
+
+def central_config(units: int) -> Config:
+    return parse(COMMON | {"dataset": {"name": "digits", "limit": units}, "pipeline": CENTRAL, "privacy": PRIVACY})
+
+
+def federated_config(units: int, clipping: str = "fixed") -> Config:
+    pipeline = dp_settings(clients_per_round=8, rounds=5).model_dump()
+    partition, privacy = (
+        {"name": "iid", "clients": units},
+        PRIVACY | {"clipping": clipping, "count_stddev": 2.0 if clipping == "adaptive" else None},
+    )
+    return parse(COMMON | {"partition": partition, "pipeline": pipeline, "privacy": privacy})
+
+
+@pytest.mark.parametrize("config", [central_config, federated_config, partial(federated_config, clipping="adaptive")])
+def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int], Config]) -> None:
+    jobs = [prepare(config(units), threads=1) for units in PRESENT]
+    present = [len(job.dataset.train) if job.partition is None else len(job.partition) for job in jobs]
+    assert present == list(PRESENT)
+    plans = {job.plan for job in jobs}
+    (plan,) = plans
+    assert plan is not None
+    # 8 of 40 are expected; calibrated to epsilon 3 for that rate alone.
+    assert (plan.sampling_probability, plan.normaliser) == (0.2, 8)
+    assert plan.steps == (15 if plan.unit is PrivacyUnit.EXAMPLE else 5)
+    assert plan.noise_multiplier > 0
+
+
+@pytest.mark.parametrize("mode", ["fast", "hooks", "ghost"])
+def test_opacus_optimizer_is_built_from_the_plan_alone(mode: Mode) -> None:
+    settings = DpSgdConfig.model_validate(CENTRAL)
+    built = set()
+    for units in PRESENT:
+        data = federated_data([1] * units)
+        bench = Workbench.of(data, Hardware(device="cpu", threads=1), contiguous=True)
+        gradients = private_gradients(mode, bench, data.spec, settings, PLAN, np.random.default_rng(0))
+        optimizer = gradients.optimizer
+        built.add((optimizer.expected_batch_size, optimizer.noise_multiplier, optimizer.max_grad_norm))
+        gradients.close()
+    assert built == {(8.0, 1.3, 0.5)}
+
+
+@pytest.mark.parametrize("engine", ["fast", "stock"])
+def test_tffs_aggregation_is_built_from_the_plan_alone(engine: str) -> None:
+    plan = replace(PLAN, unit=PrivacyUnit.USER)
+    built = set()
+    for units in PRESENT:
+        streams = {name: np.random.default_rng(0) for name in ("order", "noise")}
+        server = Server(dp_settings(engine=engine), federated_data([1] * units), noise_of(plan), **streams)
+        query = server._state.aggregator.query_state
+        total = query.numerator_state
+        built.add(tuple(round(float(value), 6) for value in (query.denominator, total.stddev, total.l2_norm_clip)))
+    # The noise on the sum has deviation 1.3 * 0.5.
+    assert built == {(8.0, 0.65, 0.5)}
+
+
+def test_the_noise_in_a_federated_round_does_not_depend_on_who_is_there() -> None:
+    # The clients' rate is so small that nothing but noise reaches the weights.
+    plan = replace(PLAN, unit=PrivacyUnit.USER, steps=1)
+    moved = []
+    for units in PRESENT:
+        data: TrainingData = federated_data([1] * units)
+        data = replace(data, initial_weights=[np.zeros_like(value) for value in data.initial_weights])
+        settings = dp_settings(client_learning_rate=1e-20)
+        moved.append(DpFedAvg(settings, plan, noise_seed=3, threads=2).fit(data, ignore).record.model.weights())
+    assert np.abs(moved[0][0]).max() > 0
+    for weights in moved[1:]:
+        for mine, first in zip(weights, moved[0], strict=True):
+            np.testing.assert_allclose(mine, first, atol=1e-12, rtol=0)

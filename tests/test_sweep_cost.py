@@ -1,0 +1,70 @@
+"""What a sweep's parent says of the cost of choosing, read from its children's guarantees."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.privacy.choosing import choosing_costs
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.sweep_cost import record_cost
+from pipelines.tracking.read import read_row
+from pipelines.tracking.run_log import open_run
+from pipelines.tracking.store import Store, open_store
+from pipelines.tracking.sweep import start_sweep
+
+PLAN = MechanismPlan(
+    unit=PrivacyUnit.USER, population=1000, sampling_probability=0.1, steps=100, noise_multiplier=2.2478,
+    clip_norm=0.3, delta=1e-5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}", "digits")
+
+
+def child(store: Store, parent_id: str, plan: MechanismPlan | None, *, lost: bool = False) -> None:
+    tags = {} if plan is None else {"privacy.unit": str(plan.unit)}
+    with open_run(store, name="child", tags=tags, params={}, note="", parent_id=parent_id) as log:
+        if plan is not None and not lost:
+            log.json("privacy.json", PrivacyGuarantee.of(plan, simulated=False).to_dict())
+
+
+def text_of(store: Store, run_id: str, folder: Path) -> str:
+    return Path(store.client.download_artifacts(run_id, "choosing.md", str(folder))).read_text()
+
+
+def test_the_parent_carries_what_its_children_cost_together(store: Store, tmp_path: Path) -> None:
+    parent = start_sweep(store, name="sweep", note="A sweep.", tags={})
+    plans = [PLAN, PLAN, PLAN.executed(40), replace(PLAN, unit=PrivacyUnit.EXAMPLE)]
+    for plan in (*plans, None):
+        child(store, parent, plan)
+    costs = record_cost(store, parent)
+    assert costs == choosing_costs([PrivacyGuarantee.of(plan, simulated=False) for plan in plans])
+    row = read_row(store, parent)
+    assert row.metrics["privacy/epsilon_publish_all_user"] == costs[1].publish_all
+    assert row.metrics["privacy/epsilon_select_best_example"] == costs[0].select_best
+    assert len(row.metrics) == 4
+    note = row.tags["mlflow.note.content"]
+    assert note.startswith("A sweep.\n\n")
+    assert "Publishing all 3 runs that protect users" in note
+    assert "one run of this sweep used the same data without any protection" in text_of(store, parent, tmp_path)
+
+
+def test_a_child_without_a_guarantee_leaves_the_parent_without_a_bound(store: Store, tmp_path: Path) -> None:
+    parent = start_sweep(store, name="sweep", note="", tags={})
+    child(store, parent, PLAN)
+    child(store, parent, PLAN, lost=True)
+    assert record_cost(store, parent) == []
+    assert read_row(store, parent).metrics == {}
+    assert "No bound can be given" in text_of(store, parent, tmp_path)
+
+
+def test_a_sweep_without_privacy_says_nothing_of_it(store: Store) -> None:
+    parent = start_sweep(store, name="sweep", note="A sweep.", tags={})
+    child(store, parent, None)
+    assert record_cost(store, parent) == []
+    assert read_row(store, parent).tags["mlflow.note.content"] == "A sweep."
+    assert store.client.list_artifacts(parent) == []

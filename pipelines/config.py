@@ -7,6 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.errors import UserError
+from pipelines.mechanism_rules import (
+    require_mechanism_fits,
+    require_one_target,
+    require_secure_sums_fit,
+    require_unit_fits,
+)
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -126,6 +132,7 @@ class FederatedConfig(Section):
 
     Attributes:
       engine: fast lets TFF's clients read examples from mapped memory; stock is `tff.learning`, the reference.
+      secure_aggregation: whether updates are summed in the arithmetic of secure aggregation, which is simulated.
     """
 
     engine: Literal["fast", "stock"]
@@ -140,13 +147,20 @@ class FederatedConfig(Section):
     server_learning_rate: Positive
     server_momentum: Annotated[float, Field(ge=0, lt=1)]
     proximal_strength: NonNegative
+    secure_aggregation: bool = False
 
 
 class FedAvgConfig(FederatedConfig):
-    """Federated averaging in TFF; `clients_per_round` is the cohort's exact size."""
+    """Federated averaging in TFF; `clients_per_round` is the cohort's exact size.
+
+    Attributes:
+      weighting: clients count by their examples, or all the same.
+      secure_bound: largest change of a weight that secure aggregation can carry; a larger one ends the run.
+    """
 
     name: Literal["fed_avg"]
     weighting: Literal["examples", "uniform"]
+    secure_bound: Positive = 10.0
 
 
 class DpFedAvgConfig(FederatedConfig):
@@ -170,6 +184,8 @@ class PrivacyConfig(Section):
       delta: probability with which the epsilon bound may fail; below 1e-10 the accountants' rounding would show.
       clip_norm: L2 bound of one unit's contribution.
       clipping: fixed, or adaptive.
+      mechanism: gaussian, on Poisson samples; or tree, DP-FTRL without sampling (dp_fed_avg only).
+      restart_every: rounds of a tree; None grows it as long as no user would join twice. tree only.
       target_quantile, clip_learning_rate, count_stddev: of adaptive clipping; count_stddev None is 5 % of the sample.
       population: public number of units, near the real one; None takes the number of examples or clients as public.
       noise_seed: None draws sampling and noise from OS entropy; a number makes the run reproducible, not private.
@@ -181,6 +197,8 @@ class PrivacyConfig(Section):
     delta: Annotated[float, Field(ge=1e-10, lt=1)]
     clip_norm: Positive
     clipping: Literal["fixed", "adaptive"]
+    mechanism: Literal["gaussian", "tree"] = "gaussian"
+    restart_every: Count | None = None
     target_quantile: Annotated[float, Field(ge=0, le=1)] | None = None
     clip_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     count_stddev: Positive | None = None
@@ -233,19 +251,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _privacy_fits_the_pipeline(self) -> "Config":
-        privacy, name = self.privacy, self.pipeline.name
-        if not self.private:
-            return self
-        if (privacy.epsilon is None) == (privacy.noise_multiplier is None):
-            raise ValueError(
-                f"pipeline={name} needs exactly one of privacy.epsilon and privacy.noise_multiplier; "
-                f"got {privacy.epsilon} and {privacy.noise_multiplier}; give one, such as privacy.epsilon=3"
-            )
-        if privacy.unit not in (None, *PRIVATE_UNITS[name]):
-            raise ValueError(
-                f"privacy.unit={privacy.unit} does not fit pipeline={name}: a client's update mixes its examples, so "
-                "that clipping it bounds what a user does and nothing finer; drop privacy.unit or use pipeline=dp_sgd"
-            )
+        require_secure_sums_fit(self)
+        if self.private:
+            require_one_target(self)
+            require_unit_fits(self, PRIVATE_UNITS[self.pipeline.name])
+            require_mechanism_fits(self)
         return self
 
     @property

@@ -9,17 +9,17 @@ import numpy as np
 import yaml
 
 from pipelines import collector
-from pipelines.config import Config
+from pipelines.config import Config, FederatedConfig
 from pipelines.errors import DivergedError
 from pipelines.job import Job
 from pipelines.model.spec import initial_weights
 from pipelines.pipeline import Fit, Labels, RoundRecord, TrainingData
-from pipelines.privacy.accounting import epsilon, quick_epsilon
+from pipelines.privacy.accounting import accountant_of, epsilon, quick_epsilon
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.plan import MechanismPlan
-from pipelines.privacy.sampling import SamplerError, SamplerRecord, SamplerVerdict
+from pipelines.privacy.sampling import Participation, SamplerError, SamplerVerdict
 from pipelines.privacy.statement import promise, statement
+from pipelines.privacy.tree_plan import Plan, TreePlan
 from pipelines.progress import RunProgress
 from pipelines.randomness import public_stream
 from pipelines.result import (
@@ -91,7 +91,7 @@ class _Watcher:
         self.progress = progress
         self.evaluation: Evaluation | None = None
         self.predictions: Labels | None = None
-        self._sampler: SamplerRecord | None = None
+        self._sampler: Participation | None = None
         self._job, self._log, self._step = job, log, 0
 
     def on_round(self, record: RoundRecord) -> None:
@@ -160,8 +160,9 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog) -> RunResult:
     return result
 
 
-def _guarantee(job: Job, executed: MechanismPlan) -> PrivacyGuarantee:
-    return PrivacyGuarantee.of(executed, simulated=_simulated(job.config))
+def _guarantee(job: Job, executed: Plan) -> PrivacyGuarantee:
+    secure = isinstance(job.config.pipeline, FederatedConfig) and job.config.pipeline.secure_aggregation
+    return PrivacyGuarantee.of(executed, simulated=_simulated(job.config), secure_aggregation=secure)
 
 
 def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
@@ -173,7 +174,7 @@ def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
     if verdict is None:
         return
     log.metrics(0, {"privacy/sampler_p_value": verdict.p_value})
-    log.tags({"privacy.sampler": "poisson" if verdict.holds else "contradicted"})
+    log.tags({"privacy.sampler": verdict.law if verdict.holds else "contradicted"})
     try:
         verdict.require()
     except SamplerError as error:
@@ -221,7 +222,8 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
             "privacy.relation": str(job.plan.relation),
             "privacy.delta": f"{job.plan.delta:g}",
             "privacy.noise_multiplier": f"{job.plan.noise_multiplier:g}",
-            "privacy.accountant": f"dp-accounting PLD {version('dp-accounting')}",
+            "privacy.accountant": f"{accountant_of(job.plan)} {version('dp-accounting')}",
+            "privacy.mechanism": "tree" if isinstance(job.plan, TreePlan) else "gaussian",
             "privacy.simulated": str(_simulated(config)).lower(),
         }
     return tags

@@ -13,7 +13,8 @@ from pipelines.partition.build import build_partition
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import Pipeline
 from pipelines.privacy.plan import MechanismPlan
-from pipelines.privacy.planning import plan_for
+from pipelines.privacy.planning import plan_for, tree_plan_for
+from pipelines.privacy.tree_plan import Plan
 from pipelines.randomness import public_stream
 
 
@@ -25,7 +26,7 @@ class Job:
     dataset: Dataset
     partition: Partition | None
     spec: ModelSpec
-    plan: MechanismPlan | None
+    plan: Plan | None
     pipeline: Pipeline
 
     @property
@@ -36,6 +37,8 @@ class Job:
         if self.plan is not None:
             if self.plan.unit != PRIVATE_UNITS[pipeline][0]:
                 parts.append(f"unit={self.plan.unit}")
+            if privacy.mechanism == "tree":
+                parts.append("tree")
             parts.append(f"eps={privacy.epsilon:g}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}")
         return " ".join([*parts, f"seed={self.config.seed}"])
 
@@ -52,10 +55,13 @@ def prepare(config: Config, threads: int) -> Job:
     if config.divided:
         partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))
     spec = build_spec(config.model.name, features=dataset.features, classes=dataset.classes, widths=config.model.widths)
-    plan = None
+    plan: Plan | None = None
     if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
         units = len(dataset.train) if partition is None else len(partition)
-        plan = plan_for(config.pipeline, config.privacy, units)
+        if isinstance(config.pipeline, DpFedAvgConfig) and config.privacy.mechanism == "tree":
+            plan = tree_plan_for(config.pipeline, config.privacy, units)
+        else:
+            plan = plan_for(config.pipeline, config.privacy, units)
     return Job(
         config=config,
         dataset=dataset,
@@ -66,7 +72,7 @@ def prepare(config: Config, threads: int) -> Job:
     )
 
 
-def _build_pipeline(config: Config, plan: MechanismPlan | None, threads: int) -> Pipeline:
+def _build_pipeline(config: Config, plan: Plan | None, threads: int) -> Pipeline:
     """The one choice of an engine; each import pulls in its own framework and no other."""
     settings, noise_seed = config.pipeline, config.privacy.noise_seed
     with _installed(settings.name):
@@ -81,7 +87,9 @@ def _build_pipeline(config: Config, plan: MechanismPlan | None, threads: int) ->
                 from pipelines.central.training import Hardware
 
                 hardware = Hardware(device=config.device, threads=threads)
-                return DpSgd(settings, _planned(plan), noise_seed=noise_seed, hardware=hardware)
+                planned = _planned(plan)
+                assert isinstance(planned, MechanismPlan), "trees are for dp_fed_avg"
+                return DpSgd(settings, planned, noise_seed=noise_seed, hardware=hardware)
             case FedAvgConfig():
                 from pipelines.federated.fed_avg import FedAvg
 
@@ -92,7 +100,7 @@ def _build_pipeline(config: Config, plan: MechanismPlan | None, threads: int) ->
                 return DpFedAvg(settings, _planned(plan), noise_seed=noise_seed, threads=threads)
 
 
-def _planned(plan: MechanismPlan | None) -> MechanismPlan:
+def _planned(plan: Plan | None) -> Plan:
     assert plan is not None, "a private pipeline always has a plan"
     return plan
 

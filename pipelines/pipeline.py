@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pipelines.model.spec import ModelSpec, Weights
 from pipelines.partition.partition import Partition
-from pipelines.privacy.plan import MechanismPlan
-from pipelines.privacy.sampling import SamplerRecord, SamplerVerdict
+from pipelines.privacy.sampling import Participation, SamplerVerdict
+from pipelines.privacy.tree_plan import Plan
 
 Inputs = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -70,7 +70,7 @@ class RoundRecord:
     examples: float
     train_s: float
     model: FittedModel
-    sampler: SamplerRecord | None = None
+    sampler: Participation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Fit:
     """
 
     record: RoundRecord
-    executed: MechanismPlan | None
+    executed: Plan | None
     facts: dict[str, str]
     sampler: SamplerVerdict | None = None
 

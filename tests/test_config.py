@@ -73,6 +73,20 @@ def test_tuned_values_apply_to_their_combination_and_yield_to_the_command_line()
         ),
         (["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.unit=client"], "privacy.unit=client: input should be"),
         (["pipeline=dp_sgd_users", "privacy.epsilon=1", "pipeline.user_update=mean"], "pipeline.user_update=mean: "),
+        (["pipeline=dp_sgd", "privacy=tree", "privacy.epsilon=1"], "privacy.mechanism=tree is for pipeline=dp_fed_avg"),
+        (
+            ["pipeline=dp_fed_avg", "privacy=tree", "privacy.clipping=adaptive", "privacy.epsilon=1"],
+            "privacy.mechanism=tree needs privacy.clipping=fixed",
+        ),
+        (["pipeline=dp_fed_avg", "privacy.restart_every=3", "privacy.epsilon=1"], "privacy.restart_every=3 is for"),
+        (
+            ["pipeline=dp_fed_avg", "privacy=adaptive", "privacy.epsilon=1", "pipeline.secure_aggregation=true"],
+            "pipeline.secure_aggregation=true needs privacy.clipping=fixed",
+        ),
+        (
+            ["pipeline=fed_avg", "pipeline.engine=stock", "pipeline.secure_aggregation=true"],
+            "needs pipeline.engine=fast",
+        ),
         (["dataset=npz"], "dataset=npz needs dataset.file=PATH.npz"),
         (["partition=dirichlet", "partition.alpha=null"], "partition=dirichlet needs partition.alpha"),
         (["partition.alpha=1"], "partition=iid does not take partition.alpha"),

@@ -61,7 +61,7 @@ def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int], Config
     assert present == list(PRESENT)
     plans = {job.plan for job in jobs}
     (plan,) = plans
-    assert plan is not None
+    assert isinstance(plan, MechanismPlan)
     # 8 of 40 are expected; calibrated to epsilon 3 for that rate alone.
     assert (plan.sampling_probability, plan.normaliser) == (0.2, 8)
     assert plan.steps == (15 if plan.unit is PrivacyUnit.EXAMPLE else 5)
@@ -88,7 +88,7 @@ def test_tffs_aggregation_is_built_from_the_plan_alone(engine: str) -> None:
     built = set()
     for units in PRESENT:
         streams = {name: np.random.default_rng(0) for name in ("order", "noise")}
-        server = Server(dp_settings(engine=engine), federated_data([1] * units), noise_of(plan), **streams)
+        server = Server(dp_settings(engine=engine), federated_data([1] * units), noise_of(plan), **streams)  # type: ignore[arg-type]
         query = server._state.aggregator.query_state
         total = query.numerator_state
         built.add(tuple(round(float(value), 6) for value in (query.denominator, total.stddev, total.l2_norm_clip)))

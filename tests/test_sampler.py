@@ -17,6 +17,7 @@ from pipelines.partition.partition import Partition
 from pipelines.pipeline import Fit, RoundRecord, TrainingData
 from pipelines.privacy import sampling
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.privacy.sampling import SamplerRecord
 from pipelines.tracking.read import RunRow
 from pipelines.tracking.store import open_store
 from tests.conftest import Cli, Outcome
@@ -58,7 +59,7 @@ def test_the_record_holds_who_really_moved_the_weights(engine: str) -> None:
     kernels, counts = [one_hot_units().initial_weights[0]], []
 
     def keep(record: RoundRecord) -> None:
-        assert record.sampler is not None
+        assert isinstance(record.sampler, SamplerRecord)
         kernels.append(record.model.weights()[0])
         counts.append(record.sampler._seen.inclusions.copy())
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from pipelines.config import DpFedAvgConfig
 from pipelines.errors import DivergedError, UserError
 from pipelines.federated.noise import Noise
@@ -12,7 +14,9 @@ from pipelines.federated.storage import require_partition
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.privacy.conformity import require_event, require_independent
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
-from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
+from pipelines.privacy.sampling import Participation, PoissonSampler, Sampler, SamplerRecord
+from pipelines.privacy.tree_plan import Plan, TreePlan
+from pipelines.privacy.turns import TurnsInTrees, TurnsRecord
 from pipelines.randomness import private_stream
 
 
@@ -20,19 +24,18 @@ class DpFedAvg:
     """Differentially private federated averaging in TFF; a `Pipeline`.
 
     Every round, each user joins independently with the plan's sampling probability. TFF's Gaussian mechanism clips
-    each user's delta, sums, adds noise and divides by the plan's constant normaliser. An empty cohort is a round like
-    any other: it adds noise and counts. Nothing else leaves the clients: no training metrics, no counts.
+    each user's delta, sums, adds noise and divides by the plan's constant normaliser. Under a `TreePlan` (DP-FTRL)
+    users take turns, each at most one a tree, and the noise is that of TFF's tree aggregation. An empty cohort is a
+    round like any other: it adds noise and counts. Nothing else leaves the clients: no training metrics, no counts.
 
     The plan drives: rounds, cohorts, clip norm and noise are the plan's, and `rounds` and `clients_per_round` of the
     settings are not read.
 
     Source: McMahan et al. 2018, arXiv:1710.06963, algorithm 1; adaptive clipping of Andrew et al. 2021,
-    arXiv:1905.03871.
+    arXiv:1905.03871; trees of Kairouz et al. 2021, arXiv:2103.00039, algorithm 1.
     """
 
-    def __init__(
-        self, settings: DpFedAvgConfig, plan: MechanismPlan, *, noise_seed: int | None, threads: int | None
-    ) -> None:
+    def __init__(self, settings: DpFedAvgConfig, plan: Plan, *, noise_seed: int | None, threads: int | None) -> None:
         """Holds settings and plan, not data.
 
         Args:
@@ -64,10 +67,9 @@ class DpFedAvg:
         settings, plan, partition = self._settings, self._plan, require_partition(data)
         stream, order, noise = (private_stream(self._noise_seed, name) for name in ("cohorts", "batch_order", "noise"))
         require_independent(stream, order, noise)
-        units, q = len(partition), plan.sampling_probability
-        cohorts, seen = PoissonSampler(units, q, stream), SamplerRecord(units, q)
+        cohorts, seen = _sampler(plan, len(partition), stream)
         worker = ensure_worker(self._threads)
-        server = Server(settings, data, noise_of(plan), order=order, noise=noise)
+        server = Server(settings, data, noise_of(plan, secure=settings.secure_aggregation), order=order, noise=noise)
         record = run_rounds(
             server,
             spec=data.spec,
@@ -78,21 +80,39 @@ class DpFedAvg:
             on_round=on_round,
             sampler=seen,
         )
-        require_event(plan, server.dp_event)
+        if isinstance(plan, MechanismPlan):
+            require_event(plan, server.dp_event)
         facts = engine_facts(settings, worker.threads)
-        if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
+        if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
+            # The norm follows noised counts only, so it is as public as the weights.
             facts["final_clip_norm"] = f"{server.metrics['aggregator']['dp_query_metrics']['clip']:.6g}"
         return Fit(record=record, executed=plan.executed(record.step), facts=facts, sampler=seen.verdict())
 
 
-def noise_of(plan: MechanismPlan) -> Noise:
-    """Returns the part of the plan that the aggregation is built from."""
+def noise_of(plan: Plan, *, secure: bool = False) -> Noise:
+    """Returns the part of the plan that the aggregation is built from.
+
+    Args:
+      plan: of the mechanism.
+      secure: whether users' clipped deltas are summed as secure aggregation would.
+    """
     return Noise(
         noise_multiplier=plan.noise_multiplier,
         clip_norm=plan.clip_norm,
         normaliser=plan.normaliser,
-        adaptive=plan.adaptive,
+        adaptive=None if isinstance(plan, TreePlan) else plan.adaptive,
+        restart_every=plan.restart_every if isinstance(plan, TreePlan) else None,
+        secure=secure,
     )
+
+
+def _sampler(plan: Plan, users: int, rng: np.random.Generator) -> tuple[Sampler, Participation]:
+    """Who joins a round, as the plan's accounting has it, and what holds the run to that."""
+    if isinstance(plan, TreePlan):
+        turns = TurnsInTrees(users, size=plan.clients_per_round, restart_every=plan.restart_every, rng=rng)
+        return turns, TurnsRecord(users, size=plan.clients_per_round, restart_every=plan.restart_every)
+    q = plan.sampling_probability
+    return PoissonSampler(users, q, rng), SamplerRecord(users, q)
 
 
 def _require_finite_update(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from pipelines.federated.model import forward, mean_cross_entropy
 from pipelines.federated.noise import Noise, private_mean
 from pipelines.federated.optimizer import build_optimizer
 from pipelines.federated.recipe import LocalWork, Recipe
+from pipelines.federated.secure import SecureWeightedSum
 from pipelines.federated.storage import Region
 from pipelines.model.spec import ModelSpec
 from pipelines.privacy.clipping import PRIVATE_REACH
@@ -49,9 +50,10 @@ def build_process(recipe: Recipe, work: LocalWork, inputs: Region, labels: Regio
     )
     sent = client.type_signature.result
     if private := isinstance(recipe.average, Noise):
-        aggregator = private_mean(recipe.average).create(sent)
+        aggregator = private_mean(recipe.average, recipe.specs).create(sent)
     else:
-        aggregator, mean = tff.aggregators.SumFactory().create(sent), tff.tensorflow.computation(_mean, sent)
+        sums = SecureWeightedSum(recipe.bounds) if recipe.bounds else tff.aggregators.SumFactory()
+        aggregator, mean = sums.create(sent), tff.tensorflow.computation(_mean, sent)
 
     @tff.federated_computation
     def initialize() -> Any:

@@ -1,5 +1,6 @@
 """Federated averaging: clients train locally, the server averages what they learned."""
 
+from functools import partial
 from typing import Any
 
 from pipelines.config import FedAvgConfig
@@ -7,7 +8,9 @@ from pipelines.errors import DivergedError, UserError
 from pipelines.federated.process import Server
 from pipelines.federated.rounds import Cohort, engine_facts, run_rounds, uniform_cohort
 from pipelines.federated.runtime import ensure_worker
+from pipelines.federated.secure import SumBounds
 from pipelines.federated.storage import require_partition
+from pipelines.partition.partition import Partition
 from pipelines.pipeline import Fit, OnRound, TrainingData
 from pipelines.randomness import public_stream
 
@@ -38,7 +41,7 @@ class FedAvg:
         """Trains, and calls `on_round` after every round.
 
         Raises:
-          UserError: no partition, or fewer clients than a cohort needs.
+          UserError: no partition, too few clients for a cohort, or a change beyond the bounds of secure aggregation.
           DivergedError: a client's or the server's update is not finite.
         """
         settings, partition = self._settings, require_partition(data)
@@ -50,19 +53,38 @@ class FedAvg:
         cohorts = public_stream(self._seed, "cohorts")
         worker = ensure_worker(self._threads)
         record = run_rounds(
-            Server(settings, data, settings.weighting, order=public_stream(self._seed, "batch_order")),
+            Server(
+                settings,
+                data,
+                settings.weighting,
+                order=public_stream(self._seed, "batch_order"),
+                bounds=_bounds(settings, partition),
+            ),
             spec=data.spec,
             steps=settings.rounds,
             draw_cohort=lambda: uniform_cohort(cohorts, clients=len(partition), size=settings.clients_per_round),
             count_examples=lambda cohort: float(partition.sizes[cohort].sum()) * settings.local_epochs,
-            check=_require_finite_updates,
+            check=partial(_require_whole_updates, settings),
             on_round=on_round,
         )
         return Fit(record=record, executed=None, facts=engine_facts(settings, worker.threads))
 
 
-def _require_finite_updates(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:
-    """Ends a run whose clients diverge. TFF alone would leave them out, or leave the model as it is, and go on."""
+def _bounds(settings: FedAvgConfig, partition: Partition) -> SumBounds | None:
+    if not settings.secure_aggregation:
+        return None
+    return SumBounds.of(settings.secure_bound, int(partition.sizes.max()) if settings.weighting == "examples" else 1)
+
+
+def _require_whole_updates(settings: FedAvgConfig, step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:
+    """Ends a run whose clients diverge, or exceed the bounds. TFF alone would leave them out, or cut, and go on."""
+    if settings.secure_aggregation:
+        above, below = (int(metrics["aggregator"][f"secure_{side}_clipped_count"]) for side in ("upper", "lower"))
+        if above or below:
+            raise UserError(
+                f"pipeline.secure_bound={settings.secure_bound:g} is too small for round {step}: at least "
+                f"{max(above, below)} of {len(cohort)} clients changed a weight by more; raise it, or lower the rates"
+            )
     finite = int(metrics["client_work"]["train"]["finite_clients"])
     if finite < len(cohort):
         raise DivergedError(step, f"the update of {len(cohort) - finite} of {len(cohort)} clients")

@@ -14,6 +14,7 @@ Source: Salmon et al. 2011, doi:10.1145/2063384.2063405 (Philox); `random_ops_ut
 """
 
 from collections import namedtuple
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,43 +22,58 @@ import dp_accounting
 import numpy as np
 
 from pipelines.federated.engine import tf, tff, tfp
+from pipelines.federated.keys import key_after, stateless_normal
+from pipelines.federated.secure import tightened
+from pipelines.federated.tree import KeyedTreeSum
 from pipelines.privacy.plan import AdaptiveClipping
-
-DRAWS = 2  # summed into one noise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """What the private aggregation does: the part of a `MechanismPlan` that the process is built from.
+    """What the private aggregation does: the part of a plan that the process is built from.
 
     Attributes:
-      noise_multiplier: effective sigma of a whole round.
+      noise_multiplier: effective sigma of a whole round, or of a tree's node.
       clip_norm: L2 bound of one user's delta; the first one under adaptive clipping.
       normaliser: public constant that the noised sum is divided by.
       adaptive: None where the clip norm is fixed.
+      restart_every: rounds of a tree; None where each round's noise is its own.
+      secure: whether the sum is that of secure aggregation; never with adaptive clipping.
     """
 
     noise_multiplier: float
     clip_norm: float
     normaliser: float
-    adaptive: AdaptiveClipping | None
+    adaptive: AdaptiveClipping | None = None
+    restart_every: int | None = None
+    secure: bool = False
 
 
-def private_mean(noise: Noise) -> tff.aggregators.UnweightedAggregationFactory:
-    """Returns the Gaussian mechanism in TFF: clip, sum, add noise, divide by a constant.
+def private_mean(noise: Noise, specs: Sequence[Any]) -> tff.aggregators.UnweightedAggregationFactory:
+    """Returns the mechanism in TFF: clip, sum, add noise, divide by a constant.
 
     Its noise is predictable until `with_fresh_keys` has been over the initial state. Nothing is zeroed first: the
     threshold of `tff.learning.dp_aggregator`'s zeroing is an unnoised quantile.
     """
-    return tff.aggregators.DifferentiallyPrivateFactory(private_mean_query(noise))
+    total = tff.aggregators.SecureSumFactory(float(noise.clip_norm)) if noise.secure else None
+    return tff.aggregators.DifferentiallyPrivateFactory(private_mean_query(noise, specs), total)
 
 
-def private_mean_query(noise: Noise) -> tfp.SumAggregationDPQuery:
-    """Returns what `DifferentiallyPrivateFactory.gaussian_fixed` and `gaussian_adaptive` build, with keyed noise."""
-    if noise.adaptive is None:
-        query = KeyedSum(noise.clip_norm, noise.clip_norm * noise.noise_multiplier)
-    else:
+def private_mean_query(noise: Noise, specs: Sequence[Any]) -> tfp.SumAggregationDPQuery:
+    """Returns what `DifferentiallyPrivateFactory`'s own methods build, with keyed noise.
+
+    Args:
+      noise: fixed or adaptive clipping (`gaussian_fixed`, `gaussian_adaptive`), or trees (`tree_aggregation`).
+      specs: tf.TensorSpec of each tensor that a user sends.
+    """
+    stddev = noise.clip_norm * noise.noise_multiplier
+    clip_norm = tightened(noise.clip_norm, specs) if noise.secure else noise.clip_norm
+    if noise.adaptive is not None:
         query = KeyedAdaptiveSum(noise, noise.adaptive)
+    elif noise.restart_every is not None:
+        query = KeyedTreeSum(clip_norm=clip_norm, stddev=stddev, restart_every=noise.restart_every, specs=specs)
+    else:
+        query = KeyedSum(clip_norm, stddev)
     return tfp.NormalizedQuery(query, denominator=float(noise.normaliser))
 
 
@@ -95,7 +111,7 @@ class KeyedSum(tfp.GaussianSumQuery):
         """Returns the noised sum, the state with the key moved past all draws, and the event."""
         noised, key = [], global_state.key
         for value in tf.nest.flatten(sample_state):
-            noise, key = _normal(tf.shape(value), key)
+            noise, key = stateless_normal(tf.shape(value), key)
             noised.append(value + tf.cast(global_state.stddev * noise, value.dtype))
         event = dp_accounting.GaussianDpEvent(global_state.stddev / global_state.l2_norm_clip)
         return tf.nest.pack_sequence_as(sample_state, noised), global_state._replace(key=key), event
@@ -117,7 +133,7 @@ class KeyedAdaptiveSum(tfp.QuantileAdaptiveClipSumQuery):
     def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
         """As the parent's, which makes the sum's state for the new clip norm, without a key."""
         noised, state, event = super().get_noised_result(sample_state, global_state)
-        key = _after(global_state.sum_state.key, tensors=len(tf.nest.flatten(sample_state.sum_state)))
+        key = key_after(global_state.sum_state.key, tensors=len(tf.nest.flatten(sample_state.sum_state)))
         return noised, state._replace(sum_state=state.sum_state._replace(key=key)), event
 
 
@@ -125,13 +141,3 @@ class _KeyedQuantile(tfp.QuantileEstimatorQuery):
     def _construct_below_estimate_query(self, below_estimate_stddev: float, expected_num_records: float) -> Any:
         # Counts are centred, so each record moves them by 1/2: the parent's query, keyed.
         return tfp.NormalizedQuery(KeyedSum(0.5, below_estimate_stddev), denominator=expected_num_records)
-
-
-def _normal(shape: Any, key: Any) -> tuple[Any, Any]:
-    """Draws standard normal numbers, and returns with them the key of the next tensor."""
-    draws = [tf.random.stateless_normal(shape, key + tf.constant([0, i], tf.int64), alg="philox") for i in range(DRAWS)]
-    return tf.add_n(draws) / DRAWS**0.5, _after(key, tensors=1)
-
-
-def _after(key: Any, *, tensors: int) -> Any:
-    return key + tf.constant([0, DRAWS * tensors], tf.int64)

@@ -12,6 +12,7 @@ from pipelines.federated.clients import ClientDatasets, PaddedOrders, StoredOrde
 from pipelines.federated.engine import tff
 from pipelines.federated.noise import Noise, with_fresh_keys
 from pipelines.federated.recipe import LocalWork, Recipe
+from pipelines.federated.secure import SumBounds
 from pipelines.federated.storage import require_partition, store
 from pipelines.model.spec import Weights
 from pipelines.partition.orders import ClientOrders
@@ -40,6 +41,7 @@ class Server:
         *,
         order: np.random.Generator,
         noise: np.random.Generator | None = None,
+        bounds: SumBounds | None = None,
     ) -> None:
         """Puts the process at its start.
 
@@ -50,6 +52,7 @@ class Server:
           order: stream that each client's order of examples in each round is drawn from.
           noise: stream that the keys of all noise come from; None where nothing is private. The process is shared by
             all runs of a recipe, so that keys are part of the state alone.
+          bounds: of secure aggregation without privacy; None sums in the clear.
 
         Raises:
           UserError: no partition.
@@ -57,7 +60,7 @@ class Server:
         """
         if isinstance(average, Noise) and noise is None:
             raise ValueError("private aggregation needs a stream for the keys of its noise")
-        self._process, self._clients = _engine(settings, data, Recipe.of(settings, data.spec, average), order)
+        self._process, self._clients = _engine(settings, data, Recipe.of(settings, data.spec, average, bounds), order)
         start = tff.learning.models.ModelWeights(tuple(data.initial_weights), ())
         self._state = self._process.initialize()._replace(global_model_weights=start)
         if noise is not None:

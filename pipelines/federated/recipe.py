@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 from pipelines.config import FederatedConfig
+from pipelines.federated.engine import tf
 from pipelines.federated.noise import Noise
+from pipelines.federated.secure import SumBounds
 from pipelines.model.spec import ModelSpec
 
 # Local steps that are laid out one after the other. A step inside a loop takes TensorFlow 1.4 to 2 times as long, and
@@ -38,6 +40,7 @@ class Recipe:
       server: optimizer of the rounds; its gradient is the negative average delta.
       proximal_strength: FedProx's mu, >= 0.
       average: weights of clients in the mean, or the private aggregation.
+      bounds: of secure aggregation without privacy; None sums in the clear.
     """
 
     spec: ModelSpec
@@ -45,10 +48,20 @@ class Recipe:
     server: Rule
     proximal_strength: float
     average: Literal["examples", "uniform"] | Noise
+    bounds: SumBounds | None = None
+
+    @property
+    def specs(self) -> tuple[Any, ...]:
+        """What a client sends of its delta, as tf.TensorSpec."""
+        return tuple(tf.TensorSpec(shape, tf.float32) for shape in self.spec.weight_shapes())
 
     @classmethod
     def of(
-        cls, settings: FederatedConfig, spec: ModelSpec, average: Literal["examples", "uniform"] | Noise
+        cls,
+        settings: FederatedConfig,
+        spec: ModelSpec,
+        average: Literal["examples", "uniform"] | Noise,
+        bounds: SumBounds | None = None,
     ) -> "Recipe":
         """Puts together what the settings say."""
         client = Rule(
@@ -67,6 +80,7 @@ class Recipe:
             server=server,
             proximal_strength=settings.proximal_strength,
             average=average,
+            bounds=bounds,
         )
 
 

@@ -14,7 +14,7 @@ from pipelines.federated.model import TensorFlowModel
 from pipelines.federated.process import Server
 from pipelines.model.spec import ModelSpec
 from pipelines.pipeline import OnRound, RoundRecord
-from pipelines.privacy.sampling import SamplerRecord
+from pipelines.privacy.sampling import Participation
 
 Cohort = NDArray[np.int64]
 
@@ -33,7 +33,7 @@ def run_rounds(
     count_examples: Callable[[Cohort], float],
     check: Callable[[int, Cohort, dict[str, Any]], None],
     on_round: OnRound,
-    sampler: SamplerRecord | None = None,
+    sampler: Participation | None = None,
 ) -> RoundRecord:
     """Runs all rounds and returns the last one's record.
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 
@@ -93,7 +94,7 @@ class Worker:
         """Returns the stock execution context on top of this worker."""
         return tff.framework.SyncExecutionContext(
             executor_fn=tff.framework.ResourceManagingExecutorFactory(self._executor),
-            compiler_fn=tff.backends.native.desugar_and_transform_to_native,
+            compiler_fn=_compile,
             transform_args=tff.tensorflow.transform_args,
             transform_result=tff.tensorflow.transform_result,
         )
@@ -124,6 +125,13 @@ class Worker:
                 return True
             time.sleep(POLL_S)
         return False
+
+
+def _compile(computation: Any) -> Any:
+    """The stock compiler; before it, secure sums become plain ones of the same integers: the worker knows no others."""
+    if b"federated_secure_sum" in tff.framework.serialize_computation(computation).SerializeToString():
+        computation = tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
+    return tff.backends.native.desugar_and_transform_to_native(computation)
 
 
 def _free_port() -> int:

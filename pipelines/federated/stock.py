@@ -34,7 +34,7 @@ def build_process(recipe: Recipe) -> tff.learning.templates.LearningProcess:
     if isinstance(recipe.average, Noise):
         return tff.learning.algorithms.build_unweighted_fed_avg(
             _functional_model(recipe.spec),
-            model_aggregator=private_mean(recipe.average),
+            model_aggregator=private_mean(recipe.average, recipe.specs),
             metrics_aggregator=_aggregate_nothing,
             **common,
         )

@@ -1,7 +1,8 @@
-"""Epsilon of a plan by three independent accountants.
+"""Epsilon of a plan by three independent accountants, or by the one that knows its mechanism.
 
 The guarantee is the PLD accountant's; RDP (an upper bound by another route) and Opacus' PRV stand beside it so that a
-bug in one of them shows. Opacus' GDP accountant is not offered: its central-limit approximation underestimates.
+bug in one of them shows. Opacus' GDP accountant is not offered: its central-limit approximation underestimates. Tree
+aggregation is known to RDP alone, whose upper bound is then the guarantee.
 """
 
 import signal
@@ -16,7 +17,9 @@ from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.privacy.opacus_prv import prv_epsilon
-from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.plan import MechanismPlan, Relation
+from pipelines.privacy.tree_accounting import tree_epsilon, tree_event
+from pipelines.privacy.tree_plan import Plan, TreePlan
 
 # Of the discretised privacy loss; halving the interval moves epsilon by less than 1e-4 at the test vectors. Little
 # noise spreads the loss over tens of units, where a tenth as many points leave epsilon as it is to 1e-5.
@@ -24,6 +27,7 @@ PLD_INTERVAL, PLD_POINTS = 1e-4, 30_000
 PRV_TIME_LIMIT_S = 20
 PRV_TOLERANCE = 0.02
 RDP_TOLERANCE = 1e-3  # PLD's own discretisation error
+NO_TREES = "does not account for tree aggregation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,30 +61,44 @@ def effective_noise_multiplier(plan: MechanismPlan) -> float:
     return float(sum(part**-2 for part in parts) ** -0.5)
 
 
-def dp_event(plan: MechanismPlan) -> Any:
-    """The plan as a dp_accounting DpEvent: a self-composed Poisson-sampled Gaussian."""
+def dp_event(plan: Plan) -> Any:
+    """The plan as a dp_accounting DpEvent: a self-composed Poisson-sampled Gaussian, or composed trees."""
     from dp_accounting import dp_event as events
 
+    if isinstance(plan, TreePlan):
+        return tree_event(plan)
     step = events.GaussianDpEvent(effective_noise_multiplier(plan))
     return events.SelfComposedDpEvent(events.PoissonSampledDpEvent(plan.sampling_probability, step), plan.steps)
 
 
-def epsilon(plan: MechanismPlan) -> float:
+def neighbouring(relation: Relation) -> Any:
+    """The relation as dp_accounting names it."""
+    from dp_accounting import NeighboringRelation
+
+    return {
+        Relation.ADD_OR_REMOVE_ONE: NeighboringRelation.ADD_OR_REMOVE_ONE,
+        Relation.ZERO_OUT_ONE: NeighboringRelation.REPLACE_SPECIAL,
+    }[relation]
+
+
+def epsilon(plan: Plan) -> float:
     """Epsilon of the plan at its delta, by dp-accounting's privacy loss distributions (add-or-remove-one).
 
-    Zero steps touch no data and have epsilon 0.
+    Tree aggregation's is by Renyi differential privacy (zero-out). Zero steps touch no data and have epsilon 0.
 
     Raises:
       UserError: the plan adds no noise.
 
     Source: Doroshenko et al. 2022, arXiv:2207.04380, as implemented in dp-accounting.
     """
+    if isinstance(plan, TreePlan):
+        return tree_epsilon(plan)
     if plan.steps == 0:
         return 0.0
     return _library_epsilon(_sigma(plan), plan.sampling_probability, plan.steps, plan.delta)
 
 
-def quick_epsilon(plan: MechanismPlan, coarseness: int = 1) -> float:
+def quick_epsilon(plan: Plan, coarseness: int = 1) -> float:
     """The same to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
 
     Args:
@@ -90,6 +108,8 @@ def quick_epsilon(plan: MechanismPlan, coarseness: int = 1) -> float:
     Raises:
       UserError: the plan adds no noise.
     """
+    if isinstance(plan, TreePlan):
+        return tree_epsilon(plan)  # quick as it is
     if plan.steps == 0:
         return 0.0
     return _array_epsilon(_sigma(plan), plan.sampling_probability, coarseness, plan.steps, plan.delta)
@@ -140,13 +160,21 @@ def rdp_epsilon(plan: MechanismPlan) -> float:
     return float(accountant.get_epsilon(plan.delta))
 
 
+def accountant_of(plan: Plan) -> str:
+    """Which accountant's epsilon is the guarantee."""
+    return "dp-accounting RDP" if isinstance(plan, TreePlan) else "dp-accounting PLD"
+
+
 @lru_cache(maxsize=256)
-def opinions(plan: MechanismPlan) -> tuple[Opinion, ...]:
-    """All accountants on one plan, the guarantee's own (PLD) first."""
+def opinions(plan: Plan) -> tuple[Opinion, ...]:
+    """All accountants on one plan, the guarantee's own first: PLD, or RDP for tree aggregation."""
     library = version("dp-accounting")
-    found = [Opinion(accountant="dp-accounting PLD", version=library, epsilon=epsilon(plan))]
+    found = [Opinion(accountant=accountant_of(plan), version=library, epsilon=epsilon(plan))]
     if plan.steps == 0:
         return tuple(found)
+    if isinstance(plan, TreePlan):
+        others = (("dp-accounting PLD", library), ("Opacus PRV", ""))
+        return (*found, *(Opinion(accountant=a, version=v, epsilon=None, remark=NO_TREES) for a, v in others))
     found.append(Opinion(accountant="dp-accounting RDP", version=library, epsilon=rdp_epsilon(plan)))
     found.append(_prv_opinion(plan))
     return tuple(found)

@@ -4,18 +4,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from math import ceil, exp, log
+from typing import TypeVar
 
 from pipelines.errors import UserError
 from pipelines.privacy.accounting import epsilon, quick_epsilon
 from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.tree_plan import Plan, TreePlan
 
 LEAST_NOISE, MOST_NOISE = 0.2, 1000.0
 COARSENESS = 10
 DECIMALS = 10_000
 
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
+
 
 @lru_cache(maxsize=256)
-def calibrate(plan: MechanismPlan, target: float) -> MechanismPlan:
+def calibrate(plan: AnyPlan, target: float) -> AnyPlan:
     """Returns the plan with the smallest noise multiplier whose epsilon does not exceed the target.
 
     The multiplier is rounded up to 4 decimals, so the epsilon that comes out is at most the target.
@@ -27,12 +31,14 @@ def calibrate(plan: MechanismPlan, target: float) -> MechanismPlan:
     Raises:
       UserError: no multiplier in [0.2, 1000] gives that epsilon.
     """
-    if plan.adaptive is not None:
+    if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
         # Adaptive clipping shares the same total noise between update and count, which only the answer must allow.
         return replace(calibrate(replace(plan, adaptive=None), target), adaptive=plan.adaptive)
     # A coarse discretisation finds the neighbourhood at a tenth of the price.
-    coarse = _root(plan, target, *_bracket(plan, target))
-    sigma = ceil(_refined(plan, target, coarse) * DECIMALS)
+    root = _root(plan, target, *_bracket(plan, target))
+    if isinstance(plan, MechanismPlan):  # the accountant of trees has no grid to refine
+        root = _refined(plan, target, root)
+    sigma = ceil(root * DECIMALS)
     while quick_epsilon(_with_noise(plan, (sigma - 1) / DECIMALS)) <= target:
         sigma -= 1
     while epsilon(_with_noise(plan, sigma / DECIMALS)) > target:  # the accountant of the guarantee has the last word
@@ -40,14 +46,14 @@ def calibrate(plan: MechanismPlan, target: float) -> MechanismPlan:
     return _with_noise(plan, sigma / DECIMALS)
 
 
-def _root(plan: MechanismPlan, target: float, low: float, high: float) -> float:
+def _root(plan: Plan, target: float, low: float, high: float) -> float:
     """The noise multiplier between two others that meets the target in the coarse discretisation."""
     from scipy.optimize import brentq
 
     return float(exp(brentq(_excess(plan, target, COARSENESS), log(low), log(high), xtol=1e-4)))
 
 
-def _refined(plan: MechanismPlan, target: float, sigma: float) -> float:
+def _refined(plan: Plan, target: float, sigma: float) -> float:
     """The noise multiplier that meets the target, by secants from one near it."""
     from scipy.optimize import root_scalar
 
@@ -57,7 +63,7 @@ def _refined(plan: MechanismPlan, target: float, sigma: float) -> float:
     return float(exp(found.root))
 
 
-def _excess(plan: MechanismPlan, target: float, coarseness: int) -> Callable[[float], float]:
+def _excess(plan: Plan, target: float, coarseness: int) -> Callable[[float], float]:
     """Log of epsilon over the target, as a function of the log of the noise: nearly a straight line."""
 
     def excess(log_sigma: float) -> float:
@@ -67,7 +73,7 @@ def _excess(plan: MechanismPlan, target: float, coarseness: int) -> Callable[[fl
     return excess
 
 
-def _bracket(plan: MechanismPlan, target: float) -> tuple[float, float]:
+def _bracket(plan: Plan, target: float) -> tuple[float, float]:
     """Two noise multipliers with epsilon above and at most the target."""
 
     def meets(sigma: float) -> bool:
@@ -77,9 +83,8 @@ def _bracket(plan: MechanismPlan, target: float) -> tuple[float, float]:
     while not meets(high):
         if high >= MOST_NOISE:
             raise UserError(
-                f"privacy.epsilon={target:g} cannot be reached in {plan.steps} steps at sampling probability "
-                f"{plan.sampling_probability:g} with a noise multiplier up to {MOST_NOISE:g}; take fewer steps, "
-                "smaller samples or a larger epsilon"
+                f"privacy.epsilon={target:g} cannot be reached in {plan.steps} steps{_sampled(plan)} with a noise "
+                f"multiplier up to {MOST_NOISE:g}; take fewer steps, smaller samples or a larger epsilon"
             )
         low, high = high, min(2 * high, MOST_NOISE)
     while low == high or meets(low):
@@ -92,5 +97,9 @@ def _bracket(plan: MechanismPlan, target: float) -> tuple[float, float]:
     return low, high
 
 
-def _with_noise(plan: MechanismPlan, sigma: float) -> MechanismPlan:
+def _sampled(plan: Plan) -> str:
+    return "" if isinstance(plan, TreePlan) else f" at sampling probability {plan.sampling_probability:g}"
+
+
+def _with_noise(plan: AnyPlan, sigma: float) -> AnyPlan:
     return replace(plan, noise_multiplier=sigma)

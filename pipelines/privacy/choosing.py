@@ -17,9 +17,10 @@ from dp_accounting.dp_event import DpEvent, RepeatAndSelectDpEvent
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
-from pipelines.privacy.accounting import dp_event, effective_noise_multiplier, epsilon, loss_interval
+from pipelines.privacy.accounting import dp_event, effective_noise_multiplier, epsilon, loss_interval, neighbouring
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation
+from pipelines.privacy.tree_plan import Plan
 
 GEOMETRIC, POISSON = 1.0, inf  # the shapes' names in `RepeatAndSelectDpEvent`
 
@@ -86,7 +87,7 @@ def cost_metrics(costs: Sequence[ChoosingCost]) -> dict[str, float]:
 
 def _cost(runs: Sequence[PrivacyGuarantee], delta: float) -> ChoosingCost:
     plans, first = [run.executed for run in runs], runs[0].executed
-    relation = NeighboringRelation[first.relation.name]
+    relation = neighbouring(first.relation)
     single = max(epsilon(replace(plan, delta=delta)) for plan in set(plans))
     if len(runs) == 1:  # there is no choice
         best = geometric = single
@@ -100,7 +101,7 @@ def _cost(runs: Sequence[PrivacyGuarantee], delta: float) -> ChoosingCost:
     )  # fmt: skip
 
 
-def _select_best(plans: Sequence[MechanismPlan], shape: float, relation: NeighboringRelation, delta: float) -> float:
+def _select_best(plans: Sequence[Plan], shape: float, relation: NeighboringRelation, delta: float) -> float:
     """Each repetition runs any of the settings, so it diverges at every order by no more than the worst of them."""
     accountant = _WorstOfAccountant(neighboring_relation=relation)
     any_setting = WorstOfDpEvent(tuple(dp_event(plan) for plan in set(plans)))
@@ -108,11 +109,12 @@ def _select_best(plans: Sequence[MechanismPlan], shape: float, relation: Neighbo
     return float(accountant.get_epsilon(delta))
 
 
-def _publish_all(plans: Sequence[MechanismPlan], relation: NeighboringRelation, delta: float) -> tuple[float, str]:
+def _publish_all(plans: Sequence[Plan], relation: NeighboringRelation, delta: float) -> tuple[float, str]:
     """Epsilon of all events, and the accountant: PLD where it knows them, else RDP."""
     known = all(PLDAccountant(relation).supports(dp_event(plan)) for plan in set(plans))
     if known:
-        grids = [loss_interval(effective_noise_multiplier(plan), plan.sampling_probability) for plan in set(plans)]
+        sampled = {plan for plan in plans if isinstance(plan, MechanismPlan)}
+        grids = [loss_interval(effective_noise_multiplier(plan), plan.sampling_probability) for plan in sampled]
         accountant = PLDAccountant(relation, value_discretization_interval=max(grids))
     else:
         accountant = RdpAccountant(neighboring_relation=relation)

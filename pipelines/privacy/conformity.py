@@ -13,12 +13,13 @@ import numpy as np
 from pipelines.errors import GuaranteeError
 from pipelines.privacy import accounting
 from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.tree_plan import Plan
 
 EVENT_TOLERANCE = 1e-5
 """Relative; TensorFlow computes noise multipliers in float32."""
 
 
-def require_executed(planned: MechanismPlan, executed: MechanismPlan | None, steps: int) -> None:
+def require_executed(planned: Plan, executed: Plan | None, steps: int) -> None:
     """Compares the plan that was accounted for in advance with the one that an engine says it ran.
 
     Args:

@@ -3,8 +3,8 @@
 from functools import lru_cache
 from math import expm1, log
 
-from pipelines.privacy.accounting import dp_event
-from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.accounting import dp_event, neighbouring
+from pipelines.privacy.tree_plan import Plan
 
 LARGEST = 50.0  # of one unit's epsilon: e^50 promises nothing
 STEP = 0.1
@@ -12,7 +12,7 @@ HALVINGS = 30
 
 
 @lru_cache(maxsize=256)
-def group_epsilon(plan: MechanismPlan, members: int) -> float | None:
+def group_epsilon(plan: Plan, members: int) -> float | None:
     """Epsilon at the plan's delta for `members` units that join or stay away together.
 
     If one unit has (e, d), then k units have (k e, d (1 + exp(e) + ... + exp((k-1) e))). A mechanism has a d for every
@@ -27,12 +27,11 @@ def group_epsilon(plan: MechanismPlan, members: int) -> float | None:
 
     Source: Vadhan 2017, "The complexity of differential privacy", lemma 2.2, with the sum of its proof kept.
     """
-    from dp_accounting import NeighboringRelation
     from dp_accounting.rdp import RdpAccountant
 
     if plan.steps == 0:
         return 0.0
-    curve = RdpAccountant(neighboring_relation=NeighboringRelation[plan.relation.name]).compose(dp_event(plan))
+    curve = RdpAccountant(neighboring_relation=neighbouring(plan.relation)).compose(dp_event(plan))
 
     def suffices(one: float) -> bool:
         delta = float(curve.get_delta(one))

@@ -5,8 +5,10 @@ from typing import Any
 
 from pipelines.privacy.accounting import Opinion, contradictions, opinions
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
+from pipelines.privacy.tree_plan import Plan, TreePlan
 
 SAMPLER = "poisson"
+NO_SAMPLER = "none: each user at most once a tree"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,19 +20,27 @@ class PrivacyGuarantee:
       executed: the plan with the steps that ran.
       opinions: every accountant's answer; the first is the guarantee's own.
       simulated: whether noise and sampling came from a known seed, so that nothing is protected from whoever knows it.
+      secure_aggregation: whether the server received sums only, by a protocol that is simulated.
     """
 
     epsilon: float
-    executed: MechanismPlan
+    executed: Plan
     opinions: tuple[Opinion, ...]
     simulated: bool
+    secure_aggregation: bool = False
 
     @classmethod
-    def of(cls, executed: MechanismPlan, *, simulated: bool) -> "PrivacyGuarantee":
+    def of(cls, executed: Plan, *, simulated: bool, secure_aggregation: bool = False) -> "PrivacyGuarantee":
         """Accounts for a plan that ran."""
         found = opinions(executed)
         assert found[0].epsilon is not None
-        return cls(epsilon=found[0].epsilon, executed=executed, opinions=found, simulated=simulated)
+        return cls(
+            epsilon=found[0].epsilon,
+            executed=executed,
+            opinions=found,
+            simulated=simulated,
+            secure_aggregation=secure_aggregation,
+        )
 
     @property
     def contradictions(self) -> list[str]:
@@ -46,36 +56,56 @@ class PrivacyGuarantee:
             "unit": str(plan.unit),
             "relation": str(plan.relation),
             "population": plan.population,
-            "sampler": SAMPLER,
-            "sampling_probability": plan.sampling_probability,
+            **_schedule(plan),
             "steps": plan.steps,
             "noise_multiplier": plan.noise_multiplier,
             "clip_norm": plan.clip_norm,
-            "adaptive_clipping": None if plan.adaptive is None else asdict(plan.adaptive),
             "normaliser": plan.normaliser,
             "simulated": self.simulated,
+            "secure_aggregation": self.secure_aggregation,
             "accountants": [asdict(opinion) for opinion in self.opinions],
             "contradictions": self.contradictions,
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "PrivacyGuarantee":
-        """Reads what `to_dict` wrote."""
-        adaptive = values["adaptive_clipping"]
-        executed = MechanismPlan(
-            unit=PrivacyUnit(values["unit"]),
-            relation=Relation(values["relation"]),
-            population=values["population"],
-            sampling_probability=values["sampling_probability"],
-            steps=values["steps"],
-            noise_multiplier=values["noise_multiplier"],
-            clip_norm=values["clip_norm"],
-            delta=values["delta"],
-            adaptive=None if adaptive is None else AdaptiveClipping(**adaptive),
-        )
+        """Reads what `to_dict` wrote, and older files, which know the Gaussian mechanism alone."""
         return cls(
             epsilon=values["epsilon"],
-            executed=executed,
+            executed=_plan_from(values),
             opinions=tuple(Opinion(**opinion) for opinion in values["accountants"]),
             simulated=values["simulated"],
+            secure_aggregation=values.get("secure_aggregation", False),
         )
+
+
+def _schedule(plan: Plan) -> dict[str, Any]:
+    """The mechanism, and who joins when."""
+    if isinstance(plan, TreePlan):
+        return {
+            "mechanism": "tree",
+            "sampler": NO_SAMPLER,
+            "clients_per_round": plan.clients_per_round,
+            "restart_every": plan.restart_every,
+        }
+    return {
+        "mechanism": "gaussian",
+        "sampler": SAMPLER,
+        "sampling_probability": plan.sampling_probability,
+        "adaptive_clipping": None if plan.adaptive is None else asdict(plan.adaptive),
+    }
+
+
+def _plan_from(values: dict[str, Any]) -> Plan:
+    common: dict[str, Any] = {
+        key: values[key] for key in ("population", "steps", "noise_multiplier", "clip_norm", "delta")
+    }
+    common |= {"unit": PrivacyUnit(values["unit"]), "relation": Relation(values["relation"])}
+    if values.get("mechanism", "gaussian") == "tree":
+        return TreePlan(**common, clients_per_round=values["clients_per_round"], restart_every=values["restart_every"])
+    adaptive = values["adaptive_clipping"]
+    return MechanismPlan(
+        **common,
+        sampling_probability=values["sampling_probability"],
+        adaptive=None if adaptive is None else AdaptiveClipping(**adaptive),
+    )

@@ -17,6 +17,7 @@ class Relation(StrEnum):
     """Which datasets count as neighbours."""
 
     ADD_OR_REMOVE_ONE = "add_or_remove_one"
+    ZERO_OUT_ONE = "zero_out_one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,10 @@ class MechanismPlan:
     adaptive: AdaptiveClipping | None = None
 
     def __post_init__(self) -> None:
+        if self.relation is not Relation.ADD_OR_REMOVE_ONE:
+            raise UserError(
+                f"mechanism plan: relation={self.relation} is for trees; Poisson samples need add_or_remove_one"
+            )
         if self.population < 1 or self.steps < 0:
             raise UserError(f"mechanism plan: population={self.population} and steps={self.steps} must be positive")
         if not 0 < self.sampling_probability <= 1:

@@ -4,6 +4,7 @@ from pipelines.config import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
 from pipelines.errors import UserError
 from pipelines.privacy.calibration import calibrate
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.tree_plan import TreePlan
 
 
 def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> MechanismPlan:
@@ -18,12 +19,7 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
       UserError: sampling rate above 1, delta not below 1/population, target out of reach, a stated population of
         less than half the units.
     """
-    population = privacy.population or units
-    if units > 2 * population:
-        # Delta is judged by the population; an invented small one would allow any delta.
-        raise UserError(
-            f"privacy.population={population} is far below the units present; state a number near the truth"
-        )
+    population = _public_population(privacy, units)
     unit = PrivacyUnit(privacy.unit_of(pipeline.name))
     if isinstance(pipeline, DpSgdConfig):
         sample, field = pipeline.batch_size, "batch_size"
@@ -48,6 +44,42 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
         adaptive=_adaptive(privacy, sample),
     )
     return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
+
+
+def tree_plan_for(pipeline: DpFedAvgConfig, privacy: PrivacyConfig, users: int) -> TreePlan:
+    """Builds the plan of tree aggregation, calibrated if a target epsilon is given.
+
+    Args:
+      pipeline: gives rounds and the users of each.
+      privacy: gives noise or target, the clip norm, delta, and when trees restart; None lets them grow as long as no
+        user would join one twice.
+      users: how many the data holds; the public population unless `privacy.population` states one.
+
+    Raises:
+      UserError: more turns a tree than users, delta not below 1/population, target out of reach, a stated population
+        of less than half the users.
+    """
+    population = _public_population(privacy, users)
+    plan = TreePlan(
+        population=population,
+        clients_per_round=pipeline.clients_per_round,
+        steps=pipeline.rounds,
+        restart_every=privacy.restart_every or max(1, population // pipeline.clients_per_round),
+        noise_multiplier=privacy.noise_multiplier or 0.0,
+        clip_norm=privacy.clip_norm,
+        delta=privacy.delta,
+    )
+    return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
+
+
+def _public_population(privacy: PrivacyConfig, units: int) -> int:
+    population = privacy.population or units
+    if units > 2 * population:
+        # Delta is judged by the population; an invented small one would allow any delta.
+        raise UserError(
+            f"privacy.population={population} is far below the units present; state a number near the truth"
+        )
+    return population
 
 
 def _adaptive(privacy: PrivacyConfig, sample: int) -> AdaptiveClipping | None:

@@ -1,6 +1,7 @@
 """The sampler that the accounting assumes, and the record that shows whether a run really used it."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,23 @@ def poisson_sample(units: int, q: float, rng: np.random.Generator) -> Sample:
     return np.flatnonzero(rng.random(units) < q)
 
 
+class Sampler(Protocol):
+    """Decides who joins."""
+
+    def draw(self) -> Sample:
+        """Returns the next step's sample: sorted indices, int64."""
+
+
+class Participation(Protocol):
+    """What holds a run to the sampler that its epsilon assumes. It holds who took part: only its verdict is public."""
+
+    def observe(self, sample: Sample) -> None:
+        """Adds a step's sample, as it goes into training: indices, int64, shape (any,)."""
+
+    def verdict(self) -> "SamplerVerdict":
+        """Judges the steps so far."""
+
+
 class PoissonSampler:
     """Draws one Poisson sample a step."""
 
@@ -51,14 +69,16 @@ class SamplerVerdict:
       p_value: an upper bound, over all tests (Bonferroni), on the probability that Poisson sampling looks as
         suspicious as this run; to one digit, since more would tell of the samples.
       test: the most suspicious one.
+      law: what the plan assumes: poisson, or turns where each user joins a tree at most once.
     """
 
     p_value: float
     test: str
+    law: str = "poisson"
 
     @property
     def holds(self) -> bool:
-        """Whether Poisson sampling explains the samples."""
+        """Whether the plan's sampler explains the samples."""
         return self.p_value >= LEVEL
 
     def require(self) -> None:
@@ -69,8 +89,8 @@ class SamplerVerdict:
         """
         if not self.holds:
             raise SamplerError(
-                f"the sampler contradicts its plan ({self.test}: p = {self.p_value:g} under Poisson sampling with the "
-                "public probability): the epsilon would be false, so none is given; correct how samples are drawn"
+                f"the sampler contradicts its plan ({self.test}: p = {self.p_value:g} if it kept to it): "
+                "the epsilon would be false, so none is given; correct how samples are drawn"
             )
 
 

@@ -5,6 +5,7 @@ from math import exp
 from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit
+from pipelines.privacy.tree_plan import TreePlan
 
 GROUPS = (2, 5)
 WHO = {
@@ -18,6 +19,15 @@ WHO = {
         "partition is natural, the users are simulated and nothing is said of the people behind the data.",
     ),
 }
+CLEAR_SUM = (
+    "the server is trusted: it sees each user's update before noise is added; federation is simulated on one machine, "
+    "and there is no secure aggregation"
+)
+SECURE_SUM = (
+    "the server is trusted to add the noise, and would see the sum of a round's updates but none of them. This is "
+    "simulated: bounds, rounding to 32-bit integers and their sum are those of secure aggregation, but TensorFlow "
+    "Federated's local runtime computes the sum in the clear, without the cryptographic protocol, on one machine"
+)
 
 
 def statement(guarantee: PrivacyGuarantee) -> str:
@@ -58,6 +68,8 @@ def promise(guarantee: PrivacyGuarantee) -> str:
 
 def _mechanism(guarantee: PrivacyGuarantee) -> str:
     plan = guarantee.executed
+    if isinstance(plan, TreePlan):
+        return _trees(plan)
     clip = f"clipped to L2 norm {plan.clip_norm:g}"
     if plan.adaptive is not None:
         clip = (
@@ -76,15 +88,34 @@ def _mechanism(guarantee: PrivacyGuarantee) -> str:
     )
 
 
+def _trees(plan: TreePlan) -> str:
+    count = len(plan.trees)
+    return (
+        "## How\n\n"
+        f"DP-FTRL: in each of the {plan.steps:,} rounds that ran, up to {plan.clients_per_round:,} {plan.unit}s took "
+        f"their turn, in an order that does not depend on what they hold. Rounds form {count:,} "
+        f"tree{'s' * (count != 1)} of up to {plan.restart_every:,}, and no {plan.unit} joins a tree twice; nothing "
+        "else is assumed of who joins when, and no sampling. Each contribution was clipped to L2 norm "
+        f"{plan.clip_norm:g}. Gaussian noise of {plan.noise_multiplier:.6g} times the clip norm was added to every "
+        "node of a binary tree over the rounds' sums, which were divided by the public constant "
+        f"{plan.normaliser:g}; the model follows from noised nodes alone. Rounds with fewer {plan.unit}s, or none, "
+        f"added noise too and are counted. Neighbouring datasets differ by one {plan.unit} whose contributions are "
+        f"replaced by zeros (zero-out); the population of {plan.population:,} is taken as public."
+    )
+
+
 def _accountants(guarantee: PrivacyGuarantee) -> str:
     rows = "\n".join(
         f"| {opinion.accountant} | {opinion.version} | "
         f"{opinion.remark if opinion.epsilon is None else format(opinion.epsilon, '.4f')} |"
         for opinion in guarantee.opinions
     )
-    verdict = "; ".join(guarantee.contradictions) or (
-        "Those that answered confirm it: RDP is not exceeded, and PRV lies within 0.02 or 1 %."
+    confirmed = (
+        "It is an upper bound, and the only accountant that knows tree aggregation."
+        if isinstance(guarantee.executed, TreePlan)
+        else "Those that answered confirm it: RDP is not exceeded, and PRV lies within 0.02 or 1 %."
     )
+    verdict = "; ".join(guarantee.contradictions) or confirmed
     return (
         f"## Accountants\n\n| accountant | version | epsilon at delta {guarantee.executed.delta:g} |\n|---|---|---|\n"
         f"{rows}\n\nThe first is the guarantee's. {verdict}"
@@ -120,8 +151,7 @@ def _or_nothing(epsilon: float | None) -> str:
 def _limits(guarantee: PrivacyGuarantee) -> str:
     engine = {
         PrivacyUnit.EXAMPLE: "whoever runs the training is trusted with the data",
-        PrivacyUnit.USER: "whoever runs the training is trusted: it sees each user's update before noise is added; "
-        "all of it runs on one machine, so that federation and secure aggregation are at most simulated",
+        PrivacyUnit.USER: SECURE_SUM if guarantee.secure_aggregation else CLEAR_SUM,
     }[guarantee.executed.unit]
     return (
         "## Not covered\n\n"

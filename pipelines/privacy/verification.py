@@ -18,6 +18,7 @@ from pipelines.privacy.accounting import (
 )
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.tree_plan import Plan
 
 ROUNDING = 1e-6
 """Of the same library on another machine, for an epsilon of 1 or less; relative above."""
@@ -28,9 +29,15 @@ MOST_POINTS = 3e7
 NUMBER, WHOLE, WORD = "a finite number", "a whole number", "a text"
 KINDS = {
     "epsilon": NUMBER, "delta": NUMBER, "unit": WORD, "relation": WORD, "population": WHOLE, "sampler": WORD,
-    "sampling_probability": NUMBER, "steps": WHOLE, "noise_multiplier": NUMBER, "clip_norm": NUMBER,
+    "steps": WHOLE, "noise_multiplier": NUMBER, "clip_norm": NUMBER,
     "normaliser": NUMBER, "simulated": "true or false", "accountants": "a list", "contradictions": "a list",
 }  # fmt: skip
+OF_MECHANISM = {
+    "gaussian": {"sampling_probability": NUMBER},
+    "tree": {"clients_per_round": WHOLE, "restart_every": WHOLE},
+}
+LATER = {"mechanism", "secure_aggregation"}
+"""Keys that older files do not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +97,10 @@ def verify_guarantee(values: Any) -> Verification:
     return Verification(guarantee=guarantee, comparisons=comparisons, objections=tuple(objections))
 
 
-def _recompute(plan: MechanismPlan) -> tuple[Opinion, ...]:
+def _recompute(plan: Plan) -> tuple[Opinion, ...]:
     """Every accountant's answer for a plan that may come from anywhere."""
     try:
-        if plan.steps and plan.noise_multiplier > 0:
+        if isinstance(plan, MechanismPlan) and plan.steps and plan.noise_multiplier > 0:
             grid = loss_interval(effective_noise_multiplier(plan), plan.sampling_probability)
             if not rdp_epsilon(plan) < MOST_POINTS * grid:
                 raise UserError("the plan's epsilon is too large to recompute: it protects nobody")
@@ -108,7 +115,10 @@ def _read(values: Any) -> PrivacyGuarantee:
     """Builds the guarantee of values that have the right types."""
     if not isinstance(values, Mapping):
         raise UserError("a guarantee is a JSON object with epsilon, delta, unit and more; this is none")
-    for key, kind in KINDS.items():
+    mechanism = values.get("mechanism", "gaussian")
+    if mechanism not in OF_MECHANISM:
+        raise UserError(f"mechanism={str(mechanism)[:60]!r} is none of {', '.join(OF_MECHANISM)}")
+    for key, kind in {**KINDS, **OF_MECHANISM[mechanism]}.items():
         if key not in values:
             raise UserError(f"the guarantee has no {key}; without it nothing can be recomputed")
         _require(key, values[key], kind)
@@ -159,7 +169,7 @@ def _inconsistencies(values: Mapping[str, Any], guarantee: PrivacyGuarantee) -> 
         if key not in implied:
             found.append(f"{key} is not part of a guarantee")
         elif key not in values:
-            found.append(f"{key} is missing")
+            found += [] if key in LATER else [f"{key} is missing"]
         elif not _same(values[key], implied[key]):
             found.append(f"{key} is {values[key]!r}, but {implied[key]!r} follows from the rest")
     first = guarantee.opinions[0] if guarantee.opinions else None

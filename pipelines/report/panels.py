@@ -15,7 +15,7 @@ PROMISES = {
     "user": "hides everything one user contributed",
     None: "train with pipeline=dp_sgd or dp_fed_avg",
 }
-RELATIONS = {"add_or_remove_one": "add or remove one"}
+RELATIONS = {"add_or_remove_one": "add or remove one", "zero_out_one": "zero out one"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import chi2, kstest
 
 from pipelines.federated.engine import tf
-from pipelines.federated.noise import DRAWS, Noise, private_mean_query, with_fresh_keys
+from pipelines.federated.keys import DRAWS
+from pipelines.federated.noise import Noise, private_mean_query, with_fresh_keys
 from pipelines.federated.process import Server
 from pipelines.privacy.plan import AdaptiveClipping
 from tests.federated.conftest import dp_settings, federated_data
@@ -17,6 +18,7 @@ FIXED = Noise(noise_multiplier=1.5, clip_norm=0.7, normaliser=4, adaptive=None)
 ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=1e-3, count_stddev=1.0)
 FOLLOWING = Noise(noise_multiplier=1.5, clip_norm=0.7, normaliser=4, adaptive=ADAPTIVE)
 SHAPES = ((40, 30), (30,), (30, 10), ())
+SPECS = tuple(tf.TensorSpec(shape, tf.float32) for shape in SHAPES)
 COORDINATES = 1531
 ROUNDS = 4
 
@@ -27,7 +29,7 @@ def noise_of(noise: Noise, state: Any, rounds: int = ROUNDS) -> tuple[np.ndarray
     Returns:
       Noise on the mean, shape (rounds, coordinates of all tensors), and the clip norms, shape (rounds + 1,).
     """
-    query = private_mean_query(noise)
+    query = private_mean_query(noise, SPECS)
     nobody = query.initial_sample_state([tf.zeros(shape) for shape in SHAPES])
     results, clips = [], [noise.clip_norm]
     for _ in range(rounds):
@@ -38,7 +40,7 @@ def noise_of(noise: Noise, state: Any, rounds: int = ROUNDS) -> tuple[np.ndarray
 
 
 def start(noise: Noise, seed: int = 0) -> Any:
-    return with_fresh_keys(private_mean_query(noise).initial_global_state(), np.random.default_rng(seed))
+    return with_fresh_keys(private_mean_query(noise, SPECS).initial_global_state(), np.random.default_rng(seed))
 
 
 def keys_of(state: Any) -> list[np.ndarray]:
@@ -55,7 +57,7 @@ def with_key(state: Any, key: np.ndarray) -> Any:
 @pytest.mark.parametrize("noise", [FIXED, FOLLOWING])
 def test_keys_are_128_bits_of_the_stream_each(noise: Noise) -> None:
     stream = np.random.default_rng(5)
-    keys = keys_of(with_fresh_keys(private_mean_query(noise).initial_global_state(), stream))
+    keys = keys_of(with_fresh_keys(private_mean_query(noise, SPECS).initial_global_state(), stream))
     assert np.concatenate(keys).tobytes() == np.random.default_rng(5).bytes(16 * len(keys))
     assert len(keys) == (1 if noise.adaptive is None else 2)
 

@@ -4,26 +4,14 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from pipelines import mechanism_rules as rules
+from pipelines.audit.settings import AuditConfig
 from pipelines.errors import UserError
-from pipelines.mechanism_rules import (
-    require_mechanism_fits,
-    require_one_target,
-    require_secure_sums_fit,
-    require_unit_fits,
-)
+from pipelines.section import Count, NonNegative, Positive, Section
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 Unit = Literal["example", "user"]
-
-
-class Section(BaseModel):
-    """A frozen part of the configuration that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DatasetConfig(Section):
@@ -233,6 +221,7 @@ class Config(Section):
     pipeline: PipelineConfig
     privacy: PrivacyConfig
     tracking: TrackingConfig
+    audit: AuditConfig = AuditConfig()
     seed: Annotated[int, Field(ge=0)]
     device: Literal["auto", "cpu", "cuda"]
     threads: Count | None
@@ -251,17 +240,23 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _privacy_fits_the_pipeline(self) -> "Config":
-        require_secure_sums_fit(self)
+        rules.require_secure_sums_fit(self)
+        rules.require_audit_fits(self)
         if self.private:
-            require_one_target(self)
-            require_unit_fits(self, PRIVATE_UNITS[self.pipeline.name])
-            require_mechanism_fits(self)
+            rules.require_one_target(self)
+            rules.require_unit_fits(self, PRIVATE_UNITS[self.pipeline.name])
+            rules.require_mechanism_fits(self)
         return self
 
     @property
     def divided(self) -> bool:
         """Whether the data is divided among clients or users, as `partition` says."""
         return isinstance(self.pipeline, FederatedConfig) or self.unit == "user"
+
+    @property
+    def audited(self) -> bool:
+        """Whether the configured audit applies: a mechanism's does not where there is none."""
+        return self.audit.name != "none" and (self.private or self.audit.name != "mechanism")
 
     def effective(self) -> dict[str, Any]:
         """What the outcome depends on, as plain data: no privacy where nothing is private, no users where none are."""
@@ -270,6 +265,8 @@ class Config(Section):
             skip["privacy"] = True
         if not self.divided:
             skip |= {"partition": True, "pipeline": OF_USERS}
+        if not self.audited:
+            skip["audit"] = True
         return self.model_dump(mode="json", exclude=skip)
 
     @property

@@ -9,8 +9,9 @@ import numpy as np
 import yaml
 
 from pipelines import collector
+from pipelines.audit.conduct import Audit
 from pipelines.config import Config, FederatedConfig
-from pipelines.errors import DivergedError
+from pipelines.errors import DivergedError, GuaranteeError
 from pipelines.job import Job
 from pipelines.model.spec import initial_weights
 from pipelines.pipeline import Fit, Labels, RoundRecord, TrainingData
@@ -64,9 +65,10 @@ def execute(
         log.text("overrides.yaml", yaml.safe_dump(overrides))
         watcher = _Watcher(job, log, RunProgress(job.name, position))
         try:
-            fit = job.pipeline.fit(_training_data(job), watcher.on_round)
+            audit = Audit.of(job, _training_data(job))
+            fit = job.pipeline.fit(audit.data, audit.watching(watcher.on_round))
             collector.pause()
-            return _conclude(job, fit, watcher, log), log.run_id
+            return _conclude(job, fit, watcher, log, audit), log.run_id
         except BaseException as error:
             watcher.salvage(error)
             raise
@@ -125,11 +127,12 @@ class _Watcher:
         if plan is not None:
             steps = min(self._step + isinstance(error, Exception), plan.steps)
             with suppress(Exception):
-                _judge(None if self._sampler is None else self._sampler.verdict(), self._log)
+                if self._sampler is not None:
+                    _judge(self._sampler.verdict(), self._log)
                 _log_guarantee(_guarantee(self._job, plan.executed(steps)), self._log)
 
 
-def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog) -> RunResult:
+def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) -> RunResult:
     from pipelines.report.confusion import confusion_figure  # matplotlib is not needed before
 
     evaluation, predictions = watcher.evaluation, watcher.predictions
@@ -153,7 +156,8 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog) -> RunResult:
     )
     log.tags({f"engine.{key}": value for key, value in fit.facts.items()})
     log.figure("confusion_matrix.png", confusion_figure(test.labels, predictions, job.dataset.classes))
-    result = RunResult(evaluation=evaluation, guarantee=guarantee, provenance=_provenance(job))
+    finding = audit.conclude(record.model, guarantee, log)
+    result = RunResult(evaluation=evaluation, guarantee=guarantee, provenance=_provenance(job), audit=finding)
     log.json("result.json", result.to_dict())
     if job.config.tracking.log_model:
         log.model(record.model, job.dataset.features)
@@ -169,10 +173,10 @@ def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
     """Logs what the sampler's record says; a run that it contradicts gets no guarantee.
 
     Raises:
-      SamplerError: it contradicts the plan.
+      GuaranteeError: there is no record, or it contradicts the plan.
     """
     if verdict is None:
-        return
+        raise GuaranteeError("nothing is said of what the run sampled: its epsilon could be false; report this bug")
     log.metrics(0, {"privacy/sampler_p_value": verdict.p_value})
     log.tags({"privacy.sampler": verdict.law if verdict.holds else "contradicted"})
     try:
@@ -198,6 +202,8 @@ def _note(job: Job) -> str:
     """Two sentences for the UI; a private run's are replaced by its guarantee once it has one."""
     config = job.config
     text = f"Trains {config.model.name} on {job.dataset.name} with {config.pipeline.name}. "
+    if config.audit.plants:
+        text += f"Up to {config.audit.canaries} canaries of audit={config.audit.name} are in its data. "
     return text + ("Its guarantee follows when it ends." if job.plan else "It gives no privacy guarantee.")
 
 
@@ -216,6 +222,8 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
     }
     if provenance.partition_sha256 is not None:
         tags["partition.sha256"] = provenance.partition_sha256
+    if config.audit.plants:  # its accuracy is that of other data than the run's name says
+        tags["audit.canaries"] = str(config.audit.canaries)
     if job.plan is not None:
         tags |= {
             "privacy.unit": str(job.plan.unit),

@@ -28,6 +28,7 @@ class Job:
     spec: ModelSpec
     plan: Plan | None
     pipeline: Pipeline
+    threads: int
 
     @property
     def name(self) -> str:
@@ -40,7 +41,8 @@ class Job:
             if privacy.mechanism == "tree":
                 parts.append("tree")
             parts.append(f"eps={privacy.epsilon:g}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}")
-        return " ".join([*parts, f"seed={self.config.seed}"])
+        audit = [f"audit={self.config.audit.name}"] if self.config.audit.plants else []
+        return " ".join([*parts, f"seed={self.config.seed}", *audit])
 
 
 def prepare(config: Config, threads: int) -> Job:
@@ -68,12 +70,22 @@ def prepare(config: Config, threads: int) -> Job:
         partition=partition,
         spec=spec,
         plan=plan,
-        pipeline=_build_pipeline(config, plan, threads),
+        pipeline=build_pipeline(config, plan, threads),
+        threads=threads,
     )
 
 
-def _build_pipeline(config: Config, plan: Plan | None, threads: int) -> Pipeline:
-    """The one choice of an engine; each import pulls in its own framework and no other."""
+def build_pipeline(config: Config, plan: Plan | None, threads: int) -> Pipeline:
+    """The one choice of an engine; each import pulls in its own framework and no other.
+
+    Args:
+      config: of the run.
+      plan: what a private engine runs; None for the others.
+      threads: CPU threads.
+
+    Raises:
+      UserError: the engine is not installed, or refuses the plan.
+    """
     settings, noise_seed = config.pipeline, config.privacy.noise_seed
     with _installed(settings.name):
         match settings:

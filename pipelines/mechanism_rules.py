@@ -65,3 +65,17 @@ def require_secure_sums_fit(config: "Config") -> None:
             "pipeline.secure_aggregation=true with pipeline=fed_avg needs pipeline.engine=fast: the stock engine "
             "would send its metrics in the clear"
         )
+
+
+def require_audit_fits(config: "Config") -> None:
+    """Refuses canaries of another unit than the pipeline's.
+
+    Raises:
+      ValueError: one line that names fields, values and remedy.
+    """
+    audit, users = config.audit, config.divided
+    if audit.plants and users != (audit.name == "canary_clients"):
+        raise ValueError(
+            f"audit={audit.name} does not fit pipeline={config.pipeline.name}, where one unit is "
+            f"{'a user' if users else 'an example'}; use audit={'canary_clients' if users else 'one_run'}"
+        )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.audit.finding import Finding
 from pipelines.checkout import REPOSITORY
 from pipelines.pipeline import Labels, Logits
 from pipelines.privacy.guarantee import PrivacyGuarantee
@@ -65,11 +66,12 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """The end of a run; `guarantee` is None, never 0 or infinity, where nothing is private."""
+    """The end of a run; `guarantee` is None, never 0 or infinity, where nothing is private, and `audit` without one."""
 
     evaluation: Evaluation
     guarantee: PrivacyGuarantee | None
     provenance: Provenance
+    audit: Finding | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for result.json; `from_dict` reads it back."""
@@ -77,16 +79,18 @@ class RunResult:
             "evaluation": asdict(self.evaluation),
             "guarantee": None if self.guarantee is None else self.guarantee.to_dict(),
             "provenance": asdict(self.provenance),
+            "audit": None if self.audit is None else self.audit.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunResult":
         """Reads what `to_dict` wrote."""
-        guarantee = values["guarantee"]
+        guarantee, audit = values["guarantee"], values.get("audit")
         return cls(
             evaluation=Evaluation(**values["evaluation"]),
             guarantee=None if guarantee is None else PrivacyGuarantee.from_dict(guarantee),
             provenance=Provenance(**values["provenance"]),
+            audit=None if audit is None else Finding.from_dict(audit),
         )
 
 

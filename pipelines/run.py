@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipelines import collector
 from pipelines.checkout import REPOSITORY
 from pipelines.config import Config, parse
+from pipelines.cores import available_cores
 from pipelines.errors import UserError
 from pipelines.explain import explain
 from pipelines.sweep import Sweep, close_progress, progress, sweep_store
@@ -101,7 +102,8 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     result, run_id = execute(job, store, parent_id=parent_id, overrides=overrides, position=position)
     guarantee = result.guarantee
     spent = "" if guarantee is None else f"  epsilon {guarantee.epsilon:.3f} at delta {guarantee.executed.delta:g}"
-    line = f"{job.name:32s} accuracy {result.evaluation.accuracy:.4f}{spent}"
+    audited = "" if result.audit is None else f"  {result.audit.summary()}"
+    line = f"{job.name:32s} accuracy {result.evaluation.accuracy:.4f}{spent}{audited}"
     return line if sweep is not None else f"{line}\nrun {run_id} in {store.uri} (make ui)"
 
 
@@ -114,11 +116,16 @@ def _refuse_idle_privacy(config: Config) -> None:
                 f"privacy.{field}={value:g} has no effect on pipeline={config.pipeline.name}, which is not private; "
                 "drop it, or choose pipeline=dp_sgd or pipeline=dp_fed_avg"
             )
+    if config.audit.name == "mechanism" and not config.private:
+        raise UserError(
+            f"audit=mechanism has no effect on pipeline={config.pipeline.name}, which has no mechanism; drop it, "
+            "or choose pipeline=dp_sgd or pipeline=dp_fed_avg"
+        )
 
 
 def _threads(config: Config, hydra_config: HydraConf) -> int:
     """Threads of one job: as configured, else the cores this process may use, shared among parallel jobs."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     jobs = hydra_config.launcher.get("n_jobs", 1) if hydra_config.mode == RunMode.MULTIRUN else 1
     return config.threads or max(1, cores // (cores if jobs < 0 else jobs))
 

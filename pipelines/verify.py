@@ -90,6 +90,9 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
         objections.append("the run's sampler contradicts its plan")
     logged = row.metrics.get("privacy/epsilon")
     stated = values.get("epsilon") if isinstance(values, dict) else None
+    simulated = isinstance(values, dict) and values.get("simulated")
+    if row.tags.get("privacy.simulated", "false") != str(simulated).lower():
+        objections.append(f"the run is tagged privacy.simulated={row.tags.get('privacy.simulated')}, its {FILE} is not")
     if row.status == "FINISHED" and logged != stated:
         objections.append(f"the run's metric privacy/epsilon is {logged}, its {FILE} has {stated}")
     return f"run {run_id} ({row.name}, {row.status})", values, objections
@@ -98,7 +101,12 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
 def _report(source: str, found: "Verification", objections: list[str]) -> str:
     from pipelines.privacy.statement import promise
 
+    plan = found.guarantee.executed
     lines = [source, "", fill(promise(found.guarantee), WIDTH), ""]
+    lines.append(
+        f"plan: {plan.steps} steps, sampling probability {plan.sampling_probability:.6g}, noise multiplier "
+        f"{plan.noise_multiplier:.6g}, clip norm {plan.clip_norm:g}"
+    )
     lines.append(f"{'accountant':20s} {'version':9s} {'written':>10s} {'recomputed':>11s}")
     for item in found.comparisons:
         written = "-" if item.written is None or item.written.epsilon is None else f"{item.written.epsilon:.6g}"

@@ -67,3 +67,11 @@ def start(*overrides: str, uri: str, **options: object) -> subprocess.Popen[str]
     """Starts the command line as a real process."""
     command = [sys.executable, "-m", "pipelines.run", *overrides, f"tracking.uri={uri}", "tracking.experiment=tests"]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store to copy: a migration takes longer than most tests."""
+    database = tmp_path_factory.mktemp("template") / "mlflow.db"
+    open_store(f"sqlite:///{database}", "template")
+    return database

@@ -39,6 +39,10 @@ def forbidden(folder: str, packages: set[str]) -> list[str]:
         ("data", {"torch", "tensorflow", "hydra", "mlflow", "central", "federated", "privacy", "tracking"}),
         ("partition", {"torch", "tensorflow", "hydra", "mlflow", "central", "federated", "privacy", "tracking"}),
         ("model", {"torch", "tensorflow", "hydra", "mlflow", "central", "federated", "privacy", "tracking", "data"}),
+        (
+            "audit",
+            {"torch", "opacus", "tensorflow", "tensorflow_federated", "hydra", "mlflow", "central", "federated"},
+        ),
         ("report", {"torch", "tensorflow", "hydra", "mlflow", "central", "federated"}),
     ],
 )

@@ -48,6 +48,7 @@ def test_every_preset_opens_with_its_command(preset: str) -> None:
 def test_every_group_option_composes(choice: str) -> None:
     extra = ["dataset.file=mine.npz"] if choice == "dataset=npz" else []
     extra += ["privacy.epsilon=1"] if choice.startswith("pipeline=dp") else []
+    extra += ["pipeline=fed_avg"] if choice == "audit=canary_clients" else []
     config(choice, *extra)
 
 

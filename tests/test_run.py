@@ -47,6 +47,9 @@ def test_a_private_run_logs_the_whole_contract(cli: Cli, tmp_path: Path) -> None
     assert {key: row.tags[key] for key in expected} == expected
     for key in ("data.sha256", "config.sha256", "mlflow.source.git.commit"):
         assert len(row.tags[key]) >= 40
+    # Who took part, and how many, is not covered by epsilon.
+    told = {key for key in (*row.metrics, *row.tags, *row.params) if "sampl" in key}
+    assert told == {"privacy/sampler_p_value", "privacy.sampler", "pipeline.grad_sample", "engine.grad_sample"}
     assert "changes the probability" in row.tags["mlflow.note.content"]
     assert row.params["pipeline.epochs"] == "2.0"
     assert row.params["privacy.noise_multiplier"] == "null"
@@ -217,6 +220,7 @@ def test_an_interrupted_run_is_killed_and_keeps_the_epsilon_of_its_steps(
     guarantee = json.loads(artifact(uri, run.info.run_id, "privacy.json", tmp_path).read_text())
     assert 0 < guarantee["steps"] < 199_000
     assert guarantee["epsilon"] >= run.data.metrics["privacy/epsilon"] > 0
+    assert run.data.tags["privacy.sampler"] == "poisson"
 
 
 def test_a_killed_run_takes_its_worker_along_and_is_closed_by_the_next(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a sweep's parent says of the cost of choosing, read from its children's guarantees."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,9 @@ PLAN = MechanismPlan(
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return open_store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}", "digits")
+def store(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    database = shutil.copy(migrated_database, tmp_path_factory.mktemp("store"))
+    return open_store(f"sqlite:///{database}", "digits")
 
 
 def child(store: Store, parent_id: str, plan: MechanismPlan | None, *, lost: bool = False) -> None:

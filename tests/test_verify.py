@@ -1,6 +1,7 @@
 """A third party checks a guarantee: what holds, what was tampered with, and what is no guarantee at all."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -194,12 +195,13 @@ def test_without_opacus_prv_is_skipped_and_said_so(
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return open_store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}", "elsewhere")
+def store(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    database = shutil.copy(migrated_database, tmp_path_factory.mktemp("store"))
+    return open_store(f"sqlite:///{database}", "elsewhere")
 
 
-def logged(store: Store, guarantee: Any, metric: float, sampler: str = "poisson") -> str:
-    tags = {"privacy.unit": "user", "privacy.sampler": sampler}
+def logged(store: Store, guarantee: Any, metric: float, sampler: str = "poisson", simulated: str = "false") -> str:
+    tags = {"privacy.unit": "user", "privacy.sampler": sampler, "privacy.simulated": simulated}
     with open_run(store, name="dp_fed_avg", tags=tags, params={}, note="") as log:
         log.metrics(1, {"privacy/epsilon": metric})
         if guarantee is not None:
@@ -219,6 +221,8 @@ def test_a_run_that_contradicts_its_guarantee_does_not_hold(
     assert "the run's metric privacy/epsilon is 0.5" in capsys.readouterr().out
     assert main([logged(store, values, values["epsilon"], sampler="contradicted"), "--uri", store.uri]) == 1
     assert "the run's sampler contradicts its plan" in capsys.readouterr().out
+    assert main([logged(store, values, values["epsilon"], simulated="true"), "--uri", store.uri]) == 1
+    assert "tagged privacy.simulated=true" in capsys.readouterr().out
     for source in (logged(store, None, 1.0), "0" * 32):
         assert main([source, "--uri", store.uri]) == 1
         assert capsys.readouterr().err.count("\n") == 1

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import UserError
+from pipelines.errors import GuaranteeError
 
 LEVEL = 1e-6
 """A run whose p-value lies below fails. Of a million true Poisson samplers at most one does."""
@@ -14,7 +14,7 @@ LEVEL = 1e-6
 Sample = NDArray[np.int64]
 
 
-class SamplerError(UserError):
+class SamplerError(GuaranteeError):
     """What a run trained on cannot have come from the sampler that its epsilon assumes."""
 
 

@@ -20,8 +20,8 @@ WHO = {
     ),
 }
 CLEAR_SUM = (
-    "the server is trusted: it sees each user's update before noise is added; federation is simulated on one machine, "
-    "and there is no secure aggregation"
+    "whoever runs the training is trusted: it sees each user's update before noise is added; all of it runs on one "
+    "machine, so that federation is at most simulated"
 )
 SECURE_SUM = (
     "the server is trusted to add the noise, and would see the sum of a round's updates but none of them. This is "
@@ -161,6 +161,8 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
         "- What the log says of the data itself, without noise: fingerprints of data and partition, the number of "
         "examples, running times, the p-value of the sampler's test, and everything computed on the test split "
         "(accuracy, loss, confusion matrix).\n"
+        "- Metrics under `diagnostics/` and `membership.png`, where a run was asked for them: they come from the raw "
+        "training data.\n"
         f"- The machine: {engine}. Running time and memory are side channels.\n"
         "- Floating point: noise is sampled in finite precision, by statistical generators with 128-bit keys and not "
         "by a cryptographically secure sampler.\n"

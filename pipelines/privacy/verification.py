@@ -1,5 +1,6 @@
 """Checks a written guarantee against what follows from its plan: for a third party, without training."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isclose, isfinite
@@ -100,11 +101,13 @@ def verify_guarantee(values: Any) -> Verification:
 def _recompute(plan: Plan) -> tuple[Opinion, ...]:
     """Every accountant's answer for a plan that may come from anywhere."""
     try:
-        if isinstance(plan, MechanismPlan) and plan.steps and plan.noise_multiplier > 0:
-            grid = loss_interval(effective_noise_multiplier(plan), plan.sampling_probability)
-            if not rdp_epsilon(plan) < MOST_POINTS * grid:
-                raise UserError("the plan's epsilon is too large to recompute: it protects nobody")
-        return opinions(plan)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # absurd numbers overflow, and what comes of it is judged
+            if isinstance(plan, MechanismPlan) and plan.steps and plan.noise_multiplier > 0:
+                grid = loss_interval(effective_noise_multiplier(plan), plan.sampling_probability)
+                if not rdp_epsilon(plan) < MOST_POINTS * grid:
+                    raise UserError("the plan's epsilon is too large to recompute: it protects nobody")
+            return opinions(plan)
     except UserError:
         raise
     except Exception as error:  # whatever a library makes of absurd numbers

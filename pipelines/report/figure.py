@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from pipelines.report.panels import Frontier, Panel
+from pipelines.report.points import Point
 from pipelines.report.style import (
     COLOURS,
     FLOOR,
@@ -94,6 +95,8 @@ def _draw_lines(axes: "Axes", panel: Panel) -> list[Label]:
             x, y, yerr=bars, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=6.5, linewidth=2,
             capsize=3, elinewidth=1.2, zorder=3, label=line.label,
         )  # fmt: skip
+        for point in line.points:
+            _draw_audit(axes, point, colour)
         # Numbers right of each bar's foot, clear of bar and rising line; among several lines they would collide.
         for place, value, bar in zip(x, y, bars, strict=True) if len(panel.lines) == 1 else ():
             axes.annotate(
@@ -102,6 +105,16 @@ def _draw_lines(axes: "Axes", panel: Panel) -> list[Label]:
             )  # fmt: skip
         labels.append((line.label, y[-1], colour))
     return labels
+
+
+def _draw_audit(axes: "Axes", point: Point, colour: str) -> None:
+    """A band from the epsilon that an audit proved to the one claimed; a bound of zero lies beyond the left edge."""
+    if point.privacy is None or point.privacy.audited is None:
+        return
+    left, right = max(point.privacy.audited, axes.get_xlim()[0]), point.privacy.epsilon
+    axes.plot(
+        [left, right], [point.accuracy] * 2, color=colour, alpha=0.35, linewidth=9, solid_capstyle="butt", zorder=2
+    )
 
 
 def _write_labels(axes: "Axes", labels: list[Label], span: Span) -> None:

@@ -90,8 +90,22 @@ def _add_lines(figure: go.Figure, panel: Panel, column: int) -> None:
             error_y={"array": [point.interval or 0.0 for point in line.points], "thickness": 1.4, "width": 4},
             mode="lines+markers", name=line.label, line={"color": colour, "width": 2.5},
             marker={"size": 9, "symbol": SYMBOLS[index % len(SYMBOLS)]},
-            hovertext=[hover_text(point) for point in line.points], hoverinfo="text", row=1, col=column,
+            hovertext=[hover_text(point) for point in line.points], hoverinfo="text", legendgroup=line.label,
+            row=1, col=column,
         )  # fmt: skip
+        for point in line.points:
+            _add_audit(figure, point, column, left=epsilon_span(panel)[0], colour=colour, group=line.label)
+
+
+def _add_audit(figure: go.Figure, point: Point, column: int, *, left: float, colour: str, group: str) -> None:
+    """A band from the epsilon that an audit proved to the one claimed; it hides with its line."""
+    if point.privacy is None or point.privacy.audited is None:
+        return
+    figure.add_scatter(
+        x=[max(point.privacy.audited, left), point.privacy.epsilon], y=[point.accuracy] * 2, mode="lines",
+        line={"color": colour, "width": 11}, opacity=0.35, showlegend=False, legendgroup=group,
+        hovertext=hover_text(point), hoverinfo="text", row=1, col=column,
+    )  # fmt: skip
 
 
 def _add_references(figure: go.Figure, panel: Panel, column: int, span: Span) -> None:
@@ -130,6 +144,8 @@ def hover_text(point: Point) -> str:
             f"unit: {escape(p.unit)}; neighbours: {escape(RELATIONS.get(p.relation, p.relation))}",
             f"accountant: {escape(p.accountant)}",
         ]
+        if p.audited is not None:
+            lines.append(f"audit: ε is at least {p.audited:.4g}")
         if p.simulated:
             lines.append("noise from a fixed seed: not private to who knows it")
     lines.append(f"{len(point.seeds)} seed{'s' if len(point.seeds) > 1 else ''}: {', '.join(point.seeds)}")

@@ -208,4 +208,6 @@ def _caption(points: Sequence[Point]) -> str:
     counts = sorted({len(point.seeds) for point in points})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     bars = "bars: 95\u00a0% t-interval of the mean" if counts[-1] > 1 else "one seed: no interval"
-    return " · ".join([*parts, f"{seeds} seed{'s' if counts[-1] > 1 else ''}", bars])
+    audited = any(point.privacy is not None and point.privacy.audited is not None for point in points)
+    bands = ["bands: from the ε that an audit proved to the one claimed"] if audited else []
+    return " · ".join([*parts, f"{seeds} seed{'s' if counts[-1] > 1 else ''}", bars, *bands])

@@ -16,6 +16,7 @@ IRRELEVANT = {
 }  # fmt: skip
 """Parameters in which runs of one point may differ: repetition, hardware, and where the data lies (its fingerprint
 says what it is)."""
+LOWER_BOUND = "audit/epsilon_lower_bound"
 STRENGTH = ("privacy.epsilon", "privacy.noise_multiplier")
 """Parameters that move a run along its frontier."""
 
@@ -30,6 +31,8 @@ class Privacy:
       delta, unit, relation, accountant: as tagged.
       noise_multiplier: sigma; None if it was not logged.
       simulated: whether the noise came from a fixed seed, so that the guarantee is only what it would have been.
+      audited: the smallest lower bound on epsilon that audits of these runs proved, since the largest of several would
+        exceed the truth more often than each; None where none was audited.
     """
 
     epsilon: float
@@ -40,6 +43,7 @@ class Privacy:
     accountant: str
     noise_multiplier: float | None
     simulated: bool
+    audited: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +79,8 @@ class Point:
 def build_points(rows: Iterable[RunRow]) -> list[Point]:
     """Groups finished runs into points, in a fixed order.
 
-    A run that was repeated with the same configuration and seed counts once: the latest one. Runs that did not finish
-    and private runs without an epsilon are left out.
+    A run that was repeated with the same configuration and seed counts once: the latest one. Runs that did not finish,
+    private runs without an epsilon, and runs with canaries in their data are left out.
     """
     groups: dict[tuple[object, ...], dict[str, RunRow]] = defaultdict(dict)
     for row in sorted(rows, key=lambda row: row.started):
@@ -95,6 +99,8 @@ def t_interval(values: Sequence[float]) -> float | None:
 
 
 def _usable(row: RunRow) -> bool:
+    if "audit.canaries" in row.tags:  # its accuracy is that of other data
+        return False
     if row.status != "FINISHED" or not math.isfinite(row.metrics.get("test/accuracy", math.nan)):
         return False
     return "privacy.unit" not in row.tags or math.isfinite(row.metrics.get("privacy/epsilon", math.nan))
@@ -114,7 +120,7 @@ def _private(row: RunRow) -> bool:
 
 def _settings(row: RunRow) -> tuple[tuple[str, str], ...]:
     """The parameters that shape the outcome, as `Config.effective` has it."""
-    ignored = ["tracking."]
+    ignored = ["tracking.", "audit."]
     ignored += [] if _private(row) else ["privacy."]
     ignored += [] if "partition.sha256" in row.tags else ["partition."]
     ignored += ["pipeline.user_", "pipeline.local_"] if row.tags.get("privacy.unit") == "example" else []
@@ -155,6 +161,7 @@ def _point(rows: list[RunRow]) -> Point:
 
 def _privacy(rows: list[RunRow]) -> Privacy:
     tags, params = rows[0].tags, rows[0].params
+    bounds = [row.metrics[LOWER_BOUND] for row in rows if LOWER_BOUND in row.metrics]
     return Privacy(
         epsilon=max(row.metrics["privacy/epsilon"] for row in rows),
         target=_number(params.get("privacy.epsilon")),
@@ -164,6 +171,7 @@ def _privacy(rows: list[RunRow]) -> Privacy:
         accountant=tags.get("privacy.accountant", "?"),
         noise_multiplier=_number(tags.get("privacy.noise_multiplier", params.get("privacy.noise_multiplier"))),
         simulated=tags.get("privacy.simulated") == "true",
+        audited=min(bounds, default=None),
     )
 
 

@@ -12,8 +12,8 @@ WIDTH = 100
 LABEL_WIDTH = 44
 COLUMNS = (
     "pipeline", "dataset", "model", "unit", "epsilon", "delta", "relation", "accountant", "target_epsilon",
-    "noise_multiplier", "simulated", "accuracy", "accuracy_interval", "seed_count", "seeds", "majority", "data_sha256",
-    "run_ids", "overrides",
+    "noise_multiplier", "simulated", "epsilon_lower_bound", "accuracy", "accuracy_interval", "seed_count", "seeds",
+    "majority", "data_sha256", "run_ids", "overrides",
 )  # fmt: skip
 
 
@@ -110,5 +110,6 @@ def _record(point: Point) -> dict[str, object]:
             "target_epsilon": point.privacy.target,
             "noise_multiplier": point.privacy.noise_multiplier,
             "simulated": point.privacy.simulated,
+            "epsilon_lower_bound": point.privacy.audited,
         }
     return record

@@ -94,10 +94,14 @@ def open_store(uri: str | None, experiment: str, *, create: bool = True) -> Stor
 
 
 def store_of_run(uri: str | None, run_id: str) -> Store:
-    """Opens the experiment that holds a run.
+    """Opens the experiment that a run belongs to.
+
+    Args:
+      uri: `tracking.uri`.
+      run_id: in MLflow.
 
     Raises:
-      UserError: store unreachable or of another MLflow's schema, or without this run.
+      UserError: store missing or unreachable, or no such run in it.
     """
     uri = resolve_uri(uri)
     database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
@@ -110,7 +114,7 @@ def store_of_run(uri: str | None, run_id: str) -> Store:
         try:
             experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             raise UserError(f"run {run_id} is not in {uri}; copy the id from the MLflow UI, or pass --uri") from None
     return Store(client=client, uri=uri, experiment=experiment.name, experiment_id=experiment.experiment_id)

@@ -171,6 +171,15 @@ def test_cohorts_are_turns_in_trees_and_may_run_out() -> None:
     assert moved == pytest.approx(1e-3 / 4, rel=5e-3)
 
 
+def test_a_schedule_that_breaks_the_restriction_ends_before_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dp_fed_avg.TurnsInTrees, "draw", lambda self: np.array([0, 1]))
+    rounds: list[RoundRecord] = []
+    private = DpFedAvg(dp_settings(), tree_plan(clip_norm=1e-3), noise_seed=0, threads=None)
+    with pytest.raises(UserError, match="round 2 contradicts its plan"):
+        private.fit(users_of_unit_vectors(5), rounds.append)
+    assert [record.step for record in rounds] == [1]
+
+
 def test_noise_on_the_weights_is_the_trees_also_where_nobody_joins() -> None:
     data = federated_data([2] * 5, features=150, classes=10)
     data = replace(data, initial_weights=[np.zeros_like(value) for value in data.initial_weights])
@@ -190,12 +199,3 @@ def test_the_noise_seed_determines_cohorts_and_noise_and_the_engines_agree() -> 
     assert not np.allclose(first, other)
     stock = snapshots(data, plan, noise_seed=7, engine="stock")
     np.testing.assert_allclose(first, stock, atol=1e-5, rtol=0)
-
-
-def test_a_schedule_that_breaks_the_restriction_ends_before_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dp_fed_avg.TurnsInTrees, "draw", lambda self: np.array([0, 1]))
-    rounds: list[RoundRecord] = []
-    private = DpFedAvg(dp_settings(), tree_plan(clip_norm=1e-3), noise_seed=0, threads=None)
-    with pytest.raises(UserError, match="round 2 contradicts its plan"):
-        private.fit(users_of_unit_vectors(5), rounds.append)
-    assert [record.step for record in rounds] == [1]

@@ -20,7 +20,8 @@ WEAK = replace(STRONG, noise_multiplier=2.433)
 
 
 def guarantees(*plans: MechanismPlan) -> list[PrivacyGuarantee]:
-    return [PrivacyGuarantee.of(plan, simulated=False) for plan in plans]
+    # Second opinions play no part here.
+    return [PrivacyGuarantee(epsilon=epsilon(plan), executed=plan, opinions=(), simulated=False) for plan in plans]
 
 
 def cost(*plans: MechanismPlan) -> ChoosingCost:

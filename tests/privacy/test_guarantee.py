@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.privacy.accounting import epsilon
+from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import poisson_sample
@@ -39,6 +40,10 @@ def test_statement_says_who_is_protected_how_well_and_what_is_not_covered() -> N
     assert "any one of the 1,000 users (a public number) took part" in text
     assert "factor e^2 = 7.39, but for a probability of 1e-05" in text
     assert "clipped to L2 norm 0.3" in text
+    assert "A conversion, not what this run was planned for" in text
+    assert f"| 2 | {group_epsilon(PLAN, 2):.4g} |\n| 5 | {group_epsilon(PLAN, 5):.4g} |" in text
+    assert "each user joins each step independently of everything else" in text
+    assert "A trusted server" in text
     assert "## Not covered" in text
     assert "Simulated" not in text
 

@@ -21,6 +21,7 @@ def row(
     simulated: str = "false",
     status: str = "FINISHED",
     params: Mapping[str, str] | None = None,
+    audited: float | None = None,
 ) -> RunRow:
     """A run; with an epsilon it is private and realises 0.2 % less than its target."""
     number = next(_started)
@@ -31,6 +32,7 @@ def row(
         tags["partition.sha256"] = f"differs per seed {seed}"
     if epsilon is not None:
         metrics["privacy/epsilon"] = 0.998 * epsilon
+        metrics |= {} if audited is None else {"audit/epsilon_lower_bound": audited}
         values["privacy.epsilon"] = str(epsilon)
         tags |= {
             "privacy.unit": unit,

@@ -2,6 +2,7 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.errors import UserError
@@ -98,6 +99,20 @@ def test_hover_names_the_guarantee_and_the_command() -> None:
     assert "&lt;b&gt;" in text
     (ceiling,) = build_points([row("sgd", 0.9)])
     assert "no ε" in hover_text(ceiling)
+
+
+def test_audited_points_have_a_band_from_bound_to_claim(tmp_path: Path) -> None:
+    rows = [row("dp_sgd", 0.8, epsilon=1.0, audited=0.0), row("dp_sgd", 0.9, epsilon=2.0, audited=1.5)]
+    frontier = build_frontier(build_points([*rows, row("dp_sgd", 0.95, epsilon=4.0)]))
+    (axes,) = frontier_figure(frontier).axes
+    bands = [np.asarray(line.get_xydata()).tolist() for line in axes.lines if line.get_linewidth() == 9]
+    # A bound of zero reaches the left edge of the logarithmic axis.
+    assert bands == [[[axes.get_xlim()[0], 0.8], [0.998, 0.8]], [[1.5, 0.9], [1.996, 0.9]]]
+    assert "audit proved" in frontier.caption
+    files = write_frontier(rows, tmp_path)
+    with files.csv.open(newline="", encoding="utf-8") as file:
+        assert [record["epsilon_lower_bound"] for record in csv.DictReader(file)] == ["0.0", "1.5"]
+    assert "audit: ε is at least 1.5" in hover_text(build_points(rows)[1])
 
 
 def test_floor_far_below_leaves_the_axis_to_the_points() -> None:

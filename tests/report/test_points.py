@@ -73,3 +73,21 @@ def test_only_finished_runs_with_their_numbers_count() -> None:
 def test_non_private_point_has_no_epsilon_at_all() -> None:
     (point,) = build_points([row("sgd", 0.9)])
     assert point.privacy is None
+
+
+def test_an_audited_point_has_its_smallest_lower_bound() -> None:
+    rows = [row("dp_sgd", 0.9, seed=seed, epsilon=2.0, audited=bound) for seed, bound in enumerate((1.5, 1.7, None))]
+    for one, name in zip(rows, ("mechanism", "mechanism", "none"), strict=True):
+        one.params["audit.name"] = name  # an audit after training makes no new point
+    (point,) = build_points(rows)
+    assert point.privacy is not None
+    assert point.privacy.audited == 1.5
+    (plain,) = build_points([row("dp_sgd", 0.9, epsilon=2.0)])
+    assert plain.privacy is not None
+    assert plain.privacy.audited is None
+
+
+def test_runs_with_canaries_in_their_data_are_no_points() -> None:
+    planted = row("dp_sgd", 0.9, epsilon=2.0, audited=0.1)
+    planted.tags["audit.canaries"] = "500"
+    assert build_points([planted]) == []

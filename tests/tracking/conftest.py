@@ -1,4 +1,4 @@
-"""A store per test, copied from one migrated database: a migration takes longer than the test."""
+"""A store per test, copied from one migrated database."""
 
 import shutil
 from pathlib import Path
@@ -6,13 +6,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.tracking.store import Store, open_store
-
-
-@pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    open_store(f"sqlite:///{database}", "template")
-    return database
 
 
 @pytest.fixture

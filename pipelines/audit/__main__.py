@@ -1,0 +1,83 @@
+"""The mechanism audit of a finished run: `python -m pipelines.audit RUN_ID`.
+
+Rebuilds the run's engine from its logged configuration, audits it against the logged guarantee, and logs what it found
+with the run. Exit code 1, and the run marked FAILED, if the audit contradicts the run.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.audit.finding import Finding
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        print(audit_run(chosen.run_id, chosen.uri, confidence=chosen.confidence).summary())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def audit_run(run_id: str, uri: str | None, *, confidence: float) -> "Finding":
+    """Audits a finished private run and logs what was found with it.
+
+    Args:
+      run_id: in MLflow.
+      uri: of the store, as tracking.uri.
+      confidence: of the lower bound.
+
+    Raises:
+      AuditError: the audit contradicts the run, which is FAILED from now on.
+      UserError: no such run, or one without a guarantee.
+    """
+    import yaml
+
+    from pipelines.audit.conduct import log_finding
+    from pipelines.audit.finding import AuditError
+    from pipelines.audit.mechanism import audit_mechanism
+    from pipelines.config import parse
+    from pipelines.cores import available_cores
+    from pipelines.privacy.guarantee import PrivacyGuarantee
+    from pipelines.tracking.finished import open_finished
+
+    run = open_finished(uri, run_id)
+    guarantee = PrivacyGuarantee.from_dict(json.loads(run.text("privacy.json")))
+    config = parse(yaml.safe_load(run.text("config.yaml")))
+    finding = audit_mechanism(
+        config,
+        guarantee.executed,
+        claim=guarantee.epsilon,
+        confidence=confidence,
+        threads=config.threads or available_cores(),
+    )
+    log_finding(finding, run.log)
+    try:
+        finding.require()
+    except AuditError as error:
+        run.fail(str(error))
+        raise
+    return finding
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.audit",
+        description="Measures what noise and sensitivity the engine of a finished private run really has.",
+    )
+    parser.add_argument("run_id", metavar="RUN_ID", help="as in MLflow; a run prints it when it ends")
+    parser.add_argument("--uri", help="MLflow store, as tracking.uri (default: mlflow.db in the repository)")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the lower bound (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Canaries: made-up units in fixed places of the training data, each there with probability one half.
+
+One that is left out is removed from what the engine gets, while the plan stays: the population, and with it sampling
+probability, steps and normaliser, are public constants that count every place (the zero-out relation).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.data.dataset import Split
+from pipelines.errors import UserError
+from pipelines.partition.partition import Partition
+from pipelines.pipeline import Inputs, Labels, TrainingData
+
+LEAST_CANARIES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canaries:
+    """What the auditor knows and the engine does not.
+
+    Attributes:
+      examples: one example a canary, shape (m, *features); a canary client holds copies of it.
+      included: bool, shape (m,): the coins; secret while the run lasts, never logged.
+      data: the training data with the canaries that are in, without those that are out.
+    """
+
+    examples: Split
+    included: NDArray[np.bool_]
+    data: TrainingData
+
+    def __len__(self) -> int:
+        return len(self.included)
+
+
+def plant_examples(
+    data: TrainingData, count: int, *, noise: bool, content: np.random.Generator, coins: np.random.Generator
+) -> Canaries:
+    """Replaces training examples by canaries.
+
+    Args:
+      data: of a central run without users.
+      count: canaries.
+      noise: whether inputs are random directions of the usual length; else real inputs under wrong labels.
+      content: public stream: places and contents.
+      coins: secret stream: who is in.
+
+    Raises:
+      UserError: fewer than 10 canaries, or no real example left.
+    """
+    _check(count, len(data.labels), "training examples")
+    places = np.sort(content.choice(len(data.labels), count, replace=False))
+    if noise:
+        examples = _random_directions(data, count, content)
+    else:
+        shift = content.integers(1, data.spec.classes, count)
+        examples = Split(data.inputs[places], (data.labels[places] + shift) % data.spec.classes)
+    included = coins.random(count) < 0.5
+    inputs, labels = data.inputs.copy(), data.labels.copy()
+    inputs[places], labels[places] = examples.inputs, examples.labels
+    kept = np.ones(len(labels), bool)
+    kept[places[~included]] = False
+    return Canaries(examples=examples, included=included, data=replace(data, inputs=inputs[kept], labels=labels[kept]))
+
+
+def plant_clients(
+    data: TrainingData, count: int, *, content: np.random.Generator, coins: np.random.Generator
+) -> Canaries:
+    """Replaces clients by canaries, who hold as many examples: all the same random direction, under one random label.
+
+    Args:
+      data: with a partition.
+      count: canaries.
+      content: public stream: places and contents.
+      coins: secret stream: who is in.
+
+    Raises:
+      UserError: no partition, fewer than 10 canaries, or no real client left.
+
+    Source: Andrew et al. 2023, arXiv:2302.03098, section 3; here the direction is that of the inputs.
+    """
+    if data.partition is None:
+        raise UserError("audit=canary_clients needs users: choose pipeline=fed_avg or dp_fed_avg, or use audit=one_run")
+    clients = data.partition.clients
+    _check(count, len(clients), "clients")
+    places = np.sort(content.choice(len(clients), count, replace=False))
+    examples = _random_directions(data, count, content)
+    included = coins.random(count) < 0.5
+    inputs, labels, kept = data.inputs.copy(), data.labels.copy(), np.ones(len(data.labels), bool)
+    for place, example, label, there in zip(places, examples.inputs, examples.labels, included, strict=True):
+        inputs[clients[place]], labels[clients[place]], kept[clients[place]] = example, label, there
+    out = set(places[~included].tolist())
+    rows = np.cumsum(kept) - 1
+    partition = Partition(tuple(rows[indices] for client, indices in enumerate(clients) if client not in out))
+    return Canaries(
+        examples=examples,
+        included=included,
+        data=replace(data, inputs=inputs[kept], labels=labels[kept], partition=partition),
+    )
+
+
+def _random_directions(data: TrainingData, count: int, content: np.random.Generator) -> Split:
+    """Inputs of random direction and of the real ones' median length, under random labels."""
+    drawn = content.standard_normal((count, data.inputs[0].size))
+    length = np.median(np.linalg.norm(data.inputs.reshape(len(data.inputs), -1), axis=1))
+    drawn *= length / np.linalg.norm(drawn, axis=1, keepdims=True)
+    inputs: Inputs = drawn.reshape(count, *data.inputs.shape[1:]).astype(np.float32)
+    labels: Labels = content.integers(0, data.spec.classes, count)
+    return Split(inputs, labels)
+
+
+def _check(count: int, units: int, what: str) -> None:
+    if not LEAST_CANARIES <= count < units:
+        raise UserError(
+            f"audit.canaries={count} must be at least {LEAST_CANARIES} and leave some of the {units} {what} real"
+        )

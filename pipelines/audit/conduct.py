@@ -1,0 +1,129 @@
+"""The audit that a run's configuration asks for: before training, and after it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipelines.audit.finding import Finding
+from pipelines.audit.settings import AuditConfig
+from pipelines.job import Job
+from pipelines.pipeline import FittedModel, OnRound, TrainingData
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.plan import PrivacyUnit
+from pipelines.randomness import private_stream, public_stream
+
+if TYPE_CHECKING:
+    from pipelines.audit.canaries import Canaries
+    from pipelines.audit.trial import CanaryTrial
+    from pipelines.tracking.run_log import RunLog
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One run's audit.
+
+    Attributes:
+      job: of the run.
+      data: what the engine trains on: the run's own data, with canaries in it where the audit plants some.
+    """
+
+    job: Job
+    data: TrainingData
+    _trial: "CanaryTrial | None"
+
+    @classmethod
+    def of(cls, job: Job, data: TrainingData) -> "Audit":
+        """Prepares the audit of a run.
+
+        Raises:
+          UserError: more canaries than the data has places for, or a plan that the audit knows nothing of.
+        """
+        if job.config.audit.name == "mechanism" and job.plan is not None:
+            from pipelines.audit.mechanism import require_auditable
+
+            require_auditable(job.plan)
+        if not job.config.audit.plants:
+            return cls(job, data, None)
+        from pipelines.audit.trial import CanaryTrial
+
+        assert job.config.audit.score is not None, "the schema has seen to it"
+        trial = CanaryTrial(_plant(job, data), job.config.audit.score)
+        return cls(job, trial.data, trial)
+
+    def watching(self, on_round: OnRound) -> OnRound:
+        """Returns an `on_round` that also feeds the audit."""
+        return on_round if self._trial is None else self._trial.watching(on_round)
+
+    def conclude(self, model: FittedModel, guarantee: PrivacyGuarantee | None, log: "RunLog") -> Finding | None:
+        """Audits what was trained, and logs what was found.
+
+        Args:
+          model: the trained one.
+          guarantee: the run's; None where it claims nothing.
+          log: of the run.
+
+        Raises:
+          AuditError: the audit contradicts the claim or the plan; what it found is logged all the same.
+        """
+        config = self.job.config
+        if config.audit.name == "membership":
+            self._log_membership(model, guarantee, log)
+        finding = self._finding(config.audit, guarantee)
+        if finding is not None:
+            log_finding(finding, log)
+            finding.require()
+        return finding
+
+    def _finding(self, audit: AuditConfig, guarantee: PrivacyGuarantee | None) -> Finding | None:
+        job, claim = self.job, None if guarantee is None else guarantee.epsilon
+        if self._trial is not None:
+            assert audit.guesses is not None, "the schema has seen to it"
+            return self._trial.conclude(
+                audit=audit.name,
+                guesses=audit.guesses,
+                claim=claim,
+                delta=job.config.privacy.delta,
+                confidence=audit.confidence,
+            )
+        if audit.name != "mechanism" or guarantee is None:
+            return None  # in a sweep over pipelines, those without a mechanism have nothing to audit
+        from pipelines.audit.mechanism import audit_mechanism
+
+        return audit_mechanism(
+            job.config, guarantee.executed, claim=guarantee.epsilon, confidence=audit.confidence, threads=job.threads
+        )
+
+    def _log_membership(self, model: FittedModel, guarantee: PrivacyGuarantee | None, log: "RunLog") -> None:
+        from pipelines.audit.membership import RATES, roc, scores
+        from pipelines.report.membership import membership_figure
+
+        train, test = self.job.dataset.train, self.job.dataset.test
+        curve = roc(scores(model, train.inputs, train.labels), scores(model, test.inputs, test.labels))
+        claim = None
+        if guarantee is not None and guarantee.executed.unit is PrivacyUnit.EXAMPLE:
+            claim = guarantee.epsilon, guarantee.executed.delta
+        log.tags({"audit": "membership"})
+        log.metrics(
+            0,
+            {f"diagnostics/membership_tpr_at_{name}_fpr": curve.true_positive_at(rate) for name, rate in RATES.items()},
+        )
+        log.figure("membership.png", membership_figure(curve, label=self.job.name, claim=claim))
+
+
+def log_finding(finding: Finding, log: "RunLog") -> None:
+    """Writes a finding to a run, open or closed."""
+    verdict = "contradicted" if finding.refuted or not finding.consistent else "not contradicted"
+    log.tags({"audit": finding.audit, "audit.verdict": verdict})
+    log.metrics(0, finding.metrics())
+    log.json("audit.json", finding.to_dict())
+    log.flush()
+
+
+def _plant(job: Job, data: TrainingData) -> "Canaries":
+    from pipelines.audit.canaries import plant_clients, plant_examples
+
+    audit = job.config.audit
+    assert audit.canaries is not None, "the schema has seen to it"
+    streams = {"content": public_stream(job.config.seed, "canaries"), "coins": private_stream(None, "coins")}
+    if audit.name == "canary_clients":
+        return plant_clients(data, audit.canaries, **streams)
+    return plant_examples(data, audit.canaries, noise=audit.canary == "noise", **streams)

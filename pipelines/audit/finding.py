@@ -1,0 +1,89 @@
+"""What an audit found, and the end of a run whose claim it refutes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.errors import GuaranteeError
+
+
+class AuditError(GuaranteeError):
+    """An audit contradicts what a run claims."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The result of one audit; synthetic canaries only, so that all of it may be logged.
+
+    Attributes:
+      audit: mechanism, one_run or canary_clients.
+      claim: the guarantee's epsilon; None where nothing is claimed.
+      epsilon_lower_bound: exceeds the true epsilon with probability at most 1 - confidence.
+      epsilon_estimate: a best guess without any such promise; None where there is too little to go by.
+      confidence: of the lower bound.
+      faults: in words, what contradicts the plan even if no epsilon does; empty if nothing does.
+      evidence: what the numbers rest on, plain data.
+    """
+
+    audit: str
+    claim: float | None
+    epsilon_lower_bound: float
+    epsilon_estimate: float | None
+    confidence: float
+    faults: tuple[str, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def consistent(self) -> bool:
+        """Whether everything measured is what the plan says."""
+        return not self.faults
+
+    @property
+    def refuted(self) -> bool:
+        """Whether the lower bound lies above the claim."""
+        return self.claim is not None and self.epsilon_lower_bound > self.claim
+
+    def require(self) -> None:
+        """Refuses a run that its audit contradicts.
+
+        Raises:
+          AuditError: the lower bound exceeds the claim, or the mechanism is not the plan's.
+        """
+        reasons = list(self.faults)
+        if self.refuted:
+            reasons.insert(
+                0,
+                f"epsilon is at least {self.epsilon_lower_bound:.4g} with {100 * self.confidence:g} % confidence, "
+                f"but {self.claim:.4g} is claimed",
+            )
+        if reasons:
+            raise AuditError(f"audit={self.audit} REFUTES THIS RUN: {'; '.join(reasons)}; do not release its model")
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers for the log; no estimate where there is none."""
+        values = {"audit/epsilon_lower_bound": self.epsilon_lower_bound, "audit/confidence": self.confidence}
+        return values if self.epsilon_estimate is None else {**values, "audit/epsilon_estimate": self.epsilon_estimate}
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        estimate = "" if self.epsilon_estimate is None else f", estimated {self.epsilon_estimate:.3g}"
+        bound = f"epsilon at least {self.epsilon_lower_bound:.3g} ({100 * self.confidence:g} %){estimate}"
+        return f"audit={self.audit}: {bound}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for audit.json."""
+        return {
+            "audit": self.audit,
+            "claim": self.claim,
+            "epsilon_lower_bound": self.epsilon_lower_bound,
+            "epsilon_estimate": self.epsilon_estimate,
+            "confidence": self.confidence,
+            "refuted": self.refuted,
+            "faults": list(self.faults),
+            "evidence": self.evidence,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Finding":
+        """Reads what `to_dict` wrote."""
+        own = {key: value for key, value in values.items() if key != "refuted"}
+        return cls(**{**own, "faults": tuple(values["faults"])})

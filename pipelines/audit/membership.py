@@ -1,0 +1,57 @@
+"""Who was in the training data, judged by the loss alone: the plainest membership inference.
+
+Everything here is computed from the raw training examples, so no epsilon covers it.
+
+Source: Yeom et al. 2018, arXiv:1709.01604, section 3 (the test); Carlini et al. 2022, arXiv:2112.03570, section 3 (why
+true positives at low false positive rates); Kairouz et al. 2015, arXiv:1311.0776, theorem 2.1 (what a claim allows).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.pipeline import FittedModel, Inputs, Labels
+
+Floats = NDArray[np.float64]
+RATES = {"0.1pct": 0.001, "1pct": 0.01}
+
+
+@dataclass(frozen=True)
+class Roc:
+    """A receiver operating characteristic: rates float64, shape (thresholds,), both from 0 to 1, never falling."""
+
+    false_positive: Floats
+    true_positive: Floats
+
+    def true_positive_at(self, rate: float) -> float:
+        """Largest true positive rate of a threshold whose false positive rate is at most `rate`."""
+        return float(self.true_positive[self.false_positive <= rate].max())
+
+
+def roc(members: Floats, others: Floats) -> Roc:
+    """The curve of "in if the score is at least t" over all t.
+
+    Args:
+      members: scores of those that were in, shape (n,); higher means rather in.
+      others: of those that were not, shape (m,).
+    """
+    thresholds = np.unique(np.concatenate([members, others]))[::-1]
+    in_order, out_order = np.sort(members), np.sort(others)
+    true_positive = 1 - np.searchsorted(in_order, thresholds, side="left") / len(members)
+    false_positive = 1 - np.searchsorted(out_order, thresholds, side="left") / len(others)
+    return Roc(np.concatenate([[0.0], false_positive]), np.concatenate([[0.0], true_positive]))
+
+
+def scores(model: FittedModel, inputs: Inputs, labels: Labels) -> Floats:
+    """Minus the cross-entropy of each example, in nats, shape (n,)."""
+    logits = model.logits(inputs).astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(axis=1)))
+
+
+def allowed(false_positive: Floats, *, epsilon: float, delta: float) -> Floats:
+    """Largest true positive rates that (epsilon, delta)-privacy of an example leaves to any test at all."""
+    by_factor = np.exp(min(epsilon, 700.0)) * false_positive + delta
+    by_rest = 1 - np.exp(-epsilon) * (1 - delta - false_positive)
+    return np.asarray(np.clip(np.minimum(by_factor, by_rest), 0, 1))

@@ -1,0 +1,216 @@
+"""The mechanism audit agrees with a correct engine, and notices one that is not."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+
+from pipelines.audit import probe
+from pipelines.audit.finding import AuditError, Finding
+from pipelines.audit.mechanism import FALSE_ALARM, Observation, audit_mechanism, judge, noise_faults
+from pipelines.audit.probe import Probe
+from pipelines.central import book_keeping, gradients
+from pipelines.config import Config
+from pipelines.job import build_pipeline
+from pipelines.pipeline import Pipeline
+from pipelines.privacy.accounting import epsilon
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan
+from tests.audit.conftest import config_of, plan_of
+
+THREADS = 2
+
+
+def audit(pipeline: str = "dp_sgd", plan: MechanismPlan | None = None, **changes: Any) -> Finding:
+    plan = plan or plan_of(pipeline)
+    return audit_mechanism(config_of(pipeline, **changes), plan, claim=epsilon(plan), confidence=0.95, threads=THREADS)
+
+
+@pytest.mark.parametrize(
+    ("q", "sigma", "clip", "mode"),
+    [(0.1, 1.0, 0.5, "auto"), (0.004, 0.8, 30.0, "auto"), (1.0, 5.0, 0.1, "hooks"), (0.5, 2.0, 1.0, "ghost")],
+)
+def test_dp_sgd_is_what_its_plan_says(q: float, sigma: float, clip: float, mode: str) -> None:
+    plan = plan_of("dp_sgd", sampling_probability=q, noise_multiplier=sigma, clip_norm=clip)
+    found = audit(plan=plan, grad_sample=mode)
+    assert found.faults == ()
+    found.require()
+    claim = epsilon(plan)
+    assert 0.6 * claim < found.epsilon_lower_bound < claim
+    assert found.epsilon_estimate == pytest.approx(claim, rel=0.02)
+    assert found.evidence["observations_with_unit"] >= 4500
+    assert found.evidence["observations_without"] >= 4500
+    low, high = found.evidence["noise_multiplier_interval"]
+    assert low < sigma < high < 1.06 * low
+    assert found.evidence["sensitivity_in_clip_norms"] == pytest.approx([1, 1], abs=1e-4)
+
+
+def audit_federated(plan: MechanismPlan) -> Finding:
+    """A fifth of the observations: a round of TFF takes as long as 50 of PyTorch's steps."""
+    seen = Observation.of(config_of("dp_fed_avg"), Probe.of(plan, observations=1000), THREADS)
+    return judge(seen, plan, claim=epsilon(plan), confidence=0.95)
+
+
+def test_dp_fed_avg_is_what_its_plan_says() -> None:
+    adaptive = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=1.0)
+    plan = plan_of("dp_fed_avg", adaptive=adaptive)
+    found = audit_federated(plan)
+    assert found.faults == ()
+    found.require()
+    assert 0.5 * epsilon(plan) < found.epsilon_lower_bound < epsilon(plan)
+    # Under adaptive clipping the update's own noise is larger than the step's, which the count shares.
+    assert found.evidence["noise_multiplier_claimed"] == plan.update_noise_multiplier
+
+
+def test_bounds_of_correct_runs_exceed_the_claim_no_more_often_than_their_confidence_allows() -> None:
+    plan, config = plan_of("dp_sgd"), config_of("dp_sgd")
+    claim, small = epsilon(plan), Probe.of(plan, observations=400)
+    found = [judge(Observation.of(config, small, THREADS), plan, claim=claim, confidence=0.95) for _ in range(40)]
+    assert not [one.faults for one in found if one.faults]
+    assert sum(one.refuted for one in found) <= binom.ppf(0.999, 40, 0.05)
+    assert np.median([one.epsilon_lower_bound for one in found]) > 0.3 * claim
+
+
+def half_noise(patch: pytest.MonkeyPatch) -> None:
+    add_noise = gradients.KeyedOptimizer.add_noise
+
+    def half(self: gradients.KeyedOptimizer) -> None:
+        self.noise_multiplier, kept = self.noise_multiplier / 2, self.noise_multiplier
+        add_noise(self)
+        self.noise_multiplier = kept
+
+    patch.setattr(gradients.KeyedOptimizer, "add_noise", half)
+
+
+def too_much_noise(patch: pytest.MonkeyPatch) -> None:
+    add_noise = gradients.KeyedOptimizer.add_noise
+
+    def more(self: gradients.KeyedOptimizer) -> None:
+        add_noise(self)
+        for parameter in self.params:
+            parameter.grad += 0.3 * self.max_grad_norm * torch.from_numpy(self._rng.normal(size=parameter.shape))
+
+    patch.setattr(gradients.KeyedOptimizer, "add_noise", more)
+
+
+def no_clipping(patch: pytest.MonkeyPatch) -> None:
+    clipped = book_keeping.clipped_sums
+    patch.setattr(gradients, "clipped_sums", lambda layers, clip_norm, *rest: clipped(layers, 1e9, *rest))
+
+
+def clip_of_the_sum(patch: pytest.MonkeyPatch) -> None:
+    clipped = book_keeping.clipped_sums
+
+    def after_summing(layers: Any, clip_norm: float, *rest: Any) -> Any:
+        sums, squared = clipped(layers, 1e9, *rest)
+        length = torch.sqrt(sum((total**2).sum() for total in sums))  # type: ignore[arg-type]
+        return [total * (clip_norm / length).clamp(max=1) for total in sums], squared
+
+    patch.setattr(gradients, "clipped_sums", after_summing)
+
+
+def realised_normaliser(patch: pytest.MonkeyPatch) -> None:
+    step = gradients.SummedGradients.step
+
+    def realised(self: gradients.SummedGradients, sample: torch.Tensor) -> None:
+        self.optimizer.expected_batch_size = max(1, len(sample))
+        step(self, sample)
+
+    patch.setattr(gradients.SummedGradients, "step", realised)
+
+
+def noise_with_every_part(patch: pytest.MonkeyPatch) -> None:
+    sums = gradients.SummedGradients._sums
+
+    def noisy(self: gradients.SummedGradients, part: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        optimizer = self.optimizer
+        assert isinstance(optimizer, gradients.KeyedOptimizer)
+        scale = optimizer.noise_multiplier * optimizer.max_grad_norm
+        totals, clipped = sums(self, part)
+        noise = (torch.from_numpy(optimizer._rng.standard_normal(total.shape, np.float32)) for total in totals)
+        return [total + scale * each for total, each in zip(totals, noise, strict=True)], clipped
+
+    patch.setattr(gradients.SummedGradients, "_sums", noisy)
+
+
+def empty_samples_skipped(patch: pytest.MonkeyPatch) -> None:
+    step = gradients.SummedGradients.step
+    patch.setattr(gradients.SummedGradients, "step", lambda self, sample: step(self, sample) if len(sample) else None)
+
+
+def no_noise_on_the_bias(patch: pytest.MonkeyPatch) -> None:
+    add_noise = gradients.KeyedOptimizer.add_noise
+
+    def partly(self: gradients.KeyedOptimizer) -> None:
+        add_noise(self)
+        self.params[-1].grad = self.params[-1].summed_grad.clone()
+
+    patch.setattr(gradients.KeyedOptimizer, "add_noise", partly)
+
+
+def the_same_noise_again(patch: pytest.MonkeyPatch) -> None:
+    add_noise = gradients.KeyedOptimizer.add_noise
+
+    def stuck(self: gradients.KeyedOptimizer) -> None:
+        self._rng = np.random.default_rng(7)
+        add_noise(self)
+
+    patch.setattr(gradients.KeyedOptimizer, "add_noise", stuck)
+
+
+def larger_samples(patch: pytest.MonkeyPatch) -> None:
+    def build(config: Config, plan: MechanismPlan, threads: int) -> Pipeline:
+        q, population = plan.sampling_probability * 1.25, round(plan.population / 1.25)  # the normaliser stays
+        return build_pipeline(config, replace(plan, sampling_probability=q, population=population), threads)
+
+    patch.setattr(probe, "build_pipeline", build)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "words"),
+    [
+        (half_noise, r"multiplier of 0\.(49|50)"),
+        (too_much_noise, r"multiplier of 1\.0[345]"),
+        (no_clipping, "clip norms, not 1"),
+        (clip_of_the_sum, "clip norms, not 1"),
+        (realised_normaliser, "clip norms, not 1"),
+        (noise_with_every_part, r"multiplier of (1\.9|2)"),
+        (empty_samples_skipped, "where samples are empty, noise"),
+        (no_noise_on_the_bias, "noise on some weight has a multiplier of 0,"),
+        (the_same_noise_again, "noise "),
+        (larger_samples, r"units join with probability 0\.12"),
+    ],
+)
+def test_an_engine_that_is_not_its_plan_is_refused(
+    mutate: Callable[[pytest.MonkeyPatch], None], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutate(monkeypatch)
+    with pytest.raises(AuditError, match="REFUTES THIS RUN") as refusal:
+        audit().require()
+    assert re.search(words, str(refusal.value))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("mutate", [half_noise, no_clipping])
+def test_a_bound_above_the_claim_needs_no_checks_of_the_plan(
+    mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutate(monkeypatch)
+    found = audit()
+    assert found.refuted
+    assert found.claim is not None
+    assert found.epsilon_lower_bound > 1.2 * found.claim
+
+
+def test_checks_of_noise_have_the_false_alarm_rate_that_they_state() -> None:
+    rng = np.random.default_rng(0)
+    assert not any(noise_faults(2.0 * rng.standard_normal((5, 40)), 2.0) for _ in range(3000))
+    common = np.sqrt(0.95) * rng.standard_normal((200, 50)) + np.sqrt(0.05) * rng.standard_normal((200, 1))
+    assert noise_faults(common, 1.0) == ["noise is correlated among weights"]
+    draws = rng.standard_normal((201, 50))
+    assert noise_faults((draws[1:] + draws[:-1]) / np.sqrt(2), 1.0) == ["noise of one step is correlated with the next"]
+    assert FALSE_ALARM == 1e-6

@@ -99,13 +99,18 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
 
 
 def _report(source: str, found: "Verification", objections: list[str]) -> str:
+    from pipelines.privacy.plan import MechanismPlan
     from pipelines.privacy.statement import promise
 
     plan = found.guarantee.executed
     lines = [source, "", fill(promise(found.guarantee), WIDTH), ""]
+    joins = (
+        f"sampling probability {plan.sampling_probability:.6g}"
+        if isinstance(plan, MechanismPlan)
+        else f"{plan.clients_per_round} users a round, trees of {plan.restart_every} rounds"
+    )
     lines.append(
-        f"plan: {plan.steps} steps, sampling probability {plan.sampling_probability:.6g}, noise multiplier "
-        f"{plan.noise_multiplier:.6g}, clip norm {plan.clip_norm:g}"
+        f"plan: {plan.steps} steps, {joins}, noise multiplier {plan.noise_multiplier:.6g}, clip norm {plan.clip_norm:g}"
     )
     lines.append(f"{'accountant':20s} {'version':9s} {'written':>10s} {'recomputed':>11s}")
     for item in found.comparisons:

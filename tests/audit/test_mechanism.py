@@ -1,5 +1,6 @@
 """The mechanism audit agrees with a correct engine, and notices one that is not."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,6 +45,7 @@ def test_dp_sgd_is_what_its_plan_says(q: float, sigma: float, clip: float, mode:
     assert found.epsilon_estimate == pytest.approx(claim, rel=0.02)
     assert found.evidence["observations_with_unit"] >= 4500
     assert found.evidence["observations_without"] >= 4500
+    assert Finding.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     low, high = found.evidence["noise_multiplier_interval"]
     assert low < sigma < high < 1.06 * low
     assert found.evidence["sensitivity_in_clip_norms"] == pytest.approx([1, 1], abs=1e-4)

@@ -1,0 +1,89 @@
+"""Bugs between configuration, data, engine and accounting."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines import job
+from pipelines.central.dp_sgd import DpSgd
+from pipelines.data.dataset import Dataset, Split
+from pipelines.pipeline import Fit
+from pipelines.privacy import accounting, planning
+from pipelines.privacy.plan import MechanismPlan
+
+
+def one_step_fewer(patch: pytest.MonkeyPatch) -> None:
+    real = MechanismPlan.executed
+    patch.setattr(MechanismPlan, "executed", lambda self, steps: real(self, steps - 1))
+
+
+def _refit(**changes: Any) -> Any:
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = DpSgd.fit
+
+        def fit(self: DpSgd, data: Any, on_round: Any) -> Fit:
+            found = real(self, data, on_round)
+            assert found.executed is not None
+            return replace(found, executed=replace(found.executed, **changes))
+
+        patch.setattr(DpSgd, "fit", fit)
+
+    return plant
+
+
+delta_changed = _refit(delta=5e-4)
+
+
+def quieter_engine(patch: pytest.MonkeyPatch) -> None:
+    """The engine gets less noise than was accounted for."""
+    real = job.build_pipeline
+
+    def build(config: Any, plan: Any, threads: int) -> Any:
+        return real(config, replace(plan, noise_multiplier=plan.noise_multiplier / 2), threads)
+
+    patch.setattr(job, "build_pipeline", build)
+
+
+def count_without_noise(patch: pytest.MonkeyPatch) -> None:
+    """Adaptive clipping whose count is accounted for as if it were free."""
+    patch.setattr(accounting, "effective_noise_multiplier", lambda plan: plan.update_noise_multiplier)
+
+
+def central_limit(patch: pytest.MonkeyPatch) -> None:
+    """Epsilon by the central limit theorem, as in Opacus' GDP accountant."""
+    from opacus.accountants.analysis.gdp import compute_eps_poisson
+
+    def gdp(plan: MechanismPlan) -> float:
+        return float(
+            compute_eps_poisson(
+                steps=plan.steps, noise_multiplier=plan.noise_multiplier, sample_rate=plan.sampling_probability,
+                delta=plan.delta,
+            )
+        )  # fmt: skip
+
+    patch.setattr(accounting, "epsilon", gdp)
+
+
+def private_size(patch: pytest.MonkeyPatch) -> None:
+    real = planning.plan_for
+
+    def plan_for(pipeline: Any, privacy: Any, units: int) -> MechanismPlan:
+        return real(pipeline, privacy.model_copy(update={"population": None}), units)
+
+    patch.setattr(planning, "plan_for", plan_for)
+
+
+def leak(patch: pytest.MonkeyPatch) -> None:
+    real = job.load_dataset
+
+    def load(config: Any) -> Dataset:
+        found = real(config)
+        train = Split(
+            np.concatenate([found.train.inputs, found.test.inputs]),
+            np.concatenate([found.train.labels, found.test.labels]),
+        )
+        return replace(found, train=train)
+
+    patch.setattr(job, "load_dataset", load)

@@ -1,0 +1,66 @@
+"""The product's own checks, on problems that take a second or two. Each passes, or raises what a user would see."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pipelines.audit.mechanism import Observation, judge, require_auditable
+from pipelines.audit.probe import Probe
+from pipelines.checkout import REPOSITORY
+from pipelines.config import Config, DpSgdConfig, parse
+from pipelines.errors import GuaranteeError
+from pipelines.execution import execute
+from pipelines.federated import fast, stock
+from pipelines.job import prepare
+from pipelines.privacy import accounting, planning
+from pipelines.tracking.store import open_store
+
+OBSERVATIONS = 1000
+THREADS = 2
+Check = Callable[[Path, tuple[str, ...]], None]
+
+
+def configured(overrides: tuple[str, ...]) -> Config:
+    """The product's configuration on digits."""
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        values = compose("config", [*overrides, "privacy.delta=1e-4"])
+    return parse(OmegaConf.to_container(values, resolve=True))  # type: ignore[arg-type]
+
+
+def forget() -> None:
+    """Lets graphs and epsilons be made anew."""
+    for cached in (fast.build_process, stock.build_process, accounting.opinions):
+        cached.cache_clear()
+
+
+def mechanism_audit(folder: Path, overrides: tuple[str, ...]) -> None:
+    """`audit=mechanism`, with fewer observations."""
+    config = configured(overrides)
+    plan = require_auditable(prepare(config, THREADS).plan)
+    seen = Observation.of(config, Probe.of(plan, OBSERVATIONS), THREADS)
+    judge(seen, plan, claim=accounting.epsilon(plan), confidence=0.95).require()
+
+
+def run(folder: Path, overrides: tuple[str, ...]) -> None:
+    """A whole run: validators, sampler test, conformity of plan and engine."""
+    uri = f"sqlite:///{folder / 'runs.db'}"
+    job = prepare(configured((*overrides, "tracking.log_model=false", "evaluations=1")), THREADS)
+    execute(job, open_store(uri, "mutants"), parent_id=None, overrides=[], position=0)
+
+
+def accountants(folder: Path, overrides: tuple[str, ...]) -> None:
+    """The second and the third opinion on an epsilon."""
+    plan = prepare(configured(overrides), THREADS).plan
+    assert plan is not None
+    if found := accounting.contradictions(accounting.opinions(plan)):
+        raise GuaranteeError("; ".join(found))
+
+
+def public_plan(folder: Path, overrides: tuple[str, ...]) -> None:
+    """One plan, whether one unit more or less is there than the public population."""
+    config = configured((*overrides, "privacy.population=1437"))
+    assert isinstance(config.pipeline, DpSgdConfig)
+    if len({planning.plan_for(config.pipeline, config.privacy, units) for units in (1436, 1437, 1438)}) > 1:
+        raise GuaranteeError("the plan follows the private number of units")

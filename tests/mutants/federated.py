@@ -1,0 +1,56 @@
+"""Bugs in the TensorFlow Federated engine."""
+
+from typing import Any
+
+import pytest
+
+from pipelines.federated import fast, keys, noise, stock
+from pipelines.federated.engine import tf, tff
+from pipelines.federated.noise import KeyedSum
+
+
+def half_noise(patch: pytest.MonkeyPatch) -> None:
+    real = noise.stateless_normal
+
+    def half(shape: Any, key: Any) -> tuple[Any, Any]:
+        values, after = real(shape, key)
+        return values / 2, after
+
+    patch.setattr(noise, "stateless_normal", half)
+
+
+def half_stddev(patch: pytest.MonkeyPatch) -> None:
+    real = KeyedSum.make_global_state
+    patch.setattr(KeyedSum, "make_global_state", lambda self, clip, stddev: real(self, clip, stddev / 2))
+
+
+def frozen_key(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(keys, "key_after", lambda key, *, tensors: key)
+
+
+def no_clipping(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(KeyedSum, "preprocess_record_impl", lambda self, params, record: (record, tf.constant(0.0)))
+
+
+def clipped_after_summing(patch: pytest.MonkeyPatch) -> None:
+    real = KeyedSum.get_noised_result
+
+    def clip_the_sum(self: KeyedSum, sample_state: Any, global_state: Any) -> Any:
+        values, _ = tf.clip_by_global_norm(tf.nest.flatten(sample_state), 100 * global_state.l2_norm_clip)
+        return real(self, tf.nest.pack_sequence_as(sample_state, values), global_state)
+
+    no_clipping(patch)
+    patch.setattr(KeyedSum, "get_noised_result", clip_the_sum)
+
+
+def zeroing(patch: pytest.MonkeyPatch) -> None:
+    real = noise.private_mean
+
+    def zeroed(*arguments: Any) -> Any:
+        norm = tff.aggregators.PrivateQuantileEstimationProcess.no_noise(
+            initial_estimate=10.0, target_quantile=0.98, learning_rate=1.0
+        )
+        return tff.aggregators.zeroing_factory(norm, real(*arguments))
+
+    for module in (fast, stock):
+        patch.setattr(module, "private_mean", zeroed)

@@ -1,0 +1,112 @@
+"""Every mutant is caught by the check that the table names, and the product as it is passes every check."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from tests.mutants import accounting, central, checks, federated
+
+EXAMPLES = ("pipeline=dp_sgd", "pipeline.batch_size=359", "pipeline.epochs=15", "privacy.noise_multiplier=2")
+SMALL = ("pipeline=dp_sgd", "pipeline.batch_size=1", "pipeline.epochs=0.3", "privacy.noise_multiplier=2")
+CLIENTS = ("partition.clients=359", "privacy.noise_multiplier=2")
+USERS = ("pipeline=dp_fed_avg", "pipeline.clients_per_round=180", "pipeline.rounds=25", *CLIENTS)
+ADAPTIVE = (*USERS, "privacy=adaptive")
+CENTRAL_USERS = ("pipeline=dp_sgd_users", "pipeline.batch_size=180", "pipeline.epochs=12", *CLIENTS)
+
+AUDIT, RUN, SAMPLER = "mechanism audit", "conformity of the run", "sampler test"
+CHECKS: dict[str, checks.Check] = {
+    AUDIT: checks.mechanism_audit, RUN: checks.run, SAMPLER: checks.run, "model validator": checks.run,
+    "held-out test split": checks.run, "three accountants": checks.accountants, "public plan": checks.public_plan,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A deliberate privacy bug.
+
+    Attributes:
+      name: what is wrong.
+      plant: puts it into the running program.
+      check: of `CHECKS`, that must catch it.
+      overrides: of the configuration on which it does.
+      words: what the check says, a regular expression.
+    """
+
+    name: str
+    plant: Callable[[pytest.MonkeyPatch], None]
+    check: str
+    overrides: tuple[str, ...]
+    words: str
+
+
+NOISE, SENSITIVITY, LAW = r"noise .*has a multiplier of", "clip norms, not 1", "the sampler contradicts its plan"
+MUTANTS = [
+    Mutant("noise at half scale, PyTorch", central.half_noise, AUDIT, EXAMPLES, NOISE),
+    Mutant("noise at half scale, TensorFlow", federated.half_noise, AUDIT, USERS, NOISE),
+    Mutant("noise of each physical batch's share", central.share_of_noise, AUDIT, EXAMPLES, NOISE),
+    Mutant("the same noise in every step, PyTorch", central.frozen_noise, AUDIT, EXAMPLES, "noise"),
+    Mutant("the same noise in every round, TensorFlow", federated.frozen_key, AUDIT, USERS, "noise"),
+    Mutant("no noise on the bias", central.bare_bias, AUDIT, EXAMPLES, NOISE),
+    Mutant("no clipping, PyTorch", central.no_clipping, AUDIT, EXAMPLES, SENSITIVITY),
+    Mutant("no clipping, TensorFlow", federated.no_clipping, AUDIT, USERS, SENSITIVITY),
+    Mutant("no clipping of users, PyTorch", central.unclipped_users, AUDIT, CENTRAL_USERS, SENSITIVITY),
+    Mutant("clipping to twice the norm", central.clip_twice, AUDIT, EXAMPLES, SENSITIVITY),
+    Mutant("clipping of the batch's mean", central.mean_clipped, AUDIT, EXAMPLES, SENSITIVITY),
+    Mutant("clipping after summing", federated.clipped_after_summing, AUDIT, USERS, SENSITIVITY),
+    Mutant("normaliser from the realised batch", central.realised_normaliser, AUDIT, EXAMPLES, SENSITIVITY),
+    Mutant("users weighted by their examples", central.weighted_users, AUDIT, CENTRAL_USERS, SENSITIVITY),
+    Mutant("shuffled batches as Poisson", central.shuffled, SAMPLER, EXAMPLES, LAW),
+    Mutant("fixed cohorts as Poisson", central.fixed_cohort, SAMPLER, USERS, LAW),
+    Mutant("empty batches skipped", central.skipped_empty, SAMPLER, SMALL, LAW),
+    Mutant("twice the sampling probability", central.larger_q, SAMPLER, EXAMPLES, LAW),
+    Mutant("zeroing by an unnoised quantile", federated.zeroing, RUN, USERS, "keeps more state"),
+    Mutant("noise at half scale, honestly reported", federated.half_stddev, RUN, USERS, "reports noise_multiplier=1 "),
+    Mutant("adaptive clip's noise forgotten", accounting.count_without_noise, RUN, ADAPTIVE, "noise_multiplier=2 "),
+    Mutant("one step fewer accounted", accounting.one_step_fewer, RUN, EXAMPLES, "steps=59 instead of 60"),
+    Mutant("delta changed after calibration", accounting.delta_changed, RUN, EXAMPLES, "delta=0.0005 instead"),
+    Mutant("plan changed after accounting", accounting.quieter_engine, RUN, EXAMPLES, "noise_multiplier=1.0 instead"),
+    Mutant("one seed for noise and sampling", central.one_stream, RUN, EXAMPLES, "same random numbers"),
+    Mutant("batch normalisation in the model", central.batch_norm, "model validator", EXAMPLES, "BatchNorm"),
+    Mutant("test data in training", accounting.leak, "held-out test split", EXAMPLES, "100% of the test examples"),
+    Mutant("epsilon by the central limit theorem", accounting.central_limit, "three accountants", EXAMPLES, "PRV"),
+    Mutant("q from the private size", accounting.private_size, "public plan", EXAMPLES, "private number of units"),
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """What one mutant built must not serve another, nor the program as it is."""
+    checks.forget()
+    yield
+    checks.forget()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_caught(
+    mutant: Mutant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("mutant", [mutant.name, mutant.check, "missed"])
+    mutant.plant(monkeypatch)
+    with pytest.raises(UserError) as caught:
+        CHECKS[mutant.check](tmp_path, mutant.overrides)
+    assert re.search(mutant.words, str(caught.value)), caught.value
+    record_property("mutant", [mutant.name, mutant.check, "caught"])
+
+
+@pytest.mark.parametrize(
+    ("check", "overrides"),
+    sorted({(CHECKS[mutant.check].__name__, mutant.overrides) for mutant in MUTANTS}),
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:1]),
+)
+def test_the_program_as_it_is_passes(check: str, overrides: tuple[str, ...], tmp_path: Path) -> None:
+    getattr(checks, check)(tmp_path, overrides)
+
+
+def test_the_documented_table_is_this_one() -> None:
+    text = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
+    rows = [tuple(row.split(" | ")) for row in re.findall(r"^\| (.*) \|$", text, flags=re.MULTILINE)[1:]]
+    assert rows == [(str(k), mutant.name, mutant.check) for k, mutant in enumerate(MUTANTS, 1)]

@@ -4,6 +4,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.complete
 PORT ?= 5000
+JOBS ?= 2
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
@@ -13,8 +14,10 @@ help: ## list the targets
 demo: $(STAMP) ## four pipelines on real digits: an accuracy/privacy frontier in about two minutes
 	@$(PYTHON) -m pipelines.run -m experiment=digits_frontier
 
-test: $(STAMP) ## the whole test suite; ARGS="-k name" selects
-	@$(PYTHON) -m pytest $(ARGS)
+# Threads of two test processes would otherwise spin for a core that the other one has.
+test: export OMP_WAIT_POLICY := PASSIVE
+test: $(STAMP) ## the whole test suite, two files at a time; ARGS="-k name" selects
+	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 bench: $(STAMP) ## ours beside the peers, whose environments it builds: about half an hour; ARGS="federated --repeats 5"
 	@experiments/speed/peers/setup

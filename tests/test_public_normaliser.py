@@ -13,6 +13,7 @@ from pipelines.central.training import Hardware, Workbench
 from pipelines.config import Config, DpSgdConfig, parse
 from pipelines.federated.dp_fed_avg import DpFedAvg, noise_of
 from pipelines.federated.process import Server
+from pipelines.federated.runtime import ensure_worker
 from pipelines.job import prepare
 from pipelines.pipeline import TrainingData
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
@@ -86,6 +87,7 @@ def test_opacus_optimizer_is_built_from_the_plan_alone(mode: Mode) -> None:
 def test_tffs_aggregation_is_built_from_the_plan_alone(engine: str) -> None:
     plan = replace(PLAN, unit=PrivacyUnit.USER)
     built = set()
+    ensure_worker(2)
     for units in PRESENT:
         streams = {name: np.random.default_rng(0) for name in ("order", "noise")}
         server = Server(dp_settings(engine=engine), federated_data([1] * units), noise_of(plan), **streams)  # type: ignore[arg-type]

@@ -226,10 +226,10 @@ def test_the_statement_tells_of_trees() -> None:
     assert "replaced by zeros (zero-out)" in text
     assert "the only accountant that knows tree aggregation" in text
     assert "Poisson" not in text
-    assert "there is no secure aggregation" in text
+    assert "it sees each user's update before noise is added" in text
 
 
 def test_the_statement_says_what_of_secure_aggregation_is_simulated() -> None:
     text = statement(PrivacyGuarantee.of(plan(), simulated=False, secure_aggregation=True))
     assert "computes the sum in the clear, without the cryptographic protocol" in text
-    assert "there is no secure aggregation" not in text
+    assert "it sees each user's update" not in text

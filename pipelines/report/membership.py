@@ -42,7 +42,9 @@ def membership_figure(roc: Roc, *, label: str, claim: tuple[float, float] | None
             f"{100 * roc.true_positive_at(rate):.2g} %", (rate, max(roc.true_positive_at(rate), LOWEST)),
             xytext=(4, -12), textcoords="offset points", fontsize=9, color=INK,
         )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlim=(LOWEST, 1), ylim=(LOWEST, 1.05))
+    # Below one test example's share nothing is known, and a step would seem to leave what the claim allows.
+    left = min(roc.false_positive[roc.false_positive > 0].min(), *RATES.values())
+    axes.set(xscale="log", yscale="log", xlim=(max(LOWEST, left), 1), ylim=(LOWEST, 1.05))
     axes.set_xlabel("test examples taken for training examples (false positives)")
     axes.set_ylabel("training examples recognised (true positives)")
     for axis in (axes.xaxis, axes.yaxis):

@@ -18,7 +18,7 @@ from pipelines.pipeline import Fit, Labels, RoundRecord, TrainingData
 from pipelines.privacy.accounting import accountant_of, epsilon, quick_epsilon
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.sampling import Participation, SamplerError, SamplerVerdict
+from pipelines.privacy.sampling import Participation, SamplerVerdict
 from pipelines.privacy.statement import promise, statement
 from pipelines.privacy.tree_plan import Plan, TreePlan
 from pipelines.progress import RunProgress
@@ -32,7 +32,7 @@ from pipelines.result import (
     score,
     source_commit,
 )
-from pipelines.tracking.run_log import RunLog, open_run
+from pipelines.tracking.run_log import RunLog, open_run, refuted
 from pipelines.tracking.store import Store
 
 
@@ -121,15 +121,21 @@ class _Watcher:
         """Logs the guarantee of a run that did not end: its steps have spent privacy all the same.
 
         An error may tell of the step after the last one reported, so that step counts too; an interruption tells
-        nothing.
+        nothing. A run that its own checks refute has no guarantee.
         """
         plan = self._job.plan
-        if plan is not None:
+        if isinstance(error, GuaranteeError):
+            with suppress(Exception):
+                self._log.tags(refuted(error))
+        elif plan is not None:
             steps = min(self._step + isinstance(error, Exception), plan.steps)
             with suppress(Exception):
-                if self._sampler is not None:
-                    _judge(self._sampler.verdict(), self._log)
-                _log_guarantee(_guarantee(self._job, plan.executed(steps)), self._log)
+                try:
+                    if self._sampler is not None:
+                        _judge(self._sampler.verdict(), self._log)
+                    _log_guarantee(self._job, _guarantee(self._job, plan.executed(steps)), self._log)
+                except GuaranteeError as refutation:
+                    self._log.tags(refuted(refutation))
 
 
 def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) -> RunResult:
@@ -144,7 +150,9 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
     if fit.executed is not None:
         _judge(fit.sampler, log)
         guarantee = _guarantee(job, fit.executed)
-        _log_guarantee(guarantee, log)
+    finding = audit.conclude(fit.record.model, guarantee, log)
+    if guarantee is not None:
+        _log_guarantee(job, guarantee, log)
     record, test = fit.record, job.dataset.test
     log.metrics(
         record.step,
@@ -156,7 +164,6 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
     )
     log.tags({f"engine.{key}": value for key, value in fit.facts.items()})
     log.figure("confusion_matrix.png", confusion_figure(test.labels, predictions, job.dataset.classes))
-    finding = audit.conclude(record.model, guarantee, log)
     result = RunResult(evaluation=evaluation, guarantee=guarantee, provenance=_provenance(job), audit=finding)
     log.json("result.json", result.to_dict())
     if job.config.tracking.log_model:
@@ -179,17 +186,13 @@ def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
         raise GuaranteeError("nothing is said of what the run sampled: its epsilon could be false; report this bug")
     log.metrics(0, {"privacy/sampler_p_value": verdict.p_value})
     log.tags({"privacy.sampler": verdict.law if verdict.holds else "contradicted"})
-    try:
-        verdict.require()
-    except SamplerError as error:
-        log.tags({"mlflow.note.content": f"**No guarantee:** {error}."})
-        raise
+    verdict.require()
 
 
-def _log_guarantee(guarantee: PrivacyGuarantee, log: RunLog) -> None:
+def _log_guarantee(job: Job, guarantee: PrivacyGuarantee, log: RunLog) -> None:
     log.json("privacy.json", guarantee.to_dict())
     log.text("privacy_statement.md", statement(guarantee))
-    log.tags({"mlflow.note.content": promise(guarantee)})
+    log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)}"})
     if guarantee.contradictions:
         log.tags({"privacy.contradictions": "; ".join(guarantee.contradictions)})
 
@@ -202,9 +205,14 @@ def _note(job: Job) -> str:
     """Two sentences for the UI; a private run's are replaced by its guarantee once it has one."""
     config = job.config
     text = f"Trains {config.model.name} on {job.dataset.name} with {config.pipeline.name}. "
-    if config.audit.plants:
-        text += f"Up to {config.audit.canaries} canaries of audit={config.audit.name} are in its data. "
+    text += _canaries(config)
     return text + ("Its guarantee follows when it ends." if job.plan else "It gives no privacy guarantee.")
+
+
+def _canaries(config: Config) -> str:
+    if not config.audit.plants:
+        return ""
+    return f"Up to {config.audit.canaries} canaries of audit={config.audit.name} are in its data. "
 
 
 def _tags(job: Job, overrides: list[str]) -> dict[str, str]:

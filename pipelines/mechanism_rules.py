@@ -74,6 +74,11 @@ def require_audit_fits(config: "Config") -> None:
       ValueError: one line that names fields, values and remedy.
     """
     audit, users = config.audit, config.divided
+    if audit.name == "canary_clients" and config.private and config.privacy.mechanism == "tree":
+        raise ValueError(
+            "audit=canary_clients does not fit privacy=tree: a canary that is left out gives its turns to others, "
+            "which is not what that epsilon is about; use privacy=fixed or drop the audit"
+        )
     if audit.plants and users != (audit.name == "canary_clients"):
         raise ValueError(
             f"audit={audit.name} does not fit pipeline={config.pipeline.name}, where one unit is "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.privacy.choosing import ChoosingCost, choosing_costs, choosing_statement, cost_metrics
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.tracking.read import read_json, read_rows
+from pipelines.tracking.read import REFUTED_TAG, read_json, read_rows
 from pipelines.tracking.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def record_cost(store: "Store", parent_id: str) -> list[ChoosingCost]:
     private = [row for row in rows if "privacy.unit" in row.tags]
     if not private:
         return []
-    found = [read_json(store, row.run_id, "privacy.json") for row in private]
+    found = [None if REFUTED_TAG in row.tags else read_json(store, row.run_id, "privacy.json") for row in private]
     guarantees = [PrivacyGuarantee.from_dict(values) for values in found if values is not None]
     unknown = len(private) - len(guarantees)
     costs = [] if unknown else choosing_costs(guarantees)

@@ -75,19 +75,17 @@ def _from_file(path: Path) -> Any:
 
 def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     """The guarantee of a run in MLflow, and where the run itself contradicts it."""
-    from pipelines.tracking.read import read_json, read_row
+    from pipelines.tracking.read import REFUTED_TAG, read_json, read_row
     from pipelines.tracking.store import store_of_run
 
     store = store_of_run(uri, run_id)
     row, values = read_row(store, run_id), read_json(store, run_id, FILE)
-    sampler = row.tags.get("privacy.sampler")
+    refuted = row.tags.get(REFUTED_TAG)
     if values is None:
         why = "it is not private" if "privacy.unit" not in row.tags else f"it ended {row.status}"
-        why = "its sampler contradicts its plan" if sampler == "contradicted" else why
+        why = f"its own checks refute it: {refuted}" if refuted else why
         raise UserError(f"run {run_id} ({row.name}) has no {FILE}: {why}")
-    objections = []
-    if sampler == "contradicted":
-        objections.append("the run's sampler contradicts its plan")
+    objections = [f"the run is refuted: {refuted}"] if refuted else []
     logged = row.metrics.get("privacy/epsilon")
     stated = values.get("epsilon") if isinstance(values, dict) else None
     simulated = isinstance(values, dict) and values.get("simulated")

@@ -16,6 +16,7 @@ from pipelines.privacy import accounting
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 from pipelines.privacy.verification import verify_guarantee
+from pipelines.tracking.read import REFUTED_TAG
 from pipelines.tracking.run_log import open_run
 from pipelines.tracking.store import REPOSITORY, Store, open_store
 from pipelines.verify import main
@@ -200,8 +201,8 @@ def store(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return open_store(f"sqlite:///{database}", "elsewhere")
 
 
-def logged(store: Store, guarantee: Any, metric: float, sampler: str = "poisson", simulated: str = "false") -> str:
-    tags = {"privacy.unit": "user", "privacy.sampler": sampler, "privacy.simulated": simulated}
+def logged(store: Store, guarantee: Any, metric: float, refuted: str = "", simulated: str = "false") -> str:
+    tags = {"privacy.unit": "user", "privacy.simulated": simulated} | ({REFUTED_TAG: refuted} if refuted else {})
     with open_run(store, name="dp_fed_avg", tags=tags, params={}, note="") as log:
         log.metrics(1, {"privacy/epsilon": metric})
         if guarantee is not None:
@@ -219,8 +220,8 @@ def test_a_run_that_contradicts_its_guarantee_does_not_hold(
 ) -> None:
     assert main([logged(store, values, 0.5), "--uri", store.uri]) == 1
     assert "the run's metric privacy/epsilon is 0.5" in capsys.readouterr().out
-    assert main([logged(store, values, values["epsilon"], sampler="contradicted"), "--uri", store.uri]) == 1
-    assert "the run's sampler contradicts its plan" in capsys.readouterr().out
+    assert main([logged(store, values, values["epsilon"], refuted="too little noise"), "--uri", store.uri]) == 1
+    assert "the run is refuted: too little noise" in capsys.readouterr().out
     assert main([logged(store, values, values["epsilon"], simulated="true"), "--uri", store.uri]) == 1
     assert "tagged privacy.simulated=true" in capsys.readouterr().out
     for source in (logged(store, None, 1.0), "0" * 32):

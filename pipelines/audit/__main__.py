@@ -48,6 +48,7 @@ def audit_run(run_id: str, uri: str | None, *, confidence: float) -> "Finding":
     from pipelines.cores import available_cores
     from pipelines.privacy.guarantee import PrivacyGuarantee
     from pipelines.tracking.finished import open_finished
+    from pipelines.tracking.run_log import refuted
 
     run = open_finished(uri, run_id)
     guarantee = PrivacyGuarantee.from_dict(json.loads(run.text("privacy.json")))
@@ -64,6 +65,8 @@ def audit_run(run_id: str, uri: str | None, *, confidence: float) -> "Finding":
         finding.require()
     except AuditError as error:
         run.fail(str(error))
+        run.log.tags(refuted(error))
+        run.log.text("privacy_statement.md", f"# No guarantee\n\n{error}.\n")
         raise
     return finding
 

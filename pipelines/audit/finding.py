@@ -5,6 +5,14 @@ from typing import Any
 
 from pipelines.errors import GuaranteeError
 
+ASSUMES = {
+    "mechanism": "Poisson sampling, Gaussian noise of one spread, and composition as the accountant has it; measured "
+    "on a linear probe that the run's engine trains with the run's plan",
+    "one_run": "canaries included by independent fair coins; nothing of the mechanism",
+    "canary_clients": "canaries included by independent fair coins; nothing of the mechanism",
+}
+"""What a lower bound rests on."""
+
 
 class AuditError(GuaranteeError):
     """An audit contradicts what a run claims."""
@@ -12,7 +20,7 @@ class AuditError(GuaranteeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The result of one audit; synthetic canaries only, so that all of it may be logged.
+    """The result of one audit.
 
     Attributes:
       audit: mechanism, one_run or canary_clients.
@@ -77,6 +85,7 @@ class Finding:
             "epsilon_lower_bound": self.epsilon_lower_bound,
             "epsilon_estimate": self.epsilon_estimate,
             "confidence": self.confidence,
+            "assumes": ASSUMES[self.audit],
             "refuted": self.refuted,
             "faults": list(self.faults),
             "evidence": self.evidence,
@@ -85,5 +94,5 @@ class Finding:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Finding":
         """Reads what `to_dict` wrote."""
-        own = {key: value for key, value in values.items() if key != "refuted"}
+        own = {key: value for key, value in values.items() if key not in ("assumes", "refuted")}
         return cls(**{**own, "faults": tuple(values["faults"])})

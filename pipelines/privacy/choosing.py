@@ -192,7 +192,7 @@ def _presumptions() -> str:
         "nothing of the others published. A fixed grid whose winner is published, such as this sweep, is covered by "
         "the last row only; so is whatever anybody learns who sees all of these runs. A seed counts as a run. The "
         "score that decides must come from data that need no protection, such as a public test split. Runs on the same "
-        "data outside this sweep, and runs that protect another unit, add to it."
+        "data outside this sweep, and runs of it in another group above, add to it."
     )
 
 

@@ -24,9 +24,10 @@ CLEAR_SUM = (
     "machine, so that federation is at most simulated"
 )
 SECURE_SUM = (
-    "the server is trusted to add the noise, and would see the sum of a round's updates but none of them. This is "
-    "simulated: bounds, rounding to 32-bit integers and their sum are those of secure aggregation, but TensorFlow "
-    "Federated's local runtime computes the sum in the clear, without the cryptographic protocol, on one machine"
+    "the server is trusted to add the noise, and would see the sum of a round's updates but none of them, unless a "
+    "user is alone in it. This is simulated: bounds, rounding to 32-bit integers and their sum are those of secure "
+    "aggregation, but TensorFlow Federated's local runtime computes the sum in the clear, without the cryptographic "
+    "protocol, on one machine"
 )
 
 
@@ -52,8 +53,14 @@ def promise(guarantee: PrivacyGuarantee) -> str:
     factor = f"e^{guarantee.epsilon:.4g}" + (
         "" if value > 1e8 else f" = {value:.3g}" if value < 1000 else f" = {value:,.0f}"
     )
+    if isinstance(plan, TreePlan):  # turns are taken whatever the data, so that presence itself is not hidden
+        event = (
+            f"Whether any one of the {plan.population:,} {noun}s (a public number) contributed, or zeros in its turns,"
+        )
+    else:
+        event = f"Whether or not any one of the {plan.population:,} {noun}s (a public number) took part"
     text = (
-        f"Whether or not any one of the {plan.population:,} {noun}s (a public number) took part changes the "
+        f"{event} changes the "
         f"probability of any model that could come out by at most a factor {factor}, but for a probability of "
         f"{plan.delta:g}. "
         f"It holds against anyone who sees the trained model and every state on the way to it. {scope}"
@@ -124,12 +131,21 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
 
 def _assumptions(guarantee: PrivacyGuarantee) -> str:
     unit = guarantee.executed.unit
+    if isinstance(guarantee.executed, TreePlan):
+        sampler = (
+            f"The order of turns: it does not depend on the data, and no {unit} joins a tree twice. Every round is "
+            "held to that before it trains, and a run that breaks it fails (tag `privacy.sampler`)."
+        )
+    else:
+        sampler = (
+            f"The sampler: each {unit} joins each step independently of everything else. The samples that were trained "
+            "on are tested against this law, and a run that contradicts it fails (tag `privacy.sampler`)."
+        )
+    sees = "the sums of updates" if guarantee.secure_aggregation else "the data or the updates"
     return (
-        "## Assumed\n\n"
-        f"- The sampler: each {unit} joins each step independently of everything else. The samples that were trained "
-        "on are tested against this law, and a run that contradicts it fails (tag `privacy.sampler`).\n"
-        f"- A trusted {'trainer' if unit is PrivacyUnit.EXAMPLE else 'server'}, who sees the data or the updates "
-        "before noise is added, and keeps samples and noise secret."
+        f"## Assumed\n\n- {sampler}\n"
+        f"- A trusted {'trainer' if unit is PrivacyUnit.EXAMPLE else 'server'}, who sees {sees} before noise is added, "
+        "and keeps the order of participation and the noise secret."
     )
 
 
@@ -161,10 +177,13 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
         "- What the log says of the data itself, without noise: fingerprints of data and partition, the number of "
         "examples, running times, the p-value of the sampler's test, and everything computed on the test split "
         "(accuracy, loss, confusion matrix).\n"
+        "- Audits with canaries (`audit.json`): their scores come from a run on the data.\n"
         "- Metrics under `diagnostics/` and `membership.png`, where a run was asked for them: they come from the raw "
         "training data.\n"
         f"- The machine: {engine}. Running time and memory are side channels.\n"
-        "- Floating point: noise is sampled in finite precision, by statistical generators with 128-bit keys and not "
-        "by a cryptographically secure sampler.\n"
+        "- A run that somebody stopped for what it showed: the epsilon is that of the steps that ran, and the decision "
+        "to stop is not accounted for.\n"
+        "- Floating point: contributions are clipped and summed, and noise is sampled, in finite precision, the noise "
+        "by statistical generators with 128-bit keys and not by a cryptographically secure sampler.\n"
         "- Anything else derived from the raw data outside this run.\n"
     )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PARENT_TAG = "mlflow.parentRunId"
+REFUTED_TAG = "privacy.refuted"
+"""Why a run's claim is false, where its own checks or an audit found out."""
 PAGE = 1000
 
 

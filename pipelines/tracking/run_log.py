@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.pipeline import FittedModel
 from pipelines.tracking.model import log_model
 from pipelines.tracking.orphans import process_tag
-from pipelines.tracking.read import PARENT_TAG
+from pipelines.tracking.read import PARENT_TAG, REFUTED_TAG
 from pipelines.tracking.store import Store, translated_errors
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ BATCH = 100
 METRIC_BATCH = 1000
 DIGEST_LENGTH = 36
 SOURCE = {"mlflow.source.name": "pipelines.run", "mlflow.source.type": "LOCAL"}
+
+
+def refuted(error: Exception) -> dict[str, str]:
+    """Tags of a run whose own checks, or an audit, contradict what it claims."""
+    reason = " ".join(str(error).split())
+    return {REFUTED_TAG: reason, "mlflow.note.content": f"**No guarantee:** {reason}."}
 
 
 class RunLog:

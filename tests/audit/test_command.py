@@ -97,8 +97,16 @@ def test_canary_clients_join_federated_rounds(cli: Cli) -> None:
     overrides = ("pipeline=fed_avg", "partition.clients=300", "pipeline.rounds=15", "evaluations=1")
     row = cli(*overrides, "audit=canary_clients", "audit.canaries=150").row
     assert row.status == "FINISHED"
-    assert row.metrics["audit/epsilon_lower_bound"] > 1
+    assert row.metrics["audit/epsilon_lower_bound"] > 0.2
     assert row.metrics["audit/epsilon_estimate"] > 1
+
+
+def test_canary_clients_under_privacy_stay_below_the_claim(cli: Cli) -> None:
+    overrides = ("pipeline=dp_fed_avg", "partition.clients=300", "pipeline.rounds=10", "evaluations=1")
+    row = cli(*overrides, "privacy.epsilon=8", "privacy.delta=1e-4", "audit=canary_clients", "audit.canaries=150").row
+    assert row.status == "FINISHED"
+    assert row.metrics["audit/epsilon_lower_bound"] < row.metrics["privacy/epsilon"]
+    assert row.tags["mlflow.note.content"].startswith("Up to 150 canaries")
 
 
 def test_membership_is_a_diagnostic(cli: Cli) -> None:
@@ -116,6 +124,10 @@ def test_membership_is_a_diagnostic(cli: Cli) -> None:
         (["pipeline=sgd", "audit=mechanism"], "audit=mechanism has no effect on pipeline=sgd"),
         (["pipeline=fed_avg", "audit=one_run"], "audit=one_run does not fit pipeline=fed_avg"),
         (["pipeline=sgd", "audit=canary_clients"], "use audit=one_run"),
+        (
+            ["pipeline=dp_fed_avg", "privacy=tree", "privacy.epsilon=8", "audit=canary_clients"],
+            "does not fit privacy=tree",
+        ),
         (["pipeline=sgd", "audit=one_run", "audit.guesses=7"], "audit.guesses=7 must be even"),
         (["pipeline=sgd", "audit=one_run", "audit.canaries=2000"], "audit.canaries=2000 must be at least 10"),
         (["pipeline=sgd", "audit=none", "audit.canaries=5"], "audit=none does not take audit.canaries"),

@@ -69,7 +69,7 @@ def _twice(real: Any, layers: Any, clip_norm: float, *batch: Any) -> Any:
 def _mean(real: Any, layers: Any, clip_norm: float, *batch: Any) -> Any:
     sums, squared = real(layers, UNBOUNDED, *batch)
     mean_norm = float(torch.stack([total.square().sum() for total in sums]).sum().sqrt()) / len(squared)
-    return [total * min(1.0, clip_norm / mean_norm) for total in sums], squared
+    return [total * min(1.0, clip_norm / max(mean_norm, 1e-12)) for total in sums], squared
 
 
 no_clipping, clip_twice, mean_clipped = map(clipped_with, (_not, _twice, _mean))

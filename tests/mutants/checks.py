@@ -15,6 +15,7 @@ from pipelines.execution import execute
 from pipelines.federated import fast, stock
 from pipelines.job import prepare
 from pipelines.privacy import accounting, planning
+from pipelines.tracking.read import RunRow, read_json, read_rows
 from pipelines.tracking.store import open_store
 
 OBSERVATIONS = 1000
@@ -48,6 +49,14 @@ def run(folder: Path, overrides: tuple[str, ...]) -> None:
     uri = f"sqlite:///{folder / 'runs.db'}"
     job = prepare(configured((*overrides, "tracking.log_model=false", "evaluations=1")), THREADS)
     execute(job, open_store(uri, "mutants"), parent_id=None, overrides=[], position=0)
+
+
+def logged(folder: Path) -> list[tuple[RunRow, object]]:
+    """What `run` left in its store: runs, and the guarantee of each."""
+    if not (folder / "runs.db").exists():
+        return []
+    store = open_store(f"sqlite:///{folder / 'runs.db'}", "mutants")
+    return [(row, read_json(store, row.run_id, "privacy.json")) for row in read_rows(store)]
 
 
 def accountants(folder: Path, overrides: tuple[str, ...]) -> None:

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.federated import fast, keys, noise, stock
 from pipelines.federated.engine import tf, tff
 from pipelines.federated.noise import KeyedSum
+from pipelines.privacy.turns import TurnsInTrees
 
 
 def half_noise(patch: pytest.MonkeyPatch) -> None:
@@ -41,6 +43,10 @@ def clipped_after_summing(patch: pytest.MonkeyPatch) -> None:
 
     no_clipping(patch)
     patch.setattr(KeyedSum, "get_noised_result", clip_the_sum)
+
+
+def repeated_turns(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(TurnsInTrees, "draw", lambda self: np.arange(self._size))
 
 
 def zeroing(patch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UserError
+from pipelines.tracking.read import REFUTED_TAG
 from tests.mutants import accounting, central, checks, federated
 
 EXAMPLES = ("pipeline=dp_sgd", "pipeline.batch_size=359", "pipeline.epochs=15", "privacy.noise_multiplier=2")
 SMALL = ("pipeline=dp_sgd", "pipeline.batch_size=1", "pipeline.epochs=0.3", "privacy.noise_multiplier=2")
 CLIENTS = ("partition.clients=359", "privacy.noise_multiplier=2")
 USERS = ("pipeline=dp_fed_avg", "pipeline.clients_per_round=180", "pipeline.rounds=25", *CLIENTS)
+TREES = ("pipeline=dp_fed_avg", "privacy=tree", "pipeline.clients_per_round=60", "pipeline.rounds=8", *CLIENTS)
 ADAPTIVE = (*USERS, "privacy=adaptive")
 CENTRAL_USERS = ("pipeline=dp_sgd_users", "pipeline.batch_size=180", "pipeline.epochs=12", *CLIENTS)
 
@@ -66,6 +68,7 @@ MUTANTS = [
     Mutant("zeroing by an unnoised quantile", federated.zeroing, RUN, USERS, "keeps more state"),
     Mutant("noise at half scale, honestly reported", federated.half_stddev, RUN, USERS, "reports noise_multiplier=1 "),
     Mutant("adaptive clip's noise forgotten", accounting.count_without_noise, RUN, ADAPTIVE, "noise_multiplier=2 "),
+    Mutant("a user twice in a tree", federated.repeated_turns, RUN, TREES, "has each user at most once"),
     Mutant("one step fewer accounted", accounting.one_step_fewer, RUN, EXAMPLES, "steps=59 instead of 60"),
     Mutant("delta changed after calibration", accounting.delta_changed, RUN, EXAMPLES, "delta=0.0005 instead"),
     Mutant("plan changed after accounting", accounting.quieter_engine, RUN, EXAMPLES, "noise_multiplier=1.0 instead"),
@@ -94,6 +97,10 @@ def test_a_mutant_is_caught(
     with pytest.raises(UserError) as caught:
         CHECKS[mutant.check](tmp_path, mutant.overrides)
     assert re.search(mutant.words, str(caught.value)), caught.value
+    for row, guarantee in checks.logged(tmp_path):
+        assert row.status == "FAILED"
+        assert REFUTED_TAG in row.tags
+        assert guarantee is None
     record_property("mutant", [mutant.name, mutant.check, "caught"])
 
 

@@ -219,7 +219,10 @@ def test_a_guarantee_by_trees_survives_json_and_older_files_are_gaussian() -> No
 
 def test_the_statement_tells_of_trees() -> None:
     text = statement(PrivacyGuarantee.of(plan(250, 100), simulated=False))
-    assert "any one of the 2,000 users (a public number) took part" in text
+    assert "any one of the 2,000 users (a public number) " in text
+    assert "or zeros" in text
+    assert "took part" not in text
+    assert "independently" not in text
     assert "up to 5 users took their turn" in text
     assert "Rounds form 3 trees of up to 100, and no user joins a tree twice" in text
     assert "Gaussian noise of 4 times the clip norm was added to every node of a binary tree" in text

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -60,12 +59,10 @@ def test_no_runs_is_one_clear_line(store: Store, tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_help_is_fast_and_imports_little() -> None:
-    start = time.monotonic()
+def test_help_imports_little() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "pipelines.frontier", "--help"],
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert time.monotonic() - start < 2
     assert "--parent" in done.stdout
     assert not {"mlflow", "numpy", "plotly"} & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

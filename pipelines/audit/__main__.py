@@ -47,10 +47,14 @@ def audit_run(run_id: str, uri: str | None, *, confidence: float) -> "Finding":
     from pipelines.config import parse
     from pipelines.cores import available_cores
     from pipelines.privacy.guarantee import PrivacyGuarantee
+    from pipelines.result import source_commit
     from pipelines.tracking.finished import open_finished
     from pipelines.tracking.run_log import refuted
 
     run = open_finished(uri, run_id)
+    then = str(run.store.client.get_run(run_id).data.tags.get("mlflow.source.git.commit"))
+    if then != (now := source_commit()):
+        print(f"note: the run was made by commit {then[:12]}; what is audited is {now[:12]}", file=sys.stderr)
     guarantee = PrivacyGuarantee.from_dict(json.loads(run.text("privacy.json")))
     config = parse(yaml.safe_load(run.text("config.yaml")))
     finding = audit_mechanism(

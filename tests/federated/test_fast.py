@@ -94,6 +94,14 @@ def test_data_of_the_same_shape_is_not_taken_for_the_data_before(part: str) -> N
     assert_agree(fed_avg("fast", after), fed_avg("stock", after), after)
 
 
+def test_a_place_that_comes_again_holds_new_data() -> None:
+    # The third data set lies where the first one did, in shapes that have a process already.
+    first = federated_data([4] * 5)
+    for turn in range(4):
+        data = replace(first, inputs=(1 + turn) * first.inputs, labels=(first.labels + turn) % 3)
+        assert_agree(fed_avg("fast", data), fed_avg("stock", data), data)
+
+
 def test_servers_in_turn_keep_to_their_own_data() -> None:
     data, settings = federated_data([4] * 5), fed_avg_settings()
     ensure_worker(None)

@@ -75,6 +75,13 @@ def audit_run(run_id: str, uri: str | None, *, confidence: float) -> "Finding":
     return finding
 
 
+def _confidence(text: str) -> float:
+    value = float(text)
+    if not 0.5 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must lie in [0.5, 1)")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.audit",
@@ -82,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run_id", metavar="RUN_ID", help="as in MLflow; a run prints it when it ends")
     parser.add_argument("--uri", help="MLflow store, as tracking.uri (default: mlflow.db in the repository)")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the lower bound (default: %(default)s)")
+    parser.add_argument(
+        "--confidence", type=_confidence, default=0.95, help="of the lower bound (default: %(default)s)"
+    )
     return parser
 
 

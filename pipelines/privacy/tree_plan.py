@@ -52,7 +52,7 @@ class TreePlan:
             raise UserError(
                 f"privacy.restart_every={self.restart_every} with pipeline.clients_per_round={self.clients_per_round} "
                 f"gives a tree {self.restart_every * self.clients_per_round} turns, and each of the {self.population} "
-                "users may join it once: lower one of them"
+                "users may join it once: lower pipeline.clients_per_round, or privacy.restart_every where it is above 1"
             )
         if self.noise_multiplier < 0 or self.clip_norm <= 0:
             raise UserError(

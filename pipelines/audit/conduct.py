@@ -9,12 +9,16 @@ from pipelines.job import Job
 from pipelines.pipeline import FittedModel, OnRound, TrainingData
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit
+from pipelines.privacy.tree_plan import TreePlan
 from pipelines.randomness import private_stream, public_stream
 
 if TYPE_CHECKING:
-    from pipelines.audit.canaries import Canaries
+    from pipelines.audit.canaries import ClientCanaries, ExampleCanaries
     from pipelines.audit.trial import CanaryTrial
     from pipelines.tracking.run_log import RunLog
+
+CLIPPED, UNCLIPPED = 10.0, 1.0
+"""Length of what a canary client sends, in clip norms, and where nothing clips. Clipping has something to do."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,13 @@ def log_finding(finding: Finding, log: "RunLog") -> None:
     log.flush()
 
 
-def _plant(job: Job, data: TrainingData) -> "Canaries":
+def _plant(job: Job, data: TrainingData) -> "ExampleCanaries | ClientCanaries":
     from pipelines.audit.canaries import plant_clients, plant_examples
 
     audit = job.config.audit
     assert audit.canaries is not None, "the schema has seen to it"
     streams = {"content": public_stream(job.config.seed, "canaries"), "coins": private_stream(None, "coins")}
     if audit.name == "canary_clients":
-        return plant_clients(data, audit.canaries, **streams)
+        length = UNCLIPPED if job.plan is None else CLIPPED * job.plan.clip_norm
+        return plant_clients(data, audit.canaries, length=length, stay=isinstance(job.plan, TreePlan), **streams)
     return plant_examples(data, audit.canaries, noise=audit.canary == "noise", **streams)

@@ -124,10 +124,8 @@ def test_membership_is_a_diagnostic(cli: Cli) -> None:
         (["pipeline=sgd", "audit=mechanism"], "audit=mechanism has no effect on pipeline=sgd"),
         (["pipeline=fed_avg", "audit=one_run"], "audit=one_run does not fit pipeline=fed_avg"),
         (["pipeline=sgd", "audit=canary_clients"], "use audit=one_run"),
-        (
-            ["pipeline=dp_fed_avg", "privacy=tree", "privacy.epsilon=8", "audit=canary_clients"],
-            "does not fit privacy=tree",
-        ),
+        (["pipeline=fed_avg", "pipeline.engine=stock", "audit=canary_clients"], "does not fit pipeline.engine=stock"),
+        (["pipeline=fed_avg", "audit=canary_clients", "audit.score=loss"], "use final or largest"),
         (["pipeline=sgd", "audit=one_run", "audit.guesses=7"], "audit.guesses=7 must be even"),
         (["pipeline=sgd", "audit=one_run", "audit.canaries=2000"], "audit.canaries=2000 must be at least 10"),
         (["pipeline=sgd", "audit=none", "audit.canaries=5"], "audit=none does not take audit.canaries"),

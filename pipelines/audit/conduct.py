@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pipelines.audit.trial import CanaryTrial
     from pipelines.tracking.run_log import RunLog
 
-CLIPPED, UNCLIPPED = 10.0, 1.0
-"""Length of what a canary client sends, in clip norms, and where nothing clips. Clipping has something to do."""
+CANARY_LENGTH = 10.0
+"""Of what a canary client sends, in clip norms, so that clipping has something to do; as it is where nothing clips."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,6 @@ def _plant(job: Job, data: TrainingData) -> "ExampleCanaries | ClientCanaries":
     assert audit.canaries is not None, "the schema has seen to it"
     streams = {"content": public_stream(job.config.seed, "canaries"), "coins": private_stream(None, "coins")}
     if audit.name == "canary_clients":
-        length = UNCLIPPED if job.plan is None else CLIPPED * job.plan.clip_norm
+        length = CANARY_LENGTH * (1.0 if job.plan is None else job.plan.clip_norm)
         return plant_clients(data, audit.canaries, length=length, stay=isinstance(job.plan, TreePlan), **streams)
     return plant_examples(data, audit.canaries, noise=audit.canary == "noise", **streams)

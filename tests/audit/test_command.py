@@ -97,12 +97,14 @@ def test_canary_clients_join_federated_rounds(cli: Cli) -> None:
     overrides = ("pipeline=fed_avg", "partition.clients=300", "pipeline.rounds=15", "evaluations=1")
     row = cli(*overrides, "audit=canary_clients", "audit.canaries=150").row
     assert row.status == "FINISHED"
-    assert row.metrics["audit/epsilon_lower_bound"] > 0.2
-    assert row.metrics["audit/epsilon_estimate"] > 1
+    # 40 guesses, all of them right, prove 2.55.
+    assert row.metrics["audit/epsilon_lower_bound"] > 1.5
+    assert row.metrics["audit/epsilon_estimate"] > 5
 
 
-def test_canary_clients_under_privacy_stay_below_the_claim(cli: Cli) -> None:
-    overrides = ("pipeline=dp_fed_avg", "partition.clients=300", "pipeline.rounds=10", "evaluations=1")
+@pytest.mark.parametrize("mechanism", ["fixed", "tree"])
+def test_canary_clients_under_privacy_stay_below_the_claim(cli: Cli, mechanism: str) -> None:
+    overrides = ("pipeline=dp_fed_avg", "partition.clients=300", "pipeline.rounds=10", f"privacy={mechanism}")
     row = cli(*overrides, "privacy.epsilon=8", "privacy.delta=1e-4", "audit=canary_clients", "audit.canaries=150").row
     assert row.status == "FINISHED"
     assert row.metrics["audit/epsilon_lower_bound"] < row.metrics["privacy/epsilon"]

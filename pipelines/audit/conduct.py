@@ -39,7 +39,7 @@ class Audit:
         """Prepares the audit of a run.
 
         Raises:
-          UserError: more canaries than the data has places for, or a plan that the audit knows nothing of.
+          UserError: more canaries than the data has places for, or a plan without noise.
         """
         if job.config.audit.name == "mechanism" and job.plan is not None:
             from pipelines.audit.mechanism import require_auditable

@@ -6,8 +6,8 @@ from typing import Any
 from pipelines.errors import GuaranteeError
 
 ASSUMES = {
-    "mechanism": "Poisson sampling, Gaussian noise of one spread, and composition as the accountant has it; measured "
-    "on a linear probe that the run's engine trains with the run's plan",
+    "mechanism": "the plan's sampling or turns, Gaussian noise of one spread, and composition as the accountant has "
+    "it; measured on a linear probe that the run's engine trains with the run's plan",
     "one_run": "canaries included by independent fair coins; nothing of the mechanism",
     "canary_clients": "canaries included by independent fair coins; nothing of the mechanism",
 }

@@ -13,7 +13,9 @@ from scipy.stats import binom
 
 from pipelines.audit import probe
 from pipelines.audit.finding import AuditError, Finding
-from pipelines.audit.mechanism import FALSE_ALARM, Observation, audit_mechanism, judge, noise_faults
+from pipelines.audit.mechanism import audit_mechanism, judge
+from pipelines.audit.noise import FALSE_ALARM, noise_faults
+from pipelines.audit.observation import Observation
 from pipelines.audit.probe import Probe
 from pipelines.central import book_keeping, gradients
 from pipelines.config import Config

@@ -6,7 +6,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pipelines.audit.mechanism import Observation, judge, require_auditable
+from pipelines.audit.mechanism import judge, require_auditable
+from pipelines.audit.observation import Observation
 from pipelines.audit.probe import Probe
 from pipelines.checkout import REPOSITORY
 from pipelines.config import Config, DpSgdConfig, parse

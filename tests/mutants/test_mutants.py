@@ -17,6 +17,7 @@ CLIENTS = ("partition.clients=359", "privacy.noise_multiplier=2")
 USERS = ("pipeline=dp_fed_avg", "pipeline.clients_per_round=180", "pipeline.rounds=25", *CLIENTS)
 TREES = ("pipeline=dp_fed_avg", "privacy=tree", "pipeline.clients_per_round=60", "pipeline.rounds=8", *CLIENTS)
 ADAPTIVE = (*USERS, "privacy=adaptive")
+ADAPTIVE_EXAMPLES = (*EXAMPLES, "privacy=adaptive")
 CENTRAL_USERS = ("pipeline=dp_sgd_users", "pipeline.batch_size=180", "pipeline.epochs=12", *CLIENTS)
 
 AUDIT, RUN, SAMPLER = "mechanism audit", "conformity of the run", "sampler test"
@@ -50,6 +51,9 @@ MUTANTS = [
     Mutant("noise at half scale, PyTorch", central.half_noise, AUDIT, EXAMPLES, NOISE),
     Mutant("noise at half scale, TensorFlow", federated.half_noise, AUDIT, USERS, NOISE),
     Mutant("noise of each physical batch's share", central.share_of_noise, AUDIT, EXAMPLES, NOISE),
+    Mutant("noise at half scale on the nodes of a tree", federated.half_node_noise, AUDIT, TREES, NOISE),
+    Mutant("count noise at half scale", central.half_count_noise, AUDIT, ADAPTIVE_EXAMPLES, f"on the count .*{NOISE}"),
+    Mutant("no count noise", central.no_count_noise, AUDIT, ADAPTIVE_EXAMPLES, f"on the count .*{NOISE}"),
     Mutant("the same noise in every step, PyTorch", central.frozen_noise, AUDIT, EXAMPLES, "noise"),
     Mutant("the same noise in every round, TensorFlow", federated.frozen_key, AUDIT, USERS, "noise"),
     Mutant("no noise on the bias", central.bare_bias, AUDIT, EXAMPLES, NOISE),

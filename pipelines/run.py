@@ -135,6 +135,7 @@ def _finish_sweep(*, interrupted: bool) -> int:
     sweep = Sweep.current()
     if sweep is None:
         return 0
+    from pipelines.audit.sweep import publish_membership
     from pipelines.frontier import publish
     from pipelines.sweep_cost import in_words, record_cost
     from pipelines.tracking.store import open_store
@@ -150,6 +151,8 @@ def _finish_sweep(*, interrupted: bool) -> int:
         publish(store, sweep.parent_id)
         for cost in costs:
             print(in_words(cost))
+        if table := publish_membership(store, sweep.parent_id):
+            print(f"\nWho was in the training data? Not covered by any epsilon.\n{table}")
         print("\nEvery run is in MLflow: make ui, then http://127.0.0.1:5000")
     except UserError as error:
         print(f"no frontier: {error}", file=sys.stderr)

@@ -6,7 +6,8 @@ Source: Yeom et al. 2018, arXiv:1709.01604, section 3 (the test); Carlini et al.
 true positives at low false positive rates); Kairouz et al. 2015, arXiv:1311.0776, theorem 2.1 (what a claim allows).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from pipelines.pipeline import FittedModel, Inputs, Labels
 
 Floats = NDArray[np.float64]
 RATES = {"0.1pct": 0.001, "1pct": 0.01}
+POINTS = 300
+CURVE_FILE = "membership.json"
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,71 @@ class Roc:
     def true_positive_at(self, rate: float) -> float:
         """Largest true positive rate of a threshold whose false positive rate is at most `rate`."""
         return float(self.true_positive[self.false_positive <= rate].max())
+
+    def thinned(self) -> "Roc":
+        """Those points of the curve that a figure can show; among them the ones that decide at `RATES`."""
+        rates = np.concatenate([[0.0], np.logspace(-5, 0, POINTS), list(RATES.values())])
+        kept = np.unique(np.searchsorted(self.false_positive, rates, side="right") - 1)
+        return Roc(self.false_positive[kept], self.true_positive[kept])
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Plain data."""
+        return {"false_positive": self.false_positive.tolist(), "true_positive": self.true_positive.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, list[float]]) -> "Roc":
+        """Reads what `to_dict` wrote."""
+        return cls(np.array(values["false_positive"]), np.array(values["true_positive"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """What the test found of one run.
+
+    Attributes:
+      pipeline, seed: of the run.
+      unit, epsilon, delta: of its guarantee; None where there is none.
+      true_positive: rates at the false positive rates of `RATES`, by name.
+    """
+
+    pipeline: str
+    seed: int
+    unit: str | None
+    epsilon: float | None
+    delta: float | None
+    true_positive: dict[str, float]
+
+    @property
+    def claim(self) -> tuple[float, float] | None:
+        """Epsilon and delta where examples are protected; a user's epsilon bounds another test than this one."""
+        if self.epsilon is None or self.delta is None or self.unit != "example":
+            return None
+        return self.epsilon, self.delta
+
+    @property
+    def label(self) -> str:
+        """The run without its seed."""
+        if self.epsilon is None:
+            return f"{self.pipeline}, no privacy"
+        return f"{self.pipeline}, ε = {self.epsilon:.3g} a{'n' if self.unit == 'example' else ''} {self.unit}"
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers for the log, which no epsilon covers."""
+        return {f"diagnostics/membership_tpr_at_{name}_fpr": rate for name, rate in self.true_positive.items()}
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        found = (f"{100 * self.true_positive[name]:.2g} % at {100 * rate:g} % FPR" for name, rate in RATES.items())
+        return f"audit=membership: TPR {', '.join(found)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for result.json and, with the curve, membership.json."""
+        return {"audit": "membership", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Membership":
+        """Reads what `to_dict` wrote."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def roc(members: Floats, others: Floats) -> Roc:

@@ -113,11 +113,24 @@ def test_canary_clients_under_privacy_stay_below_the_claim(cli: Cli, mechanism: 
 
 def test_membership_is_a_diagnostic(cli: Cli) -> None:
     done = cli(*PRIVATE, "audit=membership")
-    assert "membership.png" in artifacts(done)
+    assert {"membership.png", "membership.json"} <= artifacts(done)
+    assert "audit=membership: TPR" in done.out
     rates = {key: value for key, value in done.row.metrics.items() if key.startswith("diagnostics/")}
     assert set(rates) == {"diagnostics/membership_tpr_at_0.1pct_fpr", "diagnostics/membership_tpr_at_1pct_fpr"}
     assert all(0 <= value < 0.2 for value in rates.values())
     assert not any(key.startswith("audit/") for key in done.row.metrics)
+
+
+def test_a_sweep_over_pipelines_gets_one_figure_of_membership(cli: Cli) -> None:
+    done = cli("-m", "pipeline=sgd,dp_sgd", "privacy.epsilon=3", *QUICK, "audit=membership")
+    assert done.code == 0
+    (parent,) = (row for row in done.rows if row.tags.get("kind") == "sweep")
+    client = open_store(done.uri, done.experiment).client
+    files = {item.path for item in client.list_artifacts(parent.run_id, "membership")}
+    assert files == {"membership/membership.png", "membership/membership.csv"}
+    table = done.out[done.out.index("Who was in the training data?") :]
+    assert "TPR at 0.1 % FPR" in table
+    assert all(name in table for name in ("sgd", "dp_sgd", "none"))
 
 
 @pytest.mark.parametrize(

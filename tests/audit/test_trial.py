@@ -21,6 +21,7 @@ from pipelines.federated.model import TensorFlowModel
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import RoundRecord, TrainingData
 from pipelines.privacy.accounting import epsilon
+from pipelines.privacy.plan import PrivacyUnit
 from tests.audit.conftest import PIPELINES, blobs, plan_of
 
 CPU = Hardware(device="cpu", threads=1)
@@ -186,4 +187,36 @@ def test_little_noise_is_told_from_enough() -> None:
         trial = CanaryTrial(planted(data, 200, seed=0), "white_box")
         bounds.append(trained(trial, DpSgd(settings, plan, noise_seed=0, hardware=CPU)).epsilon_lower_bound)
     assert bounds[0] > 0.8
+    assert bounds[1] < 0.5
+
+
+def trained_over_users(
+    sigma: float, score: Any, *, seed: int | None = None, features: int = 60
+) -> tuple[Finding, float]:
+    """A private run over 100 users, of whom 60 become canary clients; and its claim."""
+    data = replace(blobs(200, features=features), partition=Partition.from_owners(np.arange(200) % 100, 100))
+    content, coins = np.random.default_rng(1), np.random.default_rng(seed)
+    plan = plan_of(
+        "dp_sgd", unit=PrivacyUnit.USER, population=100, sampling_probability=0.2, steps=10, noise_multiplier=sigma,
+        delta=1e-4,
+    )  # fmt: skip
+    found = plant_clients(data, 60, length=10 * plan.clip_norm, stay=False, content=content, coins=coins)
+    settings = DpSgdConfig.model_validate({"name": "dp_sgd"} | PIPELINES["dp_sgd"] | {"momentum": 0.0})
+    claim = epsilon(plan)
+    engine = DpSgd(settings, plan, noise_seed=seed, hardware=CPU)
+    trial = CanaryTrial(found, score)
+    asked = {"audit": "canary_clients", "guesses": 40, "claim": claim, "delta": plan.delta}
+    return trained(trial, engine, **asked), claim
+
+
+@pytest.mark.parametrize("score", ["final", "largest"])
+def test_bounds_by_canary_clients_exceed_the_claim_no_more_often_than_their_confidence_allows(score: Any) -> None:
+    found = [trained_over_users(2.5, score) for _ in range(40)]
+    assert found[0][1] < 1.5
+    assert sum(one.refuted for one, _ in found) <= binom.ppf(0.999, 40, 0.05)
+
+
+def test_canary_clients_tell_little_noise_from_enough() -> None:
+    bounds = [trained_over_users(sigma, "final", seed=0, features=1000)[0].epsilon_lower_bound for sigma in (0.02, 3.0)]
+    assert bounds[0] > 1
     assert bounds[1] < 0.5

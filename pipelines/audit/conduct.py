@@ -106,6 +106,8 @@ class Audit:
         plan = None if guarantee is None else guarantee.executed
         found = Membership(
             pipeline=job.config.pipeline.name,
+            model=job.config.model.name,
+            dataset=job.dataset.name,
             seed=job.config.seed,
             unit=None if plan is None else str(plan.unit),
             epsilon=None if guarantee is None else guarantee.epsilon,

@@ -52,12 +52,14 @@ class Membership:
     """What the test found of one run.
 
     Attributes:
-      pipeline, seed: of the run.
+      pipeline, model, dataset, seed: of the run.
       unit, epsilon, delta: of its guarantee; None where there is none.
       true_positive: rates at the false positive rates of `RATES`, by name.
     """
 
     pipeline: str
+    model: str
+    dataset: str
     seed: int
     unit: str | None
     epsilon: float | None
@@ -74,9 +76,10 @@ class Membership:
     @property
     def label(self) -> str:
         """The run without its seed."""
+        what = f"{self.pipeline} {self.model} on {self.dataset}"
         if self.epsilon is None:
-            return f"{self.pipeline}, no privacy"
-        return f"{self.pipeline}, ε = {self.epsilon:.3g} a{'n' if self.unit == 'example' else ''} {self.unit}"
+            return f"{what}, no privacy"
+        return f"{what}, ε = {self.epsilon:.3g} a{'n' if self.unit == 'example' else ''} {self.unit}"
 
     def metrics(self) -> dict[str, float]:
         """The numbers for the log, which no epsilon covers."""

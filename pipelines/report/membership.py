@@ -34,7 +34,7 @@ def membership_figure(roc: Roc, found: Membership) -> Figure:
       roc: training examples against test examples, by loss.
       found: of the run; its claim is drawn where examples are protected.
     """
-    figure, axes = _dressed("Who was in the training data?")
+    figure, axes = _dressed()
     if found.claim is not None:
         epsilon, delta = found.claim
         rates = np.logspace(np.log10(LOWEST), 0, 400)
@@ -53,7 +53,7 @@ def membership_figure(roc: Roc, found: Membership) -> Figure:
 def sweep_figure(runs: Sequence[Found]) -> Figure:
     """Draws all runs of a sweep on the same axes: without privacy in dashes, private ones in colours by epsilon.
 
-    Runs that differ in their seed alone share a colour and a line of the legend.
+    Runs of one label share a colour and a line of the legend.
 
     Args:
       runs: at least one.
@@ -61,13 +61,13 @@ def sweep_figure(runs: Sequence[Found]) -> Figure:
     groups: dict[str, list[Found]] = defaultdict(list)
     for found, roc in sorted(runs, key=lambda run: (run[0].epsilon is not None, run[0].epsilon or 0, run[0].seed)):
         groups[found.label].append((found, roc))
-    figure, axes = _dressed("Who was in the training data? Private training beside plain")
+    figure, axes = _dressed()
     private = [label for label, members in groups.items() if members[0][0].epsilon is not None]
     plain = [label for label in groups if label not in private]
     for label, members in groups.items():
-        seeds = f" ({len(members)} seeds)" if len(members) > 1 else ""
+        runs_of_it = f" ({len(members)} runs)" if len(members) > 1 else ""
         for position, (_, roc) in enumerate(members):
-            named = label + seeds if position == 0 else None
+            named = label + runs_of_it if position == 0 else None
             if label in plain:
                 colour = (INK, FLOOR)[plain.index(label) % 2]
                 _draw(axes, roc, color=colour, linewidth=1.8, linestyle=(0, (5, 2)), label=named)
@@ -77,13 +77,13 @@ def sweep_figure(runs: Sequence[Found]) -> Figure:
     return _finished(figure, axes, [roc for _, roc in runs])
 
 
-def _dressed(title: str) -> "tuple[Figure, Axes]":
+def _dressed() -> "tuple[Figure, Axes]":
     figure = Figure(figsize=(6.4, 6.2), dpi=130, layout="constrained")
     axes = figure.add_subplot()
     axes.plot([LOWEST, 1], [LOWEST, 1], color=FLOOR, linestyle=":", linewidth=1.4, label="guessing")
     for rate in RATES.values():
         axes.axvline(rate, color="#dddddd", linewidth=0.8, zorder=0)
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
+    axes.set_title("Who was in the training data?", loc="left", fontsize=12, fontweight="bold", color=INK)
     axes.set_xlabel("test examples taken for training examples (false positives)")
     axes.set_ylabel("training examples recognised (true positives)")
     return figure, axes
@@ -107,13 +107,21 @@ def _finished(figure: Figure, axes: "Axes", curves: Sequence[Roc]) -> Figure:
     return figure
 
 
-HEADERS = ("pipeline", "unit", "epsilon", "seed", *(f"TPR at {100 * rate:g} % FPR" for rate in RATES.values()))
+HEADERS = (
+    "pipeline",
+    "model",
+    "dataset",
+    "unit",
+    "epsilon",
+    "seed",
+    *(f"TPR at {100 * rate:g} % FPR" for rate in RATES.values()),
+)
 
 
 def _row(found: Membership) -> tuple[str, ...]:
     epsilon = "none" if found.epsilon is None else f"{found.epsilon:.3f}"
     rates = (f"{100 * found.true_positive[name]:.2f} %" for name in RATES)
-    return found.pipeline, found.unit or "", epsilon, str(found.seed), *rates
+    return found.pipeline, found.model, found.dataset, found.unit or "", epsilon, str(found.seed), *rates
 
 
 def membership_table(runs: Sequence[Membership]) -> str:
@@ -126,8 +134,9 @@ def membership_csv(runs: Sequence[Membership]) -> str:
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     names = (f"tpr_at_{name}_fpr" for name in RATES)
-    writer.writerow(["pipeline", "unit", "epsilon", "delta", "seed", *names])
+    writer.writerow(["pipeline", "model", "dataset", "unit", "epsilon", "delta", "seed", *names])
     for found in runs:
         rates = (found.true_positive[name] for name in RATES)
-        writer.writerow([found.pipeline, found.unit, found.epsilon, found.delta, found.seed, *rates])
+        run = (found.pipeline, found.model, found.dataset, found.unit, found.epsilon, found.delta, found.seed)
+        writer.writerow([*run, *rates])
     return out.getvalue()

@@ -60,7 +60,10 @@ def test_a_thinned_curve_keeps_the_rates_that_are_reported() -> None:
 def found_in(pipeline: str, epsilon: float | None = None, unit: str | None = None, seed: int = 0) -> Membership:
     delta = None if epsilon is None else 1e-5
     rates = {"0.1pct": 0.004, "1pct": 0.0213}
-    return Membership(pipeline=pipeline, seed=seed, unit=unit, epsilon=epsilon, delta=delta, true_positive=rates)
+    return Membership(
+        pipeline=pipeline, model="cnn", dataset="digits", seed=seed, unit=unit, epsilon=epsilon, delta=delta,
+        true_positive=rates,
+    )  # fmt: skip
 
 
 CURVE = Roc(np.array([0, 0.1, 1]), np.array([0, 0.3, 1]))
@@ -94,7 +97,8 @@ def test_a_sweeps_figure_names_each_kind_of_run_once() -> None:
     runs += [found_in("dp_fed_avg", 2.0, "user"), found_in("sgd")]
     figure = sweep_figure([(found, CURVE) for found in runs])
     assert legend_of(figure) == [
-        "guessing", "sgd, no privacy", "dp_fed_avg, ε = 2 a user", "dp_sgd, ε = 8 an example (2 seeds)"
+        "guessing", "sgd cnn on digits, no privacy", "dp_fed_avg cnn on digits, ε = 2 a user",
+        "dp_sgd cnn on digits, ε = 8 an example (2 runs)",
     ]  # fmt: skip
     dashed = [line.get_linestyle() == "--" for line in figure.axes[0].get_lines()]
     assert sum(dashed) == 1  # what is not private
@@ -105,6 +109,6 @@ def test_what_was_found_is_read_back_and_said_in_a_line() -> None:
     assert Membership.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert found.summary() == "audit=membership: TPR 0.4 % at 0.1 % FPR, 2.1 % at 1 % FPR"
     header, row = membership_csv([found]).splitlines()
-    assert header == "pipeline,unit,epsilon,delta,seed,tpr_at_0.1pct_fpr,tpr_at_1pct_fpr"
-    assert row == "dp_sgd,example,2.0,1e-05,0,0.004,0.0213"
+    assert header == "pipeline,model,dataset,unit,epsilon,delta,seed,tpr_at_0.1pct_fpr,tpr_at_1pct_fpr"
+    assert row == "dp_sgd,cnn,digits,example,2.0,1e-05,0,0.004,0.0213"
     assert "2.13 %" in membership_table([found])

@@ -48,7 +48,7 @@ LEAST_ADAPTIVE_UNITS, LEAST_COUNTS = 100, 120
 ROOM, SMALL = 8.0, 0.125
 """Adaptive clipping: least clip norm, and a small unit's input as a share of it. Its contribution is an eighth to
 three eighths of the clip norm."""
-CALM, COUNT_NOISE, STILL = 0.05, 0.05, 1e-6
+CALM, COUNT_NOISE, STILL = 0.02, 0.05, 1e-6
 """Adaptive clipping: the rate at which the clip norm moves, slow enough that this stays so; the most noise on the
 count, as a share of the sample; and a rate of next to nothing."""
 LARGEST_TREE = 32

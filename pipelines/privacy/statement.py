@@ -2,6 +2,7 @@
 
 from math import exp
 
+from pipelines.privacy.accounting import PRV_TOLERANCE
 from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit
@@ -18,6 +19,10 @@ WHO = {
         "This protects a user with all of their examples, given how the data is divided among users; unless the "
         "partition is natural, the users are simulated and nothing is said of the people behind the data.",
     ),
+}
+CONFIRMATIONS = {
+    "dp-accounting RDP": "RDP, an upper bound, is not exceeded.",
+    "Opacus PRV": f"PRV, which could show it to be too low, lies within {PRV_TOLERANCE:g} of it.",
 }
 CLEAR_SUM = (
     "whoever runs the training is trusted: it sees each user's update before noise is added; all of it runs on one "
@@ -117,16 +122,19 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
         f"{opinion.remark if opinion.epsilon is None else format(opinion.epsilon, '.4f')} |"
         for opinion in guarantee.opinions
     )
-    confirmed = (
-        "It is an upper bound, and the only accountant that knows tree aggregation."
-        if isinstance(guarantee.executed, TreePlan)
-        else "Those that answered confirm it: RDP is not exceeded, and PRV lies within 0.02 or 1 %."
-    )
-    verdict = "; ".join(guarantee.contradictions) or confirmed
+    verdict = "; ".join(guarantee.contradictions) or _confirmed(guarantee)
     return (
         f"## Accountants\n\n| accountant | version | epsilon at delta {guarantee.executed.delta:g} |\n|---|---|---|\n"
         f"{rows}\n\nThe first is the guarantee's. {verdict}"
     )
+
+
+def _confirmed(guarantee: PrivacyGuarantee) -> str:
+    if isinstance(guarantee.executed, TreePlan):
+        return "It is an upper bound, and the only accountant that knows tree aggregation."
+    answered = {opinion.accountant for opinion in guarantee.opinions[1:] if opinion.epsilon is not None}
+    found = [word for name, word in CONFIRMATIONS.items() if name in answered]
+    return " ".join(found) or "No other accountant answered, so that none confirms it."
 
 
 def _assumptions(guarantee: PrivacyGuarantee) -> str:

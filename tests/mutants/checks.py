@@ -61,14 +61,6 @@ def logged(folder: Path) -> list[tuple[RunRow, object]]:
     return [(row, read_json(store, row.run_id, "privacy.json")) for row in read_rows(store)]
 
 
-def accountants(folder: Path, overrides: tuple[str, ...]) -> None:
-    """The second and the third opinion on an epsilon."""
-    plan = prepare(configured(overrides), THREADS).plan
-    assert plan is not None
-    if found := accounting.contradictions(accounting.opinions(plan)):
-        raise GuaranteeError("; ".join(found))
-
-
 def public_plan(folder: Path, overrides: tuple[str, ...]) -> None:
     """One plan, whether one unit more or less is there than the public population."""
     config = configured((*overrides, "privacy.population=1437"))

@@ -193,7 +193,8 @@ def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
 
 def _log_guarantee(job: Job, guarantee: PrivacyGuarantee, log: RunLog) -> None:
     log.json("privacy.json", guarantee.to_dict())
-    log.text("privacy_statement.md", statement(guarantee))
+    stated = job.config.privacy.population is not None
+    log.text("privacy_statement.md", statement(guarantee, population_stated=stated))
     log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)}"})
     if guarantee.contradictions:
         log.tags({"privacy.contradictions": "; ".join(guarantee.contradictions)})

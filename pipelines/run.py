@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from pipelines import collector
 from pipelines.checkout import REPOSITORY
@@ -87,11 +88,14 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     """Runs one configuration and returns its outcome: a line, and outside a sweep where the run is recorded."""
     from pipelines.execution import execute
     from pipelines.job import prepare
+    from pipelines.privacy.planning import remark_on
     from pipelines.tracking.orphans import close_orphans
     from pipelines.tracking.store import open_store
 
     collector.pause()
     job = prepare(config, threads)
+    if remark := remark_on(job.plan):
+        tqdm.write(f"note: {remark}", file=sys.stderr)
     if sweep is None:
         store = open_store(config.tracking.uri, config.tracking.experiment or job.dataset.name)
         close_orphans(store)

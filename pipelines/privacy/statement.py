@@ -36,15 +36,20 @@ SECURE_SUM = (
 )
 
 
-def statement(guarantee: PrivacyGuarantee) -> str:
-    """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered."""
+def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False) -> str:
+    """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered.
+
+    Args:
+      guarantee: of the run.
+      population_stated: whether the population is `privacy.population`, and not the size of the data.
+    """
     return "\n\n".join(
         (
             f"# What this run guarantees\n\n{promise(guarantee)}",
             _mechanism(guarantee),
             _accountants(guarantee),
             _groups(guarantee),
-            _assumptions(guarantee),
+            _assumptions(guarantee, population_stated),
             _limits(guarantee),
         )
     )
@@ -137,8 +142,8 @@ def _confirmed(guarantee: PrivacyGuarantee) -> str:
     return " ".join(found) or "No other accountant answered, so that none confirms it."
 
 
-def _assumptions(guarantee: PrivacyGuarantee) -> str:
-    unit = guarantee.executed.unit
+def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool) -> str:
+    unit, population = guarantee.executed.unit, f"{guarantee.executed.population:,}"
     if isinstance(guarantee.executed, TreePlan):
         sampler = (
             f"The order of turns: it does not depend on the data, and no {unit} joins a tree twice. Every round is "
@@ -153,7 +158,14 @@ def _assumptions(guarantee: PrivacyGuarantee) -> str:
     return (
         f"## Assumed\n\n- {sampler}\n"
         f"- A trusted {'trainer' if unit is PrivacyUnit.EXAMPLE else 'server'}, who sees {sees} before noise is added, "
-        "and keeps the order of participation and the noise secret."
+        "and keeps the order of participation and the noise secret.\n"
+        + (
+            f"- A population of {population} {unit}s, stated in advance (`privacy.population`): the same plan follows "
+            f"whether one {unit} more or fewer is there, which was tried before training."
+            if population_stated
+            else f"- That there are {population} {unit}s is no secret: it is the size of the data, the plan follows "
+            "from it, and this guarantee does not hide it. `privacy.population` states a public number instead."
+        )
     )
 
 

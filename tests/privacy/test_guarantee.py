@@ -61,6 +61,14 @@ def test_statement_says_which_accountants_confirm_the_epsilon() -> None:
     assert "none confirms it" in statement(PrivacyGuarantee.of(PLAN.executed(0), simulated=False))
 
 
+def test_statement_says_whether_the_size_of_the_data_is_public() -> None:
+    guarantee = PrivacyGuarantee.of(PLAN, simulated=False)
+    assert "That there are 1,000 users is no secret: it is the size of the data" in statement(guarantee)
+    stated = statement(guarantee, population_stated=True)
+    assert "A population of 1,000 users, stated in advance" in stated
+    assert "no secret" not in stated
+
+
 def test_poisson_samples_vary_like_a_binomial_and_include_everyone_equally() -> None:
     rng = np.random.default_rng(7)
     samples = [poisson_sample(200, 0.1, rng) for _ in range(4000)]

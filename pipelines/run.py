@@ -63,6 +63,7 @@ def _hydra_main(values: DictConfig) -> None:
     overrides = list(hydra_config.overrides.task)
     try:
         config = parse(OmegaConf.to_container(values, resolve=True))  # type: ignore[arg-type]
+        _refuse_lost_users(config, hydra_config.runtime.choices.get("pipeline"))
         if sweep is None:
             _refuse_idle_privacy(config)
         elif not sweep.claim(config):
@@ -124,6 +125,15 @@ def _refuse_idle_privacy(config: Config) -> None:
         raise UserError(
             f"audit=mechanism has no effect on pipeline={config.pipeline.name}, which has no mechanism; drop it, "
             "or choose pipeline=dp_sgd or pipeline=dp_fed_avg"
+        )
+
+
+def _refuse_lost_users(config: Config, option: str | None) -> None:
+    """Whoever asks for users must not train examples: both options configure one pipeline, which the unit decides."""
+    if option == "dp_sgd_users" and config.unit != "user":
+        raise UserError(
+            f"privacy.unit={config.privacy.unit} does not fit pipeline=dp_sgd_users, whose samples and rates are for "
+            "users; drop privacy.unit, or use pipeline=dp_sgd to protect examples"
         )
 
 

@@ -44,8 +44,8 @@ def main() -> None:
     code = 0
     try:
         _hydra_main()
-    except KeyboardInterrupt:
-        print("interrupted: the run is marked KILLED and keeps what it logged", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"interrupted: {_left_by(error)}", file=sys.stderr)
         code = INTERRUPTED
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if debug:
@@ -77,7 +77,7 @@ def _hydra_main(values: DictConfig) -> None:
         line = f"failed: {error}"
         _fail(str(error)) if sweep is None else sweep.record_failure(f"{' '.join(overrides)}: {error}")
     if sweep is not None:
-        progress(sweep).finish_run(line)
+        progress(sweep).finish_run(line, done=sweep.count_done(), elapsed_s=sweep.elapsed_s)
     elif not _failures:
         print(line)
         if hydra_config.sweeper.params:
@@ -171,6 +171,13 @@ def _finish_sweep(*, interrupted: bool) -> int:
         print(f"failed: {failure}", file=sys.stderr)
     sweep.close()
     return 0 if status == "FINISHED" else 1
+
+
+def _left_by(interruption: KeyboardInterrupt) -> str:
+    """What an interruption leaves behind."""
+    if Sweep.current() is not None:
+        return "the sweep is marked KILLED, and so is a run that was open; runs that had finished are kept"
+    return "; ".join(getattr(interruption, "__notes__", ["no run was open"]))
 
 
 def _fail(line: str) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipelines import mechanism_rules as rules
 from pipelines.audit.settings import AuditConfig
+from pipelines.data.features.settings import FeaturesConfig, NoFeatures
 from pipelines.errors import UserError
 from pipelines.section import Count, NonNegative, Positive, Section
 
@@ -216,6 +217,7 @@ class Config(Section):
     """The whole configuration of one run."""
 
     dataset: DatasetConfig
+    features: FeaturesConfig = NoFeatures()
     model: ModelConfig
     partition: PartitionConfig
     pipeline: PipelineConfig

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipelines import mechanism_rules as rules
 from pipelines.audit.settings import AuditConfig
+from pipelines.data.features.settings import FeaturesConfig, NoFeatures
 from pipelines.errors import UserError
 from pipelines.model.averaging import Rule, share_of_newest
 from pipelines.model.spec import Activation
@@ -237,6 +238,7 @@ class Config(Section):
     """The whole configuration of one run."""
 
     dataset: DatasetConfig
+    features: FeaturesConfig = NoFeatures()
     model: ModelConfig
     partition: PartitionConfig
     pipeline: PipelineConfig

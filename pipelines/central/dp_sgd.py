@@ -16,11 +16,12 @@ from torch import nn
 from pipelines.central.book_keeping import supports
 from pipelines.central.gradients import Mode, PrivateGradients, private_gradients
 from pipelines.central.training import Clock, Hardware, Workbench, learning_rate, set_learning_rate
-from pipelines.central.users import UserUpdates, require_users
+from pipelines.central.users import UserUpdates
 from pipelines.config import DpSgdConfig
 from pipelines.errors import GuaranteeError, UserError
 from pipelines.model.spec import ModelSpec
-from pipelines.pipeline import Fit, OnRound, TrainingData
+from pipelines.partition.partition import Partition
+from pipelines.pipeline import Fit, OnRound, TrainingData, require_partition
 from pipelines.privacy.conformity import require_independent
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
@@ -67,7 +68,7 @@ class DpSgd:
           DivergedError: a weight is not finite.
         """
         settings, plan, by_user = self._settings, self._plan, self._plan.unit is PrivacyUnit.USER
-        units = len(require_users(data)) if by_user else len(data.labels)
+        units = len(_users(data)) if by_user else len(data.labels)
         names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
         stream, *others = (private_stream(self._noise_seed, name) for name in names)
         require_independent(stream, *others)
@@ -100,8 +101,12 @@ class DpSgd:
     def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:
         bench = self._bench(data)
         _require_separate_examples(bench.module)
-        gradients = UserUpdates(bench, require_users(data), self._settings, self._plan, noise=noise, order=order)
+        gradients = UserUpdates(bench, _users(data), self._settings, self._plan, noise=noise, order=order)
         return bench, gradients, {**bench.facts(), "user_update": self._settings.user_update}
+
+
+def _users(data: TrainingData) -> Partition:
+    return require_partition(data, "privacy.unit=user needs users")
 
 
 def _require_separate_examples(module: nn.Module) -> None:

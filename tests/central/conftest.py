@@ -5,10 +5,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from pipelines.config import DpSgdConfig
 from pipelines.model.spec import build_spec, initial_weights
 from pipelines.pipeline import TrainingData
 
 MakeData = Callable[..., TrainingData]
+
+
+def plain_dp_sgd(**changes: object) -> DpSgdConfig:
+    """One step of SGD at rate 1 unless `changes` say otherwise."""
+    values = {
+        "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
+        "schedule": "constant", "batch_size": 4, "epochs": 1, "max_physical_batch": 1000, "grad_sample": "auto",
+    }  # fmt: skip
+    return DpSgdConfig.model_validate(values | changes)
 
 
 @pytest.fixture

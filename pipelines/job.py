@@ -59,7 +59,13 @@ def prepare(config: Config, threads: int) -> Job:
     partition = None
     if config.divided:
         partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))
-    spec = build_spec(config.model.name, features=dataset.features, classes=dataset.classes, widths=config.model.widths)
+    spec = build_spec(
+        config.model.name,
+        features=dataset.features,
+        classes=dataset.classes,
+        widths=config.model.widths,
+        activation=config.model.activation,
+    )
     plan: Plan | None = None
     if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
         units = len(dataset.train) if partition is None else len(partition)

@@ -75,7 +75,7 @@ class DpSgd:
         bench, gradients, facts = (self._over_users if by_user else self._over_examples)(data, *others)
         sampler = PoissonSampler(units, plan.sampling_probability, stream)
         seen = SamplerRecord(units, plan.sampling_probability)
-        clock = Clock(plan.steps, on_round, bench.module, seen)
+        clock = Clock(plan.steps, on_round, bench, settings, seen)
         for step in range(1, plan.steps + 1):
             sample = sampler.draw()
             seen.observe(sample)
@@ -89,13 +89,17 @@ class DpSgd:
 
     def _over_examples(self, data: TrainingData, noise: np.random.Generator) -> _Engine:
         mode = choose(self._settings, data.spec, adaptive=self._plan.adaptive is not None)
-        bench = Workbench.of(data, self._hardware, contiguous=mode != "fast")
+        bench = self._bench(data, contiguous=mode != "fast")
         _require_separate_examples(bench.module)
         gradients = private_gradients(mode, bench, data.spec, self._settings, self._plan, noise)
         return bench, gradients, {**bench.facts(), "grad_sample": mode}
 
+    def _bench(self, data: TrainingData, *, contiguous: bool = False) -> Workbench:
+        averaged = self._settings.averaging != "none"
+        return Workbench.of(data, self._hardware, contiguous=contiguous, averaged=averaged)
+
     def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:
-        bench = Workbench.of(data, self._hardware)
+        bench = self._bench(data)
         _require_separate_examples(bench.module)
         gradients = UserUpdates(bench, _users(data), self._settings, self._plan, noise=noise, order=order)
         return bench, gradients, {**bench.facts(), "user_update": self._settings.user_update}

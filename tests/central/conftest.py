@@ -23,7 +23,8 @@ def plain_dp_sgd(**changes: object) -> DpSgdConfig:
 
 @pytest.fixture
 def make_data() -> MakeData:
-    """Returns a function that makes separable blobs for a model name and feature shape."""
+    """Returns a function that makes separable blobs for a model name, such as "cnn" or "relu cnn", and feature
+    shape."""
 
     def make(
         model: str = "linear", features: tuple[int, ...] = (5,), n: int = 40, classes: int = 3, seed: int = 0
@@ -32,7 +33,9 @@ def make_data() -> MakeData:
         labels = rng.integers(0, classes, n)
         inputs = rng.normal(size=(n, *features)) * 0.5
         inputs.reshape(n, -1)[np.arange(n), labels] += 2.0
-        spec = build_spec(model, features=features, classes=classes, widths=(7,))  # type: ignore[arg-type]
+        *relu, name = model.split()
+        activation = "relu" if relu else "tanh"
+        spec = build_spec(name, features=features, classes=classes, widths=(7,), activation=activation)  # type: ignore[arg-type]
         return TrainingData(
             inputs=inputs.astype(np.float32),
             labels=labels.astype(np.int64),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipelines.config import PRIVATE_UNITS, Config, DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
 from pipelines.data.dataset import Dataset
+from pipelines.data.features.build import with_features
 from pipelines.data.load import load_dataset
 from pipelines.errors import UserError
 from pipelines.model.spec import ModelSpec, build_spec
@@ -54,10 +55,17 @@ def prepare(config: Config, threads: int) -> Job:
     """
     dataset = load_dataset(config.dataset)
     dataset.require_held_out()
+    dataset = with_features(dataset, config.features, threads)
     partition = None
     if config.divided:
         partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))
-    spec = build_spec(config.model.name, features=dataset.features, classes=dataset.classes, widths=config.model.widths)
+    spec = build_spec(
+        config.model.name,
+        features=dataset.features,
+        classes=dataset.classes,
+        widths=config.model.widths,
+        activation=config.model.activation,
+    )
     plan: Plan | None = None
     if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
         units = len(dataset.train) if partition is None else len(partition)

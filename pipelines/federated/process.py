@@ -13,11 +13,11 @@ from pipelines.federated.engine import tff
 from pipelines.federated.noise import Noise, with_fresh_keys
 from pipelines.federated.recipe import LocalWork, Recipe
 from pipelines.federated.secure import SumBounds
-from pipelines.federated.storage import require_partition, store
+from pipelines.federated.storage import store
 from pipelines.federated.tree import node_event
 from pipelines.model.spec import Weights
 from pipelines.partition.orders import ClientOrders
-from pipelines.pipeline import TrainingData
+from pipelines.pipeline import TrainingData, require_partition
 
 
 class Clients(Protocol):

@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipelines.config import DpFedAvgConfig, PrivacyConfig
 from pipelines.errors import UserError
 from pipelines.privacy.accounting import contradictions, epsilon, opinions, quick_epsilon, rdp_epsilon
 from pipelines.privacy.calibration import calibrate
@@ -17,28 +16,12 @@ from pipelines.privacy.planning import plan_for, remark_on, tree_plan_for
 from pipelines.privacy.statement import statement
 from pipelines.privacy.tree_plan import TreePlan
 from pipelines.privacy.turns import TurnsInTrees, TurnsRecord
+from tests.privacy.conftest import dp_fed_avg, privacy
 
 
 def plan(steps: int = 100, restart_every: int = 100, sigma: float = 4.0, **more: object) -> TreePlan:
     values = {"population": 2000, "clients_per_round": 5, "clip_norm": 0.3, "delta": 1e-5} | more
     return TreePlan(steps=steps, restart_every=restart_every, noise_multiplier=sigma, **values)  # type: ignore[arg-type]
-
-
-def dp_fed_avg(**changes: object) -> DpFedAvgConfig:
-    values = {
-        "name": "dp_fed_avg", "engine": "fast", "rounds": 30, "clients_per_round": 50, "local_epochs": 1,
-        "local_batch_size": 10, "client_optimizer": "sgd", "client_learning_rate": 0.1, "client_momentum": 0.0,
-        "server_optimizer": "sgd", "server_learning_rate": 1.0, "server_momentum": 0.9, "proximal_strength": 0.0,
-    }  # fmt: skip
-    return DpFedAvgConfig.model_validate(values | changes)
-
-
-def privacy(**changes: object) -> PrivacyConfig:
-    values = {
-        "unit": None, "epsilon": None, "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5, "clipping": "fixed",
-        "population": None, "noise_seed": None,
-    }  # fmt: skip
-    return PrivacyConfig.model_validate(values | changes)
 
 
 def gaussian(steps: int, sigma: float = 4.0) -> MechanismPlan:

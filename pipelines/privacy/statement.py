@@ -2,7 +2,7 @@
 
 from math import exp
 
-from pipelines.privacy.accounting import PRV_TOLERANCE
+from pipelines.privacy.accounting import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit
@@ -22,7 +22,7 @@ WHO = {
 }
 CONFIRMATIONS = {
     "dp-accounting RDP": "RDP, an upper bound, is not exceeded.",
-    "Opacus PRV": f"PRV, which could show it to be too low, lies within {PRV_TOLERANCE:g} of it.",
+    "Opacus PRV": f"PRV, which could show it to be too low, agrees to {PRV_TOLERANCE:g} and {PRV_RELATIVE:.2%}.",
 }
 CLEAR_SUM = (
     "whoever runs the training is trusted: it sees each user's update before noise is added; all of it runs on one "

@@ -53,11 +53,11 @@ def test_statement_warns_that_a_seeded_run_protects_nobody() -> None:
 
 def test_statement_says_which_accountants_confirm_the_epsilon() -> None:
     guarantee = PrivacyGuarantee.of(PLAN, simulated=False)
-    assert "PRV, which could show it to be too low, lies within 0.02" in statement(guarantee)
+    assert "PRV, which could show it to be too low, agrees to 0.02 and 0.01%." in statement(guarantee)
     pld, rdp, prv = guarantee.opinions
     silent = replace(guarantee, opinions=(pld, rdp, replace(prv, epsilon=None, remark="no answer within 20 s")))
     assert "RDP, an upper bound, is not exceeded." in statement(silent)
-    assert "lies within" not in statement(silent)
+    assert "agrees to" not in statement(silent)
     assert "none confirms it" in statement(PrivacyGuarantee.of(PLAN.executed(0), simulated=False))
 
 

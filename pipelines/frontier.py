@@ -68,7 +68,7 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "Fron
       folder: where the files go; None is outputs/frontier/<experiment> in the repository.
 
     Raises:
-      UserError: no run of the sweep finished, or a file or artifact cannot be written.
+      UserError: no run of the sweep finished, all had canaries in their data, or a file or artifact cannot be written.
     """
     from pipelines.report.frontier import write_frontier
     from pipelines.report.points import build_points
@@ -76,7 +76,9 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "Fron
     from pipelines.tracking.sweep import log_folder
 
     rows = read_rows(store, parent_id=parent_id)
-    files = write_frontier(build_points(rows), folder or REPOSITORY / "outputs" / "frontier" / store.experiment)
+    if not (points := build_points(rows)):
+        raise UserError("no run of this sweep finished with an accuracy to show")
+    files = write_frontier(points, folder or REPOSITORY / "outputs" / "frontier" / store.experiment)
     # From a folder of its own: the other one may hold older files.
     with tempfile.TemporaryDirectory() as scratch:
         for path in (files.csv, files.png, files.html):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.pipeline import FittedModel, Inputs, Labels
+from pipelines.result import cross_entropies
 
 Floats = NDArray[np.float64]
 RATES = {"0.1pct": 0.001, "1pct": 0.01}
@@ -45,9 +46,7 @@ def roc(members: Floats, others: Floats) -> Roc:
 
 def scores(model: FittedModel, inputs: Inputs, labels: Labels) -> Floats:
     """Minus the cross-entropy of each example, in nats, shape (n,)."""
-    logits = model.logits(inputs).astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(axis=1)))
+    return -cross_entropies(model.logits(inputs), labels)
 
 
 def allowed(false_positive: Floats, *, epsilon: float, delta: float) -> Floats:

@@ -14,6 +14,7 @@ from pipelines.audit.finding import Finding
 from pipelines.errors import UserError
 from pipelines.model.spec import Dense, ModelSpec, Reshape
 from pipelines.pipeline import Inputs, OnRound, RoundRecord, TrainingData
+from pipelines.result import cross_entropies
 
 Floats = NDArray[np.float64]
 Score = Literal["white_box", "loss"]
@@ -34,7 +35,7 @@ class CanaryTrial:
         self._canaries, self._score = canaries, score
         data, examples = canaries.data, canaries.examples
         self._latest = _linear_logits(data, examples.inputs)
-        self._first: Floats | None = None if self._latest is None else _losses(self._latest, examples.labels)
+        self._first: Floats | None = None if self._latest is None else cross_entropies(self._latest, examples.labels)
         self._white_box = np.zeros(len(canaries))
         lengths = np.linalg.norm(examples.inputs.reshape(len(canaries), -1).astype(np.float64), axis=1)
         self._lengths = np.sqrt(lengths**2 + 1)  # with the bias' input
@@ -71,7 +72,7 @@ class CanaryTrial:
         if self._score == "white_box":
             return self._white_box
         assert self._latest is not None, "the last step is always observed"
-        losses = _losses(self._latest, self._canaries.examples.labels)
+        losses = cross_entropies(self._latest, self._canaries.examples.labels)
         return -losses if self._first is None else self._first - losses
 
     def conclude(self, *, audit: str, guesses: int, claim: float | None, delta: float, confidence: float) -> Finding:
@@ -142,9 +143,3 @@ def _layers(spec: ModelSpec) -> int:
 def _softmax(logits: Floats) -> Floats:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def _losses(logits: Floats, labels: NDArray[np.int64]) -> Floats:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    picked = shifted[np.arange(len(labels)), labels]
-    return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - picked)

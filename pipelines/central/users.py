@@ -16,23 +16,10 @@ from torch.nn.functional import cross_entropy
 from pipelines.central.gradients import SumOptimizer
 from pipelines.central.training import Workbench, build_optimizer
 from pipelines.config import DpSgdConfig
-from pipelines.errors import UserError
 from pipelines.partition.orders import ClientOrders
 from pipelines.partition.partition import Partition
-from pipelines.pipeline import TrainingData
 from pipelines.privacy.clipping import PRIVATE_REACH
 from pipelines.privacy.plan import MechanismPlan
-
-
-def require_users(data: TrainingData) -> Partition:
-    """Returns the division among users.
-
-    Raises:
-      UserError: there is none.
-    """
-    if data.partition is None:
-        raise UserError("privacy.unit=user needs users: choose a partition, such as partition=iid")
-    return data.partition
 
 
 class UserUpdates:

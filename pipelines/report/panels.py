@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from pipelines.config import PRIVATE_UNITS
 from pipelines.errors import UserError
 from pipelines.published import PublishedPoint
 from pipelines.report.points import Point, Privacy
@@ -202,9 +203,16 @@ def _varying(points: Sequence[Point]) -> set[str]:
     return varying - {"data"} if "dataset" in varying else varying
 
 
+def _name(point: Point) -> str:
+    """The pipeline, with a unit that is not its own, as in the names of runs."""
+    own = PRIVATE_UNITS.get(point.pipeline, ())[:1]
+    unit = None if point.privacy is None else point.privacy.unit
+    return point.pipeline if unit is None or unit in own else f"{point.pipeline} unit={unit}"
+
+
 def _label(point: Point, varying: set[str]) -> str:
     facts = _facts(point)
-    return ", ".join([point.pipeline, *(facts[name] for name in facts if name in varying and facts[name])])
+    return ", ".join([_name(point), *(facts[name] for name in facts if name in varying and facts[name])])
 
 
 def _with_settings(

@@ -43,7 +43,7 @@ def test_both_engines_stand_side_by_side_at_user_level() -> None:
     central = [row("dp_sgd", 0.8, epsilon=e, unit="user") for e in (1.0, 2.0)]
     example, user = build_frontier(build_points([*sweep(), *central])).panels
     assert [(line.label, len(line.points)) for line in example.lines] == [("dp_sgd", 3)]
-    assert [(line.label, len(line.points)) for line in user.lines] == [("dp_fed_avg", 3), ("dp_sgd", 2)]
+    assert [(line.label, len(line.points)) for line in user.lines] == [("dp_fed_avg", 3), ("dp_sgd unit=user", 2)]
 
 
 def test_labels_say_what_differs_and_the_caption_what_does_not() -> None:

@@ -54,7 +54,7 @@ class Point:
     """One configuration, over its seeds.
 
     Attributes:
-      pipeline, dataset, model: names.
+      pipeline, dataset, model: names; the model's says on which features it stands, where those are not the inputs.
       variant: of the recipe's part that it is from; empty where it has none.
       data_sha256: which data it really was.
       settings: every parameter that matters, less those of `STRENGTH`.
@@ -159,7 +159,7 @@ def _point(rows: list[RunRow]) -> Point:
     return Point(
         pipeline=first.tags.get("pipeline", "?"),
         dataset=first.tags.get("dataset", "?"),
-        model=first.tags.get("model", "?"),
+        model=_model(first),
         variant=first.tags.get(VARIANT_TAG, ""),
         data_sha256=first.tags.get("data.sha256", ""),
         settings=_settings(first),
@@ -171,6 +171,11 @@ def _point(rows: list[RunRow]) -> Point:
         overrides=_overrides(first.tags.get("overrides")),
         privacy=_privacy(rows) if _private(first) else None,
     )
+
+
+def _model(row: RunRow) -> str:
+    name, features = row.tags.get("model", "?"), row.params.get("features.name", "none")
+    return name if features == "none" else f"{name} on {features}"
 
 
 def _overrides(logged: str | None) -> str | None:

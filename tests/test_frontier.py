@@ -59,8 +59,8 @@ def test_records_of_several_recipes_are_drawn_together(tmp_path: Path, capsys: p
     write_frontier([point for point in points if point.pipeline in ("sgd", "dp_sgd")], example)
     write_frontier([point for point in points if point.pipeline in ("fed_avg", "dp_fed_avg")], user)
     (user / "published.yaml").write_text(
-        'points: [{source: A 2020, method: m, url: "https://a.b", unit: user, epsilon: 3, delta: 1.0e-5, accuracy: 0.9, '
-        "note: n}]"
+        'points: [{source: A 2020, method: m, url: "https://a.b", unit: user, epsilon: 3, delta: 1.0e-5, '
+        "accuracy: 0.9, note: n}]"
     )
     assert main(["--recipe", str(example), str(user), "--output", str(tmp_path / "both")]) == 0
     out = capsys.readouterr().out

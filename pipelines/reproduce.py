@@ -79,8 +79,7 @@ def check(folder: Path, uri: str | None, *, quick: bool) -> int:
     print(f"{drift_table(comparisons)}\n{bands_in_words(len(comparisons), recipe.bands)}\n")
     if versions := _changed(origin.versions, measured.origin.versions):
         print(f"versions changed: {versions}")
-    drifted = sum(bool(comparison.faults) for comparison in comparisons)
-    if drifted:
+    if drifted := sum(bool(comparison.faults) for comparison in comparisons):
         print(f"DRIFTED: {drifted} of {len(comparisons)} rows of {folder.name}", file=sys.stderr)
         return 1
     print(f"reproduced: all {len(comparisons)} rows of {folder.name}")

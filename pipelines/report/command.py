@@ -39,9 +39,13 @@ def folded(command: str, width: int) -> list[str]:
 
 
 def _settings(point: Point) -> dict[str, str]:
-    """Key and value of each override but the seed, of which the point has several."""
+    """Key and value of each override but the seed, of which the point has several.
+
+    A run on its own refuses privacy settings that have no effect on it; in the sweep that it is from they had none.
+    """
+    idle = ("privacy",) if point.privacy is None else ()
     pairs = (override.partition("=") for override in OVERRIDE.split(point.overrides or ""))
-    return {key: value for key, _, value in pairs if key != "seed"}
+    return {key: value for key, _, value in pairs if key != "seed" and not key.startswith(idle)}
 
 
 def _command(settings: dict[str, str], seeds: Sequence[str], *, several: bool = False) -> str:

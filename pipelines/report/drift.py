@@ -20,6 +20,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 from scipy import special
@@ -172,10 +173,11 @@ def drift_table(comparisons: Sequence[Comparison]) -> str:
 
 def bands_in_words(rows: int, bands: Bands) -> str:
     """Why the bands of a table are as wide as they are."""
-    return (
+    return fill(
         "A band is t * spread * sqrt(1/recorded + 1/new seeds): what new seeds of an unchanged program stay in, in all "
-        f"{rows} rows together\nwith a probability of {100 * bands.confidence:g} %, as far as the recorded seeds can "
-        f"tell; never less than one test example, {100 / bands.test_examples:.2g} points."
+        f"{rows} rows together with a probability of {100 * bands.confidence:g} %, as far as the recorded seeds can "
+        f"tell; never less than one test example, {100 / bands.test_examples:.2g} points.",
+        100,
     )
 
 

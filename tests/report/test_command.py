@@ -36,6 +36,12 @@ def test_one_run_is_no_sweep() -> None:
     assert commands(points("pipeline=dp_sgd", seeds=1)) == ["python -m pipelines.run pipeline=dp_sgd seed=0"]
 
 
+def test_a_point_without_privacy_is_repeated_without_privacy_settings() -> None:
+    plain = row("fed_avg", 0.9)
+    plain.tags["overrides"] = "pipeline=fed_avg privacy=adaptive privacy.epsilon=3 partition.alpha=1"
+    assert commands(build_points([plain])) == ["python -m pipelines.run pipeline=fed_avg partition.alpha=1 seed=0"]
+
+
 def test_points_without_overrides_have_no_command() -> None:
     assert commands(build_points([row("dp_sgd", 0.9, epsilon=1.0)])) == []
 

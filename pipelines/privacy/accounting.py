@@ -7,10 +7,10 @@ aggregation is known to RDP alone, whose upper bound is then the guarantee.
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from types import FrameType
@@ -99,6 +99,29 @@ def epsilon(plan: Plan) -> float:
     if plan.steps == 0:
         return 0.0
     return _library_epsilon(_sigma(plan), plan.sampling_probability, plan.steps, plan.delta)
+
+
+def composed_epsilon(plans: Sequence[MechanismPlan]) -> float:
+    """Epsilon of mechanisms that all ran on the same units, at the delta of the first; of one plan, its `epsilon`.
+
+    Raises:
+      UserError: a plan adds no noise.
+    """
+    from dp_accounting.pld import privacy_loss_distribution
+
+    first, *others = plans
+    if not others:
+        return epsilon(first)
+    settings = [(_sigma(plan), plan.sampling_probability, plan.steps) for plan in plans]
+    interval = max(loss_interval(sigma, q) for sigma, q, _ in settings)
+    losses = [
+        privacy_loss_distribution.from_gaussian_mechanism(
+            sigma, sampling_prob=q, value_discretization_interval=interval
+        ).self_compose(steps)
+        for sigma, q, steps in settings
+    ]
+    total = reduce(lambda one, other: one.compose(other), losses)
+    return float(total.get_epsilon_for_delta(first.delta))
 
 
 def quick_epsilon(plan: Plan, coarseness: int = 1) -> float:

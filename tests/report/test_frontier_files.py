@@ -18,7 +18,7 @@ from tests.report.rows import row, sweep
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> FrontierFiles:
-    return write_frontier(sweep(), tmp_path_factory.mktemp("frontier") / "new")
+    return write_frontier(build_points(sweep()), tmp_path_factory.mktemp("frontier") / "new")
 
 
 def test_csv_holds_every_point_in_full(files: FrontierFiles) -> None:
@@ -70,7 +70,7 @@ def test_long_labels_do_not_widen_the_table(tmp_path: Path) -> None:
         )
         for rate in ("0.1", "0.5")
     ]
-    assert max(map(len, write_frontier(rows, tmp_path).table.splitlines())) <= WIDTH
+    assert max(map(len, write_frontier(build_points(rows), tmp_path).table.splitlines())) <= WIDTH
 
 
 def test_figure_has_one_axis_a_unit_and_ticks_at_the_epsilons() -> None:
@@ -83,7 +83,7 @@ def test_figure_has_one_axis_a_unit_and_ticks_at_the_epsilons() -> None:
 
 
 def test_non_private_runs_alone_make_a_figure_without_epsilons(tmp_path: Path) -> None:
-    files = write_frontier([row("sgd", 0.9), row("fed_avg", 0.8)], tmp_path)
+    files = write_frontier(build_points([row("sgd", 0.9), row("fed_avg", 0.8)]), tmp_path)
     (axes,) = frontier_figure(build_frontier(build_points([row("sgd", 0.9)]))).axes
     assert list(axes.get_xticks()) == []
     assert "none" in files.table
@@ -94,7 +94,14 @@ def test_hover_names_the_guarantee_and_the_command() -> None:
     private.tags["overrides"] = "pipeline=dp_sgd <b>"
     (point,) = build_points([private])
     text = hover_text(point)
-    for words in ("dp_sgd", "ε = 1.996", "δ = 0.0001", "unit: example", "1 seed: 0", "pipelines.run pipeline=dp_sgd"):
+    for words in (
+        "dp_sgd",
+        "ε = 1.996",
+        "δ = 0.0001",
+        "unit: example",
+        "1 seed: 0",
+        "&#x27;pipeline=dp_sgd &lt;b&gt;&#x27; seed=0",
+    ):
         assert words in text
     assert "&lt;b&gt;" in text
     (ceiling,) = build_points([row("sgd", 0.9)])
@@ -109,7 +116,7 @@ def test_audited_points_have_a_band_from_bound_to_claim(tmp_path: Path) -> None:
     # A bound of zero reaches the left edge of the logarithmic axis.
     assert bands == [[[axes.get_xlim()[0], 0.8], [0.998, 0.8]], [[1.5, 0.9], [1.996, 0.9]]]
     assert "audit proved" in frontier.caption
-    files = write_frontier(rows, tmp_path)
+    files = write_frontier(build_points(rows), tmp_path)
     with files.csv.open(newline="", encoding="utf-8") as file:
         assert [record["epsilon_lower_bound"] for record in csv.DictReader(file)] == ["0.0", "1.5"]
     assert "audit: ε is at least 1.5" in hover_text(build_points(rows)[1])
@@ -136,4 +143,4 @@ def test_labels_keep_their_distance_and_order() -> None:
 def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is not writable"):
-        write_frontier(sweep(), tmp_path / "file" / "folder")
+        write_frontier(build_points(sweep()), tmp_path / "file" / "folder")

@@ -1,5 +1,7 @@
 import csv
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,20 @@ def test_html_loads_nothing_from_elsewhere(files: FrontierFiles) -> None:
     assert len(html) > 3_000_000, "the plotting library is inside"
     assert not re.search(r"""<(script|link|img|iframe)[^>]*\s(src|href)\s*=""", html)
     assert "@import" not in html.partition("<script")[0]
+
+
+def test_a_name_in_the_legend_stands_for_both_panels_and_a_click_keeps_the_statement(files: FrontierFiles) -> None:
+    html = files.html.read_text(encoding="utf-8")
+    traces = json.JSONDecoder().raw_decode(html[html.rindex("Plotly.newPlot(") :].partition(",")[2].strip())[0]
+    groups = [(trace["legendgroup"], trace["showlegend"]) for trace in traces]
+    assert groups.count(("sgd, no privacy", True)) == groups.count(("sgd, no privacy", False)) == 1
+    assert [group for group, shown in groups if shown] == sorted({group for group, _ in groups}, key=groups_in(groups))
+    assert "plotly_click" in html
+    assert '<pre id="statement">' in html
+
+
+def groups_in(groups: list[tuple[str, bool]]) -> Callable[[str], int]:
+    return [group for group, _ in groups].index
 
 
 def test_png_is_an_image(files: FrontierFiles) -> None:

@@ -25,7 +25,7 @@ class Bins:
           UserError: no table, or a column that it does not have.
         """
         if len(features) != 1:
-            raise UserError(f"features=bins needs a table; this dataset has images of shape {features}")
+            raise UserError(f"public bins need a table; this dataset has images of shape {features}; set features=none")
         for place, spec in enumerate(columns):
             if spec.column >= features[0]:
                 raise UserError(

@@ -58,6 +58,8 @@ Check = Callable[[Any], tuple[int, str, str]]
 
 @pytest.mark.parametrize("changes", [
     {}, {"adaptive": AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=5.0)}, {"steps": 0},
+    # The discretised loss is coarse for so little of it: PLD exceeds RDP, which is harmless.
+    {"sampling_probability": 0.004, "noise_multiplier": 100.0, "steps": 10_000, "delta": 1e-10},
 ])  # fmt: skip
 def test_a_true_guarantee_holds(check: Check, changes: dict[str, Any]) -> None:
     code, out, err = check(PrivacyGuarantee.of(replace(PLAN, **changes), simulated=False).to_dict())

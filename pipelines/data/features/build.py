@@ -5,15 +5,16 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from pipelines.data.dataset import Dataset, Split
+from pipelines.data.features.bins import Bins
 from pipelines.data.features.cache import cached_features
 from pipelines.data.features.scattering import Scattering
-from pipelines.data.features.settings import NoFeatures, ScatteringConfig
+from pipelines.data.features.settings import BinsConfig, NoFeatures, ScatteringConfig
 from pipelines.data.raw import cache_folder
 
 _latest: dict[str, Dataset] = {}
 
 
-def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig, threads: int) -> Dataset:
+def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig | BinsConfig, threads: int) -> Dataset:
     """Maps both splits, example by example; nothing is fitted, so that nothing is spent.
 
     Args:
@@ -30,6 +31,8 @@ def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig, threa
     """
     if isinstance(config, NoFeatures):
         return dataset
+    if isinstance(config, BinsConfig):
+        return _binned(dataset, config)
     transform = Scattering(dataset.features, scales=config.scales, angles=config.angles, groups=config.groups)
     recipe = f"{dataset.fingerprint} {config.model_dump_json()} kymatio {version('kymatio')}"
     source = hashlib.sha256(recipe.encode()).hexdigest()
@@ -46,5 +49,16 @@ def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig, threa
             )
 
         train, test = mapped("train", dataset.train), mapped("test", dataset.test)
+        _latest[source] = replace(dataset, train=train, test=test, source=source)
+    return _latest[source]
+
+
+def _binned(dataset: Dataset, config: BinsConfig) -> Dataset:
+    """Computes bins in memory, which is faster than to read them from a cache."""
+    source = hashlib.sha256(f"{dataset.fingerprint} {config.model_dump_json()}".encode()).hexdigest()
+    if source not in _latest:
+        _latest.clear()
+        transform = Bins(dataset.features, config.columns)
+        train, test = (Split(transform(split.inputs), split.labels) for split in (dataset.train, dataset.test))
         _latest[source] = replace(dataset, train=train, test=test, source=source)
     return _latest[source]

@@ -8,7 +8,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipelines import mechanism_rules as rules
 from pipelines.audit.settings import AuditConfig
+from pipelines.data.features.settings import FeaturesConfig, NoFeatures
 from pipelines.errors import UserError
+from pipelines.model.averaging import Rule, share_of_newest
+from pipelines.model.spec import Activation
 from pipelines.section import Count, NonNegative, Positive, Section
 
 Unit = Literal["example", "user"]
@@ -41,10 +44,11 @@ class DatasetConfig(Section):
 
 
 class ModelConfig(Section):
-    """The architecture; `widths` are an mlp's hidden units."""
+    """The architecture; `widths` are an mlp's hidden units, `activation` is that of an mlp or a cnn."""
 
     name: Literal["linear", "mlp", "cnn"]
     widths: tuple[Count, ...] = ()
+    activation: Activation = "tanh"
 
 
 class PartitionConfig(Section):
@@ -76,7 +80,25 @@ class PartitionConfig(Section):
         return self
 
 
-class CentralConfig(Section):
+class AveragedConfig(Section):
+    """What all pipelines share: which average of their iterates they evaluate and release.
+
+    Attributes:
+      averaging: none releases the last weights; ema and tail as in `share_of_newest`.
+      averaging_decay: of ema.
+      averaging_tail: share of the steps that tail averages over.
+    """
+
+    averaging: Rule = "none"
+    averaging_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    averaging_tail: Annotated[float, Field(gt=0, le=1)] = 0.25
+
+    def share_of_newest(self, step: int, steps: int) -> float:
+        """The weight of the newest iterate in the average after a step, counted from 1."""
+        return share_of_newest(self.averaging, step, steps, decay=self.averaging_decay, tail=self.averaging_tail)
+
+
+class CentralConfig(AveragedConfig):
     """What both PyTorch pipelines share."""
 
     optimizer: Literal["sgd", "adam", "adamw"]
@@ -115,7 +137,7 @@ class DpSgdConfig(CentralConfig):
     local_learning_rate: Positive = 0.5
 
 
-class FederatedConfig(Section):
+class FederatedConfig(AveragedConfig):
     """What both TFF pipelines share.
 
     Attributes:
@@ -216,6 +238,7 @@ class Config(Section):
     """The whole configuration of one run."""
 
     dataset: DatasetConfig
+    features: FeaturesConfig = NoFeatures()
     model: ModelConfig
     partition: PartitionConfig
     pipeline: PipelineConfig

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipelines.config import PRIVATE_UNITS, Config, DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
 from pipelines.data.dataset import Dataset
+from pipelines.data.features.build import with_features
 from pipelines.data.load import load_dataset
 from pipelines.errors import UserError
 from pipelines.model.spec import ModelSpec, build_spec
@@ -13,7 +14,7 @@ from pipelines.partition.build import build_partition
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import Pipeline
 from pipelines.privacy.plan import MechanismPlan
-from pipelines.privacy.planning import plan_for, tree_plan_for
+from pipelines.privacy.planning import public_plan
 from pipelines.privacy.tree_plan import Plan
 from pipelines.randomness import public_stream
 
@@ -50,20 +51,25 @@ def prepare(config: Config, threads: int) -> Job:
 
     Raises:
       UserError: data missing or corrupt, a plan out of bounds, an engine that is not installed.
+      GuaranteeError: a plan that follows the private number of units.
     """
     dataset = load_dataset(config.dataset)
     dataset.require_held_out()
+    dataset = with_features(dataset, config.features, threads)
     partition = None
     if config.divided:
         partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))
-    spec = build_spec(config.model.name, features=dataset.features, classes=dataset.classes, widths=config.model.widths)
+    spec = build_spec(
+        config.model.name,
+        features=dataset.features,
+        classes=dataset.classes,
+        widths=config.model.widths,
+        activation=config.model.activation,
+    )
     plan: Plan | None = None
     if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
         units = len(dataset.train) if partition is None else len(partition)
-        if isinstance(config.pipeline, DpFedAvgConfig) and config.privacy.mechanism == "tree":
-            plan = tree_plan_for(config.pipeline, config.privacy, units)
-        else:
-            plan = plan_for(config.pipeline, config.privacy, units)
+        plan = public_plan(config.pipeline, config.privacy, units)
     return Job(
         config=config,
         dataset=dataset,

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.errors import UserError
 from pipelines.model.spec import ModelSpec, Weights
 from pipelines.partition.partition import Partition
 from pipelines.privacy.sampling import Participation, SamplerVerdict
@@ -51,6 +52,21 @@ class TrainingData:
     spec: ModelSpec
     initial_weights: Weights
     canaries: CanaryUpdates | None = None
+
+
+def require_partition(data: TrainingData, need: str = "a federated pipeline needs clients") -> Partition:
+    """Returns the division among clients or users.
+
+    Args:
+      data: with or without it.
+      need: of whoever asks, for the message.
+
+    Raises:
+      UserError: there is none.
+    """
+    if data.partition is None:
+        raise UserError(f"{need}: choose a partition, such as partition=iid")
+    return data.partition
 
 
 class FittedModel(Protocol):

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipelines.audit.finding import Finding
-from pipelines.audit.membership import Membership
+from pipelines.audit.finding import Finding, Membership
 from pipelines.checkout import REPOSITORY
 from pipelines.pipeline import Labels, Logits
 from pipelines.privacy.guarantee import PrivacyGuarantee
@@ -32,15 +32,19 @@ class Evaluation:
     loss: float
 
 
-def score(logits: Logits, labels: Labels) -> Evaluation:
-    """Accuracy and cross-entropy of logits, shape (n, classes), for labels, shape (n,)."""
+def cross_entropies(logits: NDArray[np.floating], labels: Labels) -> NDArray[np.float64]:
+    """Cross-entropy of each example in nats, shape (n,), from logits, shape (n, classes), and labels, shape (n,)."""
     logits = logits.astype(np.float64)
     with np.errstate(invalid="ignore"):  # the loss of a model that diverged is NaN, which its caller looks for
         shifted = logits - logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels])
+
+
+def score(logits: Logits, labels: Labels) -> Evaluation:
+    """Accuracy and cross-entropy of logits, shape (n, classes), for labels, shape (n,)."""
     return Evaluation(
         accuracy=float(np.mean(logits.argmax(axis=1) == labels)),
-        loss=float(losses.mean()),
+        loss=float(cross_entropies(logits, labels).mean()),
     )
 
 

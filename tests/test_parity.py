@@ -21,11 +21,21 @@ from pipelines.pipeline import Fit, RoundRecord, TrainingData
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 
 CPU = Hardware(device="cpu", threads=2)
-MODELS = [("linear", (6,)), ("mlp", (4, 4, 1)), ("cnn", (8, 8, 1)), ("cnn", (14, 14, 3)), ("cnn", (12,))]
+MODELS = [
+    ("linear", (6,)),
+    ("mlp", (4, 4, 1)),
+    ("cnn", (8, 8, 1)),
+    ("cnn", (14, 14, 3)),
+    ("cnn", (12,)),
+    ("relu mlp", (6,)),
+    ("relu cnn", (8, 8, 1)),
+]
 
 
 def spec_of(model: str, features: tuple[int, ...]) -> ModelSpec:
-    return build_spec(model, features=features, classes=3, widths=(7, 5))  # type: ignore[arg-type]
+    *relu, name = model.split()
+    activation = "relu" if relu else "tanh"
+    return build_spec(name, features=features, classes=3, widths=(7, 5), activation=activation)  # type: ignore[arg-type]
 
 
 def make_data(model: str, features: tuple[int, ...], sizes: list[int]) -> TrainingData:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.audit.finding import Finding
-from pipelines.audit.membership import CURVE_FILE, RATES, Membership, roc, scores
+from pipelines.audit.finding import RATES, Finding, Membership
+from pipelines.audit.membership import CURVE_FILE, roc, scores
 from pipelines.audit.settings import AuditConfig
 from pipelines.job import Job
 from pipelines.pipeline import FittedModel, OnRound, TrainingData

@@ -6,16 +6,16 @@ Source: Yeom et al. 2018, arXiv:1709.01604, section 3 (the test); Carlini et al.
 true positives at low false positive rates); Kairouz et al. 2015, arXiv:1311.0776, theorem 2.1 (what a claim allows).
 """
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.audit.finding import RATES
 from pipelines.pipeline import FittedModel, Inputs, Labels
+from pipelines.result import cross_entropies
 
 Floats = NDArray[np.float64]
-RATES = {"0.1pct": 0.001, "1pct": 0.01}
 POINTS = 300
 CURVE_FILE = "membership.json"
 
@@ -47,59 +47,6 @@ class Roc:
         return cls(np.array(values["false_positive"]), np.array(values["true_positive"]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Membership:
-    """What the test found of one run.
-
-    Attributes:
-      pipeline, model, dataset, seed: of the run.
-      unit, epsilon, delta: of its guarantee; None where there is none.
-      true_positive: rates at the false positive rates of `RATES`, by name.
-    """
-
-    pipeline: str
-    model: str
-    dataset: str
-    seed: int
-    unit: str | None
-    epsilon: float | None
-    delta: float | None
-    true_positive: dict[str, float]
-
-    @property
-    def claim(self) -> tuple[float, float] | None:
-        """Epsilon and delta where examples are protected; a user's epsilon bounds another test than this one."""
-        if self.epsilon is None or self.delta is None or self.unit != "example":
-            return None
-        return self.epsilon, self.delta
-
-    @property
-    def label(self) -> str:
-        """The run without its seed."""
-        what = f"{self.pipeline} {self.model} on {self.dataset}"
-        if self.epsilon is None:
-            return f"{what}, no privacy"
-        return f"{what}, ε = {self.epsilon:.3g} a{'n' if self.unit == 'example' else ''} {self.unit}"
-
-    def metrics(self) -> dict[str, float]:
-        """The numbers for the log, which no epsilon covers."""
-        return {f"diagnostics/membership_tpr_at_{name}_fpr": rate for name, rate in self.true_positive.items()}
-
-    def summary(self) -> str:
-        """One line for the terminal."""
-        found = (f"{100 * self.true_positive[name]:.2g} % at {100 * rate:g} % FPR" for name, rate in RATES.items())
-        return f"audit=membership: TPR {', '.join(found)}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for result.json and, with the curve, membership.json."""
-        return {"audit": "membership", **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Membership":
-        """Reads what `to_dict` wrote."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
-
-
 def roc(members: Floats, others: Floats) -> Roc:
     """The curve of "in if the score is at least t" over all t.
 
@@ -116,9 +63,7 @@ def roc(members: Floats, others: Floats) -> Roc:
 
 def scores(model: FittedModel, inputs: Inputs, labels: Labels) -> Floats:
     """Minus the cross-entropy of each example, in nats, shape (n,)."""
-    logits = model.logits(inputs).astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(axis=1)))
+    return -cross_entropies(model.logits(inputs), labels)
 
 
 def allowed(false_positive: Floats, *, epsilon: float, delta: float) -> Floats:

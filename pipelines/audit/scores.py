@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipelines.audit.canaries import ClientCanaries, ExampleCanaries
 from pipelines.model.spec import Dense, ModelSpec, Reshape, Weights
 from pipelines.pipeline import Inputs, RoundRecord, TrainingData
+from pipelines.result import cross_entropies
 
 Floats = NDArray[np.float64]
 Score = Literal["white_box", "loss", "final", "largest"]
@@ -34,7 +35,9 @@ class ExampleScores:
         """
         self._examples, self._score = canaries.examples, score
         self._latest = _linear_logits(canaries.data, self._examples.inputs)
-        self._first: Floats | None = None if self._latest is None else _losses(self._latest, self._examples.labels)
+        self._first: Floats | None = (
+            None if self._latest is None else cross_entropies(self._latest, self._examples.labels)
+        )
         self._white_box = np.zeros(len(canaries))
         lengths = np.linalg.norm(self._examples.inputs.reshape(len(canaries), -1).astype(np.float64), axis=1)
         self._lengths = np.sqrt(lengths**2 + 1)  # with the bias' input
@@ -57,7 +60,7 @@ class ExampleScores:
         if self._score == "white_box":
             return self._white_box
         assert self._latest is not None, "the last step is always observed"
-        losses = _losses(self._latest, self._examples.labels)
+        losses = cross_entropies(self._latest, self._examples.labels)
         return -losses if self._first is None else self._first - losses
 
 
@@ -113,9 +116,3 @@ def _layers(spec: ModelSpec) -> int:
 def _softmax(logits: Floats) -> Floats:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def _losses(logits: Floats, labels: NDArray[np.int64]) -> Floats:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    picked = shifted[np.arange(len(labels)), labels]
-    return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - picked)

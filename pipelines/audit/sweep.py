@@ -4,7 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.audit.membership import CURVE_FILE, Membership, Roc
+from pipelines.audit.finding import Membership
+from pipelines.audit.membership import CURVE_FILE, Roc
 from pipelines.tracking.read import read_json, read_rows
 from pipelines.tracking.sweep import log_folder
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, linear, one_hot, pad
 
-from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Pair, Reshape, Tanh
+from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Pair, Relu, Reshape, Tanh
 
 ROUNDING = 1e-6  # bound on the relative error of a float32 sum of products
 
@@ -92,7 +92,7 @@ class GhostConvGradients:
 
 def supports(spec: ModelSpec) -> bool:
     """Whether every layer has its rules here."""
-    return all(isinstance(layer, Conv | MaxPool | Tanh | Reshape | Dense) for layer in spec.layers)
+    return all(isinstance(layer, Conv | MaxPool | Tanh | Relu | Reshape | Dense) for layer in spec.layers)
 
 
 def clipped_sums(
@@ -148,6 +148,8 @@ def _forward(layer: Layer, weights: tuple[Tensor, ...], inputs: Tensor) -> tuple
             return _pool(inputs, layer.window)
         case Tanh():
             return inputs.tanh(), None
+        case Relu():
+            return inputs.relu(), None
         case Reshape():
             return inputs.reshape(-1, *layer.shape), None
         case Dense():
@@ -171,6 +173,8 @@ def _backward(
             return _pool_backward(gradient, inputs, saved, layer.window)
         case Tanh():
             return torch.ops.aten.tanh_backward(gradient, outputs)
+        case Relu():
+            return torch.ops.aten.threshold_backward(gradient, outputs, 0)
         case Reshape():
             return gradient.reshape(inputs.shape)
         case Dense():

@@ -16,11 +16,12 @@ from torch import nn
 from pipelines.central.book_keeping import supports
 from pipelines.central.gradients import Mode, PrivateGradients, private_gradients
 from pipelines.central.training import Clock, Hardware, Workbench, learning_rate, set_learning_rate
-from pipelines.central.users import UserUpdates, canary_updates, require_users
+from pipelines.central.users import UserUpdates, canary_updates
 from pipelines.config import DpSgdConfig
 from pipelines.errors import GuaranteeError, UserError
 from pipelines.model.spec import ModelSpec
-from pipelines.pipeline import Fit, OnRound, TrainingData
+from pipelines.partition.partition import Partition
+from pipelines.pipeline import Fit, OnRound, TrainingData, require_partition
 from pipelines.privacy.conformity import require_independent
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
@@ -67,14 +68,14 @@ class DpSgd:
           DivergedError: a weight is not finite.
         """
         settings, plan, by_user = self._settings, self._plan, self._plan.unit is PrivacyUnit.USER
-        units = len(require_users(data)) if by_user else len(data.labels)
+        units = len(_users(data)) if by_user else len(data.labels)
         names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
         stream, *others = (private_stream(self._noise_seed, name) for name in names)
         require_independent(stream, *others)
         bench, gradients, facts = (self._over_users if by_user else self._over_examples)(data, *others)
         sampler = PoissonSampler(units, plan.sampling_probability, stream)
         seen = SamplerRecord(units, plan.sampling_probability)
-        clock = Clock(plan.steps, on_round, bench.module, seen)
+        clock = Clock(plan.steps, on_round, bench, settings, seen)
         for step in range(1, plan.steps + 1):
             sample = sampler.draw()
             seen.observe(sample)
@@ -88,19 +89,27 @@ class DpSgd:
 
     def _over_examples(self, data: TrainingData, noise: np.random.Generator) -> _Engine:
         mode = choose(self._settings, data.spec, adaptive=self._plan.adaptive is not None)
-        bench = Workbench.of(data, self._hardware, contiguous=mode != "fast")
+        bench = self._bench(data, contiguous=mode != "fast")
         _require_separate_examples(bench.module)
         gradients = private_gradients(mode, bench, data.spec, self._settings, self._plan, noise)
         return bench, gradients, {**bench.facts(), "grad_sample": mode}
 
+    def _bench(self, data: TrainingData, *, contiguous: bool = False) -> Workbench:
+        averaged = self._settings.averaging != "none"
+        return Workbench.of(data, self._hardware, contiguous=contiguous, averaged=averaged)
+
     def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:
-        bench = Workbench.of(data, self._hardware)
+        bench = self._bench(data)
         _require_separate_examples(bench.module)
         gradients = UserUpdates(
-            bench, require_users(data), self._settings, self._plan, noise=noise, order=order,
+            bench, _users(data), self._settings, self._plan, noise=noise, order=order,
             canaries=canary_updates(data, bench.device),
         )  # fmt: skip
         return bench, gradients, {**bench.facts(), "user_update": self._settings.user_update}
+
+
+def _users(data: TrainingData) -> Partition:
+    return require_partition(data, "privacy.unit=user needs users")
 
 
 def _require_separate_examples(module: nn.Module) -> None:

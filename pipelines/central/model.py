@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.model.spec import Conv, Dense, MaxPool, ModelSpec, Reshape, Tanh, Weights
+from pipelines.model.spec import Conv, Dense, MaxPool, ModelSpec, Relu, Reshape, Tanh, Weights
 from pipelines.pipeline import Inputs, Logits
 
 EVALUATION_BATCH = 1000
@@ -68,6 +68,8 @@ def build_module(spec: ModelSpec, weights: Weights, *, contiguous: bool = False)
                 modules.append(nn.MaxPool2d(layer.window, stride=1))
             case Tanh():
                 modules.append(nn.Tanh())
+            case Relu():
+                modules.append(nn.ReLU())
             case Reshape():
                 modules.append(ReshapeEach(layer.shape))
                 if len(layer.shape) == 3:

@@ -47,20 +47,45 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Workbench:
-    """A model and its data on one device; inputs (n, *features) float32, labels (n,) int64."""
+    """A model and its data on one device.
+
+    Attributes:
+      device: where everything is.
+      module: the one that is trained.
+      released: the one that is evaluated and kept: `module` itself, or an average of what it goes through.
+      inputs: (n, *features) float32.
+      labels: (n,) int64.
+    """
 
     device: torch.device
     module: nn.Sequential
+    released: nn.Sequential
     inputs: Tensor
     labels: Tensor
 
     @classmethod
-    def of(cls, data: TrainingData, hardware: Hardware, *, contiguous: bool = False) -> "Workbench":
-        """Moves everything to the device once; `contiguous` as in `build_module`."""
+    def of(
+        cls, data: TrainingData, hardware: Hardware, *, contiguous: bool = False, averaged: bool = False
+    ) -> "Workbench":
+        """Moves everything to the device once.
+
+        Args:
+          data: gives model and examples.
+          hardware: gives the device.
+          contiguous: as in `build_module`.
+          averaged: whether the released module is one of its own.
+        """
         device = hardware.resolve()
         module = build_module(data.spec, data.initial_weights, contiguous=contiguous).to(device)
+        released = build_module(data.spec, data.initial_weights).to(device) if averaged else module
         inputs, labels = torch.from_numpy(data.inputs).to(device), torch.from_numpy(data.labels).to(device)
-        return cls(device, module, inputs, labels)
+        return cls(device, module, released, inputs, labels)
+
+    def average(self, share: float) -> None:
+        """Moves the released weights towards the trained ones by a share of the way."""
+        if self.released is not self.module:
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.released.parameters()), list(self.module.parameters()), share)
 
     def facts(self) -> dict[str, str]:
         """What the log should know of the engine."""
@@ -115,8 +140,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 class Clock:
     """Reports steps, and counts training time without the callbacks' own."""
 
-    def __init__(self, steps: int, on_round: OnRound, module: nn.Module, sampler: SamplerRecord | None = None) -> None:
-        self._steps, self._on_round, self._module, self._sampler = steps, on_round, module, sampler
+    def __init__(
+        self,
+        steps: int,
+        on_round: OnRound,
+        bench: Workbench,
+        settings: CentralConfig,
+        sampler: SamplerRecord | None = None,
+    ) -> None:
+        self._steps, self._on_round, self._bench, self._sampler = steps, on_round, bench, sampler
+        self._settings = settings
         self._train_s, self._since = 0.0, time.perf_counter()
 
     def tick(self, step: int, examples: float) -> RoundRecord:
@@ -125,11 +158,13 @@ class Clock:
         Raises:
           DivergedError: a weight is no longer finite.
         """
+        bench = self._bench
+        bench.average(self._settings.share_of_newest(step, self._steps))
         self._train_s += time.perf_counter() - self._since
-        if not isfinite(sum(float(parameter.detach().sum()) for parameter in self._module.parameters())):
+        if not isfinite(sum(float(parameter.detach().sum()) for parameter in bench.module.parameters())):
             raise DivergedError(step, "a weight")
         record = RoundRecord(
-            step=step, steps=self._steps, examples=examples, train_s=self._train_s, model=TorchModel(self._module),
+            step=step, steps=self._steps, examples=examples, train_s=self._train_s, model=TorchModel(bench.released),
             sampler=self._sampler,
         )  # fmt: skip
         self._on_round(record)

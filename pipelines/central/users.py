@@ -17,23 +17,11 @@ from pipelines.central.gradients import SumOptimizer
 from pipelines.central.model import to_tensors
 from pipelines.central.training import Workbench, build_optimizer
 from pipelines.config import DpSgdConfig
-from pipelines.errors import UserError
 from pipelines.partition.orders import ClientOrders
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import TrainingData
 from pipelines.privacy.clipping import PRIVATE_REACH
 from pipelines.privacy.plan import MechanismPlan
-
-
-def require_users(data: TrainingData) -> Partition:
-    """Returns the division among users.
-
-    Raises:
-      UserError: there is none.
-    """
-    if data.partition is None:
-        raise UserError("privacy.unit=user needs users: choose a partition, such as partition=iid")
-    return data.partition
 
 
 def canary_updates(data: TrainingData, device: torch.device) -> dict[int, list[Tensor]]:

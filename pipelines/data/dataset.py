@@ -16,7 +16,7 @@ class Split:
     """Inputs and labels of one split.
 
     Attributes:
-      inputs: float32, shape (n, height, width, channels) in [0, 1], or (n, features).
+      inputs: float32, shape (n, height, width, channels), images in [0, 1], or (n, features).
       labels: int64, shape (n,).
     """
 
@@ -36,6 +36,7 @@ class Dataset:
       train, test: the splits.
       classes: number of classes, >= 2.
       client_ids: int64, shape (len(train),): the natural owner of each training example; None where there is none.
+      source: sha256 of what the arrays follow from, where they are computed; None where they are the data itself.
 
     Raises:
       UserError: fewer than two classes, wrong rank, dtype or length, empty split, inputs that are not finite, labels
@@ -47,6 +48,7 @@ class Dataset:
     test: Split
     classes: int
     client_ids: NDArray[np.int64] | None = None
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -112,7 +114,9 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over every array, with its shape."""
+        """sha256 over every array, with its shape, or over what the arrays follow from."""
+        if self.source is not None:
+            return self.source
         digest = hashlib.sha256()
         arrays: list[NDArray[Any]] = [self.train.inputs, self.train.labels, self.test.inputs, self.test.labels]
         for array in arrays + ([] if self.client_ids is None else [self.client_ids]):

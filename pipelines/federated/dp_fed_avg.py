@@ -10,8 +10,7 @@ from pipelines.federated.noise import Noise
 from pipelines.federated.process import Server
 from pipelines.federated.rounds import Cohort, engine_facts, run_rounds
 from pipelines.federated.runtime import ensure_worker
-from pipelines.federated.storage import require_partition
-from pipelines.pipeline import Fit, OnRound, TrainingData
+from pipelines.pipeline import Fit, OnRound, TrainingData, require_partition
 from pipelines.privacy.conformity import require_event, require_independent
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import Participation, PoissonSampler, Sampler, SamplerRecord
@@ -72,6 +71,7 @@ class DpFedAvg:
         server = Server(settings, data, noise_of(plan, secure=settings.secure_aggregation), order=order, noise=noise)
         record = run_rounds(
             server,
+            settings,
             spec=data.spec,
             steps=plan.steps,
             draw_cohort=cohorts.draw,
@@ -80,8 +80,7 @@ class DpFedAvg:
             on_round=on_round,
             sampler=seen,
         )
-        if isinstance(plan, MechanismPlan):
-            require_event(plan, server.dp_event)
+        require_event(plan, server.dp_event)
         facts = engine_facts(settings, worker.threads)
         if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
             # The norm follows noised counts only, so it is as public as the weights.

@@ -9,9 +9,8 @@ from pipelines.federated.process import Server
 from pipelines.federated.rounds import Cohort, engine_facts, run_rounds, uniform_cohort
 from pipelines.federated.runtime import ensure_worker
 from pipelines.federated.secure import SumBounds
-from pipelines.federated.storage import require_partition
 from pipelines.partition.partition import Partition
-from pipelines.pipeline import Fit, OnRound, TrainingData
+from pipelines.pipeline import Fit, OnRound, TrainingData, require_partition
 from pipelines.randomness import public_stream
 
 
@@ -60,6 +59,7 @@ class FedAvg:
                 order=public_stream(self._seed, "batch_order"),
                 bounds=_bounds(settings, partition),
             ),
+            settings,
             spec=data.spec,
             steps=settings.rounds,
             draw_cohort=lambda: uniform_cohort(cohorts, clients=len(partition), size=settings.clients_per_round),

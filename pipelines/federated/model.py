@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.federated.engine import tf
-from pipelines.model.spec import Conv, Dense, MaxPool, ModelSpec, Reshape, Tanh, Weights
+from pipelines.model.spec import Conv, Dense, MaxPool, ModelSpec, Relu, Reshape, Tanh, Weights
 from pipelines.pipeline import Inputs, Logits
 
 BATCH = 4096
@@ -37,6 +37,8 @@ def forward(spec: ModelSpec, weights: Sequence[Any], inputs: Any) -> Any:
                 values = tf.nn.max_pool2d(values, layer.window, 1, "VALID")
             case Tanh():
                 values = tf.tanh(values)
+            case Relu():
+                values = tf.nn.relu(values)
             case Reshape():
                 values = tf.reshape(values, [-1, *layer.shape])
             case Dense():

@@ -13,10 +13,11 @@ from pipelines.federated.engine import tff
 from pipelines.federated.noise import Noise, with_fresh_keys
 from pipelines.federated.recipe import LocalWork, Recipe
 from pipelines.federated.secure import SumBounds
-from pipelines.federated.storage import require_partition, store
+from pipelines.federated.storage import store
+from pipelines.federated.tree import node_event
 from pipelines.model.spec import Weights
 from pipelines.partition.orders import ClientOrders
-from pipelines.pipeline import TrainingData
+from pipelines.pipeline import TrainingData, require_partition
 
 
 class Clients(Protocol):
@@ -84,7 +85,13 @@ class Server:
 
     @property
     def dp_event(self) -> Any:
-        """What TFF says the last private round did, as a `dp_accounting.DpEvent` without the sampling."""
+        """What the state says the last private round did, as a `dp_accounting.DpEvent` without the sampling.
+
+        Of trees it is the event of one node: TFF has none for a round of theirs.
+        """
+        query = self._state.aggregator.query_state.numerator_state
+        if hasattr(query, "inner_query_state"):
+            return node_event(query)
         return tff.aggregators.differential_privacy.extract_dp_event_from_state(self._state.aggregator)
 
 

@@ -26,6 +26,7 @@ def uniform_cohort(rng: np.random.Generator, *, clients: int, size: int) -> Coho
 
 def run_rounds(
     server: Server,
+    settings: FederatedConfig,
     *,
     spec: ModelSpec,
     steps: int,
@@ -39,6 +40,7 @@ def run_rounds(
 
     Args:
       server: the process at its start.
+      settings: say how the weights of rounds are averaged for the record.
       spec: the architecture.
       steps: rounds, >= 1.
       draw_cohort: called once a round.
@@ -51,6 +53,7 @@ def run_rounds(
       DivergedError: `check` raised it, or a weight is not finite.
     """
     examples, train_s = 0.0, 0.0
+    average = server.weights
     for step in range(1, steps + 1):
         begin = time.perf_counter()
         cohort = draw_cohort()
@@ -61,9 +64,11 @@ def run_rounds(
         check(step, cohort, metrics)
         if not all(np.isfinite(value).all() for value in weights):
             raise DivergedError(step, "a weight")
+        share = settings.share_of_newest(step, steps)
+        average = [(1 - share) * before + share * now for before, now in zip(average, weights, strict=True)]
         examples += count_examples(cohort)
         train_s += time.perf_counter() - begin
-        model = TensorFlowModel(spec, weights)
+        model = TensorFlowModel(spec, average)
         record = RoundRecord(step=step, steps=steps, examples=examples, train_s=train_s, model=model, sampler=sampler)
         on_round(record)
     return record

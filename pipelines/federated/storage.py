@@ -16,19 +16,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import UserError
 from pipelines.federated.engine import tf
-from pipelines.partition.partition import Partition
-from pipelines.pipeline import TrainingData
-
-
-def require_partition(data: TrainingData) -> Partition:
-    """Returns the division among clients.
-
-    Raises:
-      UserError: there is none.
-    """
-    if data.partition is None:
-        raise UserError("a federated pipeline needs clients: choose a partition, such as partition=iid")
-    return data.partition
+from pipelines.pipeline import TrainingData, require_partition
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ class Tanh:
 
 
 @dataclass(frozen=True)
+class Relu:
+    """Elementwise maximum with zero."""
+
+
+@dataclass(frozen=True)
 class Reshape:
     """Reshapes each example, row-major."""
 
@@ -55,7 +60,8 @@ class Dense:
     units: int
 
 
-Layer = Conv | MaxPool | Tanh | Reshape | Dense
+Layer = Conv | MaxPool | Tanh | Relu | Reshape | Dense
+Activation = Literal["tanh", "relu"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,27 +104,35 @@ class ModelSpec:
 
 
 def build_spec(
-    name: Literal["linear", "mlp", "cnn"], *, features: tuple[int, ...], classes: int, widths: tuple[int, ...] = ()
+    name: Literal["linear", "mlp", "cnn"],
+    *,
+    features: tuple[int, ...],
+    classes: int,
+    widths: tuple[int, ...] = (),
+    activation: Activation = "tanh",
 ) -> ModelSpec:
     """Builds the spec of a named model for inputs of a shape.
 
     Args:
-      name: linear (softmax regression), mlp (tanh layers of `widths`), cnn (the comparison network of Papernot et al.
+      name: linear (softmax regression), mlp (dense layers of `widths`), cnn (the comparison network of Papernot et al.
         2021, arXiv:2007.14191, table 1: 26,010 parameters on 28 x 28 x 1).
       features: (n_features,) or (height, width, channels).
       classes: number of logits.
       widths: hidden units, mlp only.
+      activation: after every layer but the last, mlp and cnn only; theirs is tanh, whose bounded outputs keep gradients
+        below the clip norm.
 
     Raises:
       UserError: the name is unknown.
     """
+    active = Relu() if activation == "relu" else Tanh()
     match name:
         case "linear":
-            layers = _dense_stack(features, (), classes)
+            layers = _dense_stack(features, (), classes, Tanh())
         case "mlp":
-            layers = _dense_stack(features, widths, classes)
+            layers = _dense_stack(features, widths, classes, active)
         case "cnn":
-            layers = _cnn(features, classes)
+            layers = _cnn(features, classes, active)
         case _:
             raise UserError(f"model.name={name} is unknown; choose linear, mlp or cnn")
     return ModelSpec(name=name, features=features, classes=classes, layers=layers)
@@ -142,17 +156,17 @@ def initial_weights(spec: ModelSpec, rng: np.random.Generator) -> Weights:
     return weights
 
 
-def _dense_stack(features: tuple[int, ...], widths: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
+def _dense_stack(features: tuple[int, ...], widths: tuple[int, ...], classes: int, active: Layer) -> tuple[Layer, ...]:
     layers: list[Layer] = [] if len(features) == 1 else [Reshape((prod(features),))]
     units_in = prod(features)
     for width in widths:
-        layers += [Dense(units_in, width), Tanh()]
+        layers += [Dense(units_in, width), active]
         units_in = width
     return (*layers, Dense(units_in, classes))
 
 
-def _cnn(features: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
-    """Two tanh convolutions with overlapping pools, then two dense layers.
+def _cnn(features: tuple[int, ...], classes: int, active: Layer) -> tuple[Layer, ...]:
+    """Two convolutions with overlapping pools, then two dense layers.
 
     Flat features are an image one pixel high, that is a 1-D convolution over them.
     """
@@ -166,9 +180,9 @@ def _cnn(features: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
     flat = prod(side[3] for side in sides) * 32
     return (
         *layers,
-        Conv(features[2], 16, _pair(first, 0), _pair(first, 1), _pair(first, 2)), Tanh(), MaxPool(window),
-        Conv(16, 32, _pair(second, 0), _pair(second, 1), _pair(second, 2)), Tanh(), MaxPool(window),
-        Reshape((flat,)), Dense(flat, 32), Tanh(), Dense(32, classes),
+        Conv(features[2], 16, _pair(first, 0), _pair(first, 1), _pair(first, 2)), active, MaxPool(window),
+        Conv(16, 32, _pair(second, 0), _pair(second, 1), _pair(second, 2)), active, MaxPool(window),
+        Reshape((flat,)), Dense(flat, 32), active, Dense(32, classes),
     )  # fmt: skip
 
 

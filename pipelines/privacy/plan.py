@@ -42,6 +42,19 @@ class AdaptiveClipping:
             raise UserError(f"adaptive clipping: {self} needs a quantile in [0, 1], a positive rate and a stddev >= 0")
 
 
+def require_delta(delta: float, population: int, unit: PrivacyUnit) -> None:
+    """Refuses a delta that would allow to publish one unit outright.
+
+    Raises:
+      UserError: not in (0, 1/population).
+    """
+    if not 0 < delta < 1 / population:
+        raise UserError(
+            f"privacy.delta={delta:g} must lie in (0, {1 / population:.3g}), that is below "
+            f"1/population for {population} {unit}s; choose a smaller delta"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class MechanismPlan:
     """A Poisson-subsampled Gaussian mechanism, composed over steps.
@@ -93,11 +106,7 @@ class MechanismPlan:
                 f"mechanism plan: noise_multiplier={self.noise_multiplier:g} must be >= 0 and "
                 f"clip_norm={self.clip_norm:g} > 0"
             )
-        if not 0 < self.delta < 1 / self.population:
-            raise UserError(
-                f"privacy.delta={self.delta:g} must lie in (0, {1 / self.population:.3g}), that is below "
-                f"1/population for {self.population} {self.unit}s; choose a smaller delta"
-            )
+        require_delta(self.delta, self.population, self.unit)
         if self.adaptive is not None and self.noise_multiplier >= max(2 * self.adaptive.count_stddev, 1e-12):
             raise UserError(
                 f"privacy.count_stddev={self.adaptive.count_stddev:g} must exceed half of the noise multiplier "

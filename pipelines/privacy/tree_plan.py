@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from pipelines.errors import UserError
-from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation, require_delta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +59,7 @@ class TreePlan:
                 f"tree plan: noise_multiplier={self.noise_multiplier:g} must be >= 0 and clip_norm="
                 f"{self.clip_norm:g} > 0"
             )
-        if not 0 < self.delta < 1 / self.population:
-            raise UserError(
-                f"privacy.delta={self.delta:g} must lie in (0, {1 / self.population:.3g}), that is below "
-                f"1/population for {self.population} {self.unit}s; choose a smaller delta"
-            )
+        require_delta(self.delta, self.population, self.unit)
 
     @property
     def normaliser(self) -> float:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from tabulate import tabulate
 
-from pipelines.audit.membership import RATES, Membership, Roc, allowed
+from pipelines.audit.finding import RATES, Membership
+from pipelines.audit.membership import Roc, allowed
 from pipelines.report.style import CENTRAL, FEDERATED, FLOOR, INK, MORE
 
 if TYPE_CHECKING:

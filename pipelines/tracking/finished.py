@@ -1,11 +1,9 @@
 """A run that has ended: what it logged, and what may be added to it."""
 
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipelines.errors import UserError
+from pipelines.tracking.read import read_text
 from pipelines.tracking.run_log import RunLog
 from pipelines.tracking.store import Store, store_of_run, translated_errors
 
@@ -28,12 +26,10 @@ class FinishedRun:
         Raises:
           UserError: the run has none of that name.
         """
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        client, run_id = self.store.client, self.log.run_id
-        with translated_errors(self.store.uri), tempfile.TemporaryDirectory() as scratch:
-            if name not in {item.path for item in client.list_artifacts(run_id)}:
-                raise UserError(f"run {run_id} has no {name}; name a private run that ended")
-            return Path(client.download_artifacts(run_id, name, scratch)).read_text(encoding="utf-8")
+        text = read_text(self.store, self.log.run_id, name)
+        if text is None:
+            raise UserError(f"run {self.log.run_id} has no {name}; name a private run that ended")
+        return text
 
     def fail(self, reason: str) -> None:
         """Marks the run FAILED, with the reason."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 PARENT_TAG = "mlflow.parentRunId"
 REFUTED_TAG = "privacy.refuted"
 """Why a run's claim is false, where its own checks or an audit found out."""
+VARIANT_TAG = "recipe.variant"
+"""Which part of a recipe a run is from, where the recipe names its parts."""
 PAGE = 1000
 
 
@@ -69,18 +71,27 @@ def read_row(store: Store, run_id: str) -> RunRow:
         return _row(store.client.get_run(run_id))
 
 
+def read_text(store: Store, run_id: str, name: str) -> str | None:
+    """Reads a text artifact of a run; None where the run has none of this name.
+
+    Raises:
+      UserError: the store fails.
+    """
+    with translated_errors(store.uri), tempfile.TemporaryDirectory() as scratch:
+        if name not in {item.path for item in store.client.list_artifacts(run_id)}:
+            return None
+        return Path(store.client.download_artifacts(run_id, name, scratch)).read_text(encoding="utf-8")
+
+
 def read_json(store: Store, run_id: str, name: str) -> Any:
     """Reads a JSON artifact of a run; None where the run has none of this name.
 
     Raises:
       UserError: the store fails, or the artifact is not JSON.
     """
-    with translated_errors(store.uri), tempfile.TemporaryDirectory() as scratch:
-        if name not in {item.path for item in store.client.list_artifacts(run_id)}:
-            return None
-        text = Path(store.client.download_artifacts(run_id, name, scratch)).read_text(encoding="utf-8")
+    text = read_text(store, run_id, name)
     try:
-        return json.loads(text)
+        return None if text is None else json.loads(text)
     except ValueError as error:
         raise UserError(f"{name} of run {run_id} is not JSON: {error}") from None
 

@@ -74,11 +74,7 @@ def open_store(uri: str | None, experiment: str, *, create: bool = True) -> Stor
         `create` is false.
     """
     uri = resolve_uri(uri)
-    database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
-    if database is not None:
-        _check_database(uri, database, create=create)
-    with translated_errors(uri), _impatient(), _alone(database):
-        client = _client(uri)
+    with _opened(uri, create=create) as (client, database):
         found = client.get_experiment_by_name(experiment)
         if found is None and create:
             found = _create_experiment(client, experiment, database)
@@ -104,11 +100,7 @@ def store_of_run(uri: str | None, run_id: str) -> Store:
       UserError: store missing or unreachable, or no such run in it.
     """
     uri = resolve_uri(uri)
-    database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
-    if database is not None:
-        _check_database(uri, database, create=False)
-    with translated_errors(uri), _impatient(), _alone(database):
-        client = _client(uri)
+    with _opened(uri, create=False) as (client, _):
         from mlflow.exceptions import MlflowException
 
         try:
@@ -120,12 +112,18 @@ def store_of_run(uri: str | None, run_id: str) -> Store:
     return Store(client=client, uri=uri, experiment=experiment.name, experiment_id=experiment.experiment_id)
 
 
-def _client(uri: str) -> "MlflowClient":
-    import_mlflow()
-    from mlflow import MlflowClient, set_tracking_uri
+@contextlib.contextmanager
+def _opened(uri: str, *, create: bool) -> Iterator[tuple["MlflowClient", Path | None]]:
+    """Checks and opens what a resolved URI names; yields its client, and its file where it is an sqlite database."""
+    database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    if database is not None:
+        _check_database(uri, database, create=create)
+    with translated_errors(uri), _impatient(), _alone(database):
+        import_mlflow()
+        from mlflow import MlflowClient, set_tracking_uri
 
-    set_tracking_uri(uri)
-    return MlflowClient(uri)
+        set_tracking_uri(uri)
+        yield MlflowClient(uri), database
 
 
 def import_mlflow() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from pipelines.audit.__main__ import main
 from pipelines.tracking.store import open_store
-from tests.audit.test_mechanism import half_noise
 from tests.conftest import Cli, Outcome
+from tests.mutants.central import half_noise
 
 QUICK = ("pipeline.epochs=2", "evaluations=1", "threads=1")
 PRIVATE = ("pipeline=dp_sgd", "privacy.epsilon=3", *QUICK)

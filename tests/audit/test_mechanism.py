@@ -25,6 +25,7 @@ from pipelines.privacy.accounting import epsilon
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 from pipelines.privacy.tree_plan import Plan, TreePlan
 from tests.audit.conftest import config_of, plan_of
+from tests.mutants import central
 
 THREADS = 2
 
@@ -143,17 +144,6 @@ def test_bounds_of_correct_runs_exceed_the_claim_no_more_often_than_their_confid
     assert np.median([one.epsilon_lower_bound for one in found]) > 0.3 * claim
 
 
-def half_noise(patch: pytest.MonkeyPatch) -> None:
-    add_noise = gradients.KeyedOptimizer.add_noise
-
-    def half(self: gradients.KeyedOptimizer) -> None:
-        self.noise_multiplier, kept = self.noise_multiplier / 2, self.noise_multiplier
-        add_noise(self)
-        self.noise_multiplier = kept
-
-    patch.setattr(gradients.KeyedOptimizer, "add_noise", half)
-
-
 def too_much_noise(patch: pytest.MonkeyPatch) -> None:
     add_noise = gradients.KeyedOptimizer.add_noise
 
@@ -165,11 +155,6 @@ def too_much_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(gradients.KeyedOptimizer, "add_noise", more)
 
 
-def no_clipping(patch: pytest.MonkeyPatch) -> None:
-    clipped = book_keeping.clipped_sums
-    patch.setattr(gradients, "clipped_sums", lambda layers, clip_norm, *rest: clipped(layers, 1e9, *rest))
-
-
 def clip_of_the_sum(patch: pytest.MonkeyPatch) -> None:
     clipped = book_keeping.clipped_sums
 
@@ -179,16 +164,6 @@ def clip_of_the_sum(patch: pytest.MonkeyPatch) -> None:
         return [total * (clip_norm / length).clamp(max=1) for total in sums], squared
 
     patch.setattr(gradients, "clipped_sums", after_summing)
-
-
-def realised_normaliser(patch: pytest.MonkeyPatch) -> None:
-    step = gradients.SummedGradients.step
-
-    def realised(self: gradients.SummedGradients, sample: torch.Tensor) -> None:
-        self.optimizer.expected_batch_size = max(1, len(sample))
-        step(self, sample)
-
-    patch.setattr(gradients.SummedGradients, "step", realised)
 
 
 def noise_with_every_part(patch: pytest.MonkeyPatch) -> None:
@@ -210,26 +185,6 @@ def empty_samples_skipped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(gradients.SummedGradients, "step", lambda self, sample: step(self, sample) if len(sample) else None)
 
 
-def no_noise_on_the_bias(patch: pytest.MonkeyPatch) -> None:
-    add_noise = gradients.KeyedOptimizer.add_noise
-
-    def partly(self: gradients.KeyedOptimizer) -> None:
-        add_noise(self)
-        self.params[-1].grad = self.params[-1].summed_grad.clone()
-
-    patch.setattr(gradients.KeyedOptimizer, "add_noise", partly)
-
-
-def the_same_noise_again(patch: pytest.MonkeyPatch) -> None:
-    add_noise = gradients.KeyedOptimizer.add_noise
-
-    def stuck(self: gradients.KeyedOptimizer) -> None:
-        self._rng = np.random.default_rng(7)
-        add_noise(self)
-
-    patch.setattr(gradients.KeyedOptimizer, "add_noise", stuck)
-
-
 def larger_samples(patch: pytest.MonkeyPatch) -> None:
     def build(config: Config, plan: MechanismPlan, threads: int) -> Pipeline:
         q, population = plan.sampling_probability * 1.25, round(plan.population / 1.25)  # the normaliser stays
@@ -241,15 +196,15 @@ def larger_samples(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("mutate", "words"),
     [
-        (half_noise, r"multiplier of 0\.(49|50)"),
+        (central.half_noise, r"multiplier of 0\.(49|50)"),
         (too_much_noise, r"multiplier of 1\.0[345]"),
-        (no_clipping, "clip norms, not 1"),
+        (central.no_clipping, "clip norms, not 1"),
         (clip_of_the_sum, "clip norms, not 1"),
-        (realised_normaliser, "clip norms, not 1"),
+        (central.realised_normaliser, "clip norms, not 1"),
         (noise_with_every_part, r"multiplier of (1\.9|2)"),
         (empty_samples_skipped, "where samples are empty, noise"),
-        (no_noise_on_the_bias, "noise on some weight has a multiplier of 0,"),
-        (the_same_noise_again, "noise "),
+        (central.bare_bias, "noise on some weight has a multiplier of 0,"),
+        (central.frozen_noise, "noise "),
         (larger_samples, r"units join with probability 0\.12"),
     ],
 )
@@ -263,7 +218,7 @@ def test_an_engine_that_is_not_its_plan_is_refused(
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("mutate", [half_noise, no_clipping])
+@pytest.mark.parametrize("mutate", [central.half_noise, central.no_clipping])
 def test_a_bound_above_the_claim_needs_no_checks_of_the_plan(
     mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

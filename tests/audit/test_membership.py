@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.audit.membership import Membership, Roc, allowed, roc
+from pipelines.audit.finding import Membership
+from pipelines.audit.membership import Roc, allowed, roc
 from pipelines.report.membership import CAPTION, membership_csv, membership_figure, membership_table, sweep_figure
 
 

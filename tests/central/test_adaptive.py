@@ -15,7 +15,7 @@ from pipelines.pipeline import Fit, TrainingData
 from pipelines.privacy.accounting import epsilon
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 
-from .conftest import MakeData
+from .conftest import MakeData, plain_dp_sgd
 
 MODES = ["fast", "ghost"]
 EXACT = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=0.0)
@@ -30,11 +30,7 @@ def plan(**changes: object) -> MechanismPlan:
 
 
 def settings(**changes: object) -> DpSgdConfig:
-    values = {
-        "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
-        "schedule": "constant", "batch_size": 40, "epochs": 1, "max_physical_batch": 7, "grad_sample": "auto",
-    }  # fmt: skip
-    return DpSgdConfig.model_validate(values | changes)
+    return plain_dp_sgd(**{"batch_size": 40, "max_physical_batch": 7} | changes)
 
 
 def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0, **changes: object) -> Fit:

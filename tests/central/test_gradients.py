@@ -19,7 +19,16 @@ from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from .conftest import MakeData
 
 MODES = ["fast", "hooks", "ghost", "functorch"]
-MODELS = [("linear", (5,)), ("mlp", (4, 4, 1)), ("cnn", (8, 8, 1)), ("cnn", (14, 14, 3)), ("cnn", (12,)), ("cnn", (3,))]
+MODELS = [
+    ("linear", (5,)),
+    ("mlp", (4, 4, 1)),
+    ("cnn", (8, 8, 1)),
+    ("cnn", (14, 14, 3)),
+    ("cnn", (12,)),
+    ("cnn", (3,)),
+    ("relu mlp", (5,)),
+    ("relu cnn", (8, 8, 1)),
+]
 
 
 def fit(data: TrainingData, mode: str, *, physical: int = 1000, seed: int = 0, **changes: object) -> Fit:
@@ -60,7 +69,10 @@ def test_all_modes_give_the_same_clipped_sums(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("physical", [1000, 7])
-@pytest.mark.parametrize(("model", "features"), [("linear", (5,)), ("mlp", (5,)), ("cnn", (8, 8, 1))])
+@pytest.mark.parametrize(
+    ("model", "features"),
+    [("linear", (5,)), ("mlp", (5,)), ("cnn", (8, 8, 1)), ("relu mlp", (5,)), ("relu cnn", (8, 8, 1))],
+)
 def test_an_example_that_overflows_is_left_out_whole(
     make_data: MakeData, mode: str, physical: int, model: str, features: tuple[int, ...]
 ) -> None:

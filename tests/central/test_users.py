@@ -10,14 +10,13 @@ import torch
 from pipelines.central.dp_sgd import DpSgd
 from pipelines.central.training import Hardware
 from pipelines.central.users import clipped_update
-from pipelines.config import DpSgdConfig
 from pipelines.errors import UserError
 from pipelines.model.spec import Weights, build_spec, initial_weights
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import Fit, RoundRecord, TrainingData
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 
-from .conftest import MakeData
+from .conftest import MakeData, plain_dp_sgd
 
 
 def plan(**changes: object) -> MechanismPlan:
@@ -28,16 +27,10 @@ def plan(**changes: object) -> MechanismPlan:
     return MechanismPlan(**(values | changes))  # type: ignore[arg-type]
 
 
-def settings(**changes: object) -> DpSgdConfig:
-    values = {
-        "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
-        "schedule": "constant", "batch_size": 4, "epochs": 1, "max_physical_batch": 1000, "grad_sample": "auto",
-    }  # fmt: skip
-    return DpSgdConfig.model_validate(values | changes)
-
-
 def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0, **changes: Any) -> Fit:
-    pipeline = DpSgd(settings(**changes), mechanism, noise_seed=noise_seed, hardware=Hardware(device="cpu", threads=1))
+    pipeline = DpSgd(
+        plain_dp_sgd(**changes), mechanism, noise_seed=noise_seed, hardware=Hardware(device="cpu", threads=1)
+    )
     return pipeline.fit(data, lambda _: None)
 
 
@@ -126,7 +119,7 @@ def test_a_cap_holds_and_takes_other_examples_each_step(update: str) -> None:
     mechanism = plan(population=1, delta=0.1, steps=12)
     kernels = [data.initial_weights[0]]
     pipeline = DpSgd(
-        settings(user_update=update, user_examples=3, local_batch_size=2), mechanism, noise_seed=0,
+        plain_dp_sgd(user_update=update, user_examples=3, local_batch_size=2), mechanism, noise_seed=0,
         hardware=Hardware(device="cpu", threads=1),
     )  # fmt: skip
     pipeline.fit(data, lambda record: kernels.append(record.model.weights()[0]))
@@ -191,7 +184,7 @@ def test_an_empty_cohort_is_a_step_of_noise(make_data: MakeData) -> None:
 def test_users_are_reported_as_expected_never_as_realised_nor_their_examples(make_data: MakeData) -> None:
     records: list[RoundRecord] = []
     mechanism = plan(population=8, sampling_probability=0.25, steps=4)
-    pipeline = DpSgd(settings(), mechanism, noise_seed=1, hardware=Hardware(device="cpu", threads=1))
+    pipeline = DpSgd(plain_dp_sgd(), mechanism, noise_seed=1, hardware=Hardware(device="cpu", threads=1))
     fitted = pipeline.fit(divided(make_data(), [1, 2, 30, 7]), records.append)
     assert [record.examples for record in records] == [2, 4, 6, 8]
     assert set(fitted.facts) == {"engine", "device", "threads", "user_update"}

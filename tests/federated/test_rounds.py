@@ -5,9 +5,9 @@ from scipy.stats import chisquare
 
 from pipelines.federated.clients import ClientDatasets, PaddedOrders, StoredOrders
 from pipelines.federated.rounds import uniform_cohort
-from pipelines.federated.storage import require_partition, store
+from pipelines.federated.storage import store
 from pipelines.partition.orders import ClientOrders
-from pipelines.pipeline import TrainingData
+from pipelines.pipeline import TrainingData, require_partition
 from tests.federated.conftest import federated_data
 
 

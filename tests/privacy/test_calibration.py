@@ -10,6 +10,7 @@ from pipelines.privacy.accounting import epsilon
 from pipelines.privacy.calibration import calibrate
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 from pipelines.privacy.planning import plan_for
+from tests.privacy.conftest import dp_fed_avg, dp_sgd, privacy
 
 
 def plan(q: float, steps: int, population: int = 60_000) -> MechanismPlan:
@@ -48,31 +49,6 @@ def test_adaptive_clipping_reaches_every_target_that_its_count_allows() -> None:
     adaptive = calibrate(replace(fixed, adaptive=clipping), 0.5)
     assert adaptive.noise_multiplier == calibrate(fixed, 0.5).noise_multiplier == pytest.approx(5.19, abs=0.01)
     assert adaptive.adaptive == clipping
-
-
-def dp_sgd(**changes: object) -> DpSgdConfig:
-    values = {
-        "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.9, "weight_decay": 0.0,
-        "schedule": "constant", "batch_size": 512, "epochs": 20, "max_physical_batch": 256, "grad_sample": "auto",
-    }  # fmt: skip
-    return DpSgdConfig.model_validate(values | changes)
-
-
-def dp_fed_avg(**changes: object) -> DpFedAvgConfig:
-    values = {
-        "name": "dp_fed_avg", "engine": "fast", "rounds": 30, "clients_per_round": 50, "local_epochs": 1,
-        "local_batch_size": 10, "client_optimizer": "sgd", "client_learning_rate": 0.1, "client_momentum": 0.0,
-        "server_optimizer": "sgd", "server_learning_rate": 1.0, "server_momentum": 0.9, "proximal_strength": 0.0,
-    }  # fmt: skip
-    return DpFedAvgConfig.model_validate(values | changes)
-
-
-def privacy(**changes: object) -> PrivacyConfig:
-    values = {
-        "unit": None, "epsilon": None, "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5, "clipping": "fixed",
-        "population": None, "noise_seed": None,
-    }  # fmt: skip
-    return PrivacyConfig.model_validate(values | changes)
 
 
 def test_a_central_plan_counts_steps_and_rate_from_the_public_population() -> None:

@@ -1,0 +1,64 @@
+"""A dataset with the configured features in place of its inputs."""
+
+import hashlib
+from dataclasses import replace
+from importlib.metadata import version
+
+from pipelines.data.dataset import Dataset, Split
+from pipelines.data.features.bins import Bins
+from pipelines.data.features.cache import cached_features
+from pipelines.data.features.scattering import Scattering
+from pipelines.data.features.settings import BinsConfig, NoFeatures, ScatteringConfig
+from pipelines.data.raw import cache_folder
+
+_latest: dict[str, Dataset] = {}
+
+
+def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig | BinsConfig, threads: int) -> Dataset:
+    """Maps both splits, example by example; nothing is fitted, so that nothing is spent.
+
+    Args:
+      dataset: with its own inputs.
+      config: which features.
+      threads: that compute them.
+
+    Returns:
+      The dataset with features as inputs. Its fingerprint follows from that of its own inputs and from how the
+      features are made. The runs of a sweep share the last one.
+
+    Raises:
+      UserError: features that do not fit the inputs, or a cache that cannot be written.
+    """
+    if isinstance(config, NoFeatures):
+        return dataset
+    if isinstance(config, BinsConfig):
+        return _binned(dataset, config)
+    transform = Scattering(dataset.features, scales=config.scales, angles=config.angles, groups=config.groups)
+    recipe = f"{dataset.fingerprint} {config.model_dump_json()} kymatio {version('kymatio')}"
+    source = hashlib.sha256(recipe.encode()).hexdigest()
+    if source not in _latest:
+        _latest.clear()
+        folder = cache_folder() / "features"
+
+        def mapped(name: str, split: Split) -> Split:
+            path = folder / f"{dataset.name}-{name}-{source[:16]}.npy"
+            title = f"{config.name}, {dataset.name} {name}"
+            return Split(
+                cached_features(path, split.inputs, transform, transform.shape, threads=threads, title=title),
+                split.labels,
+            )
+
+        train, test = mapped("train", dataset.train), mapped("test", dataset.test)
+        _latest[source] = replace(dataset, train=train, test=test, source=source)
+    return _latest[source]
+
+
+def _binned(dataset: Dataset, config: BinsConfig) -> Dataset:
+    """Computes bins in memory, which is faster than to read them from a cache."""
+    source = hashlib.sha256(f"{dataset.fingerprint} {config.model_dump_json()}".encode()).hexdigest()
+    if source not in _latest:
+        _latest.clear()
+        transform = Bins(dataset.features, config.columns)
+        train, test = (Split(transform(split.inputs), split.labels) for split in (dataset.train, dataset.test))
+        _latest[source] = replace(dataset, train=train, test=test, source=source)
+    return _latest[source]

@@ -1,0 +1,28 @@
+"""Sections of a configuration, as the command line would compose them."""
+
+from pipelines.config import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+
+
+def dp_sgd(**changes: object) -> DpSgdConfig:
+    values = {
+        "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.9, "weight_decay": 0.0,
+        "schedule": "constant", "batch_size": 512, "epochs": 20, "max_physical_batch": 256, "grad_sample": "auto",
+    }  # fmt: skip
+    return DpSgdConfig.model_validate(values | changes)
+
+
+def dp_fed_avg(**changes: object) -> DpFedAvgConfig:
+    values = {
+        "name": "dp_fed_avg", "engine": "fast", "rounds": 30, "clients_per_round": 50, "local_epochs": 1,
+        "local_batch_size": 10, "client_optimizer": "sgd", "client_learning_rate": 0.1, "client_momentum": 0.0,
+        "server_optimizer": "sgd", "server_learning_rate": 1.0, "server_momentum": 0.9, "proximal_strength": 0.0,
+    }  # fmt: skip
+    return DpFedAvgConfig.model_validate(values | changes)
+
+
+def privacy(**changes: object) -> PrivacyConfig:
+    values = {
+        "unit": None, "epsilon": None, "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5, "clipping": "fixed",
+        "population": None, "noise_seed": None,
+    }  # fmt: skip
+    return PrivacyConfig.model_validate(values | changes)

@@ -105,7 +105,7 @@ def test_the_census_row_worked_out_by_hand(raw: Dataset, census: BinsConfig) -> 
     assert binned.features == (CENSUS,)
     row = binned.train.inputs[0]
     assert np.array_equal(row[:107], raw.train.inputs[0])
-    # 39 years: (39 - 17) / 73 = 0.301, the 8th of 24 bins. 40 hours: 39 / 98 = 0.398, 7.1 bins of 0.864 / 17 above 0.036.
+    # 39 years: 22 / 73 = 0.301, the 8th of 24 bins. 40 hours: 39 / 98 = 0.398, 7.1 bins of 0.864 / 17 above 0.036.
     assert np.flatnonzero(row[107:132]).tolist() == [7]
     assert np.flatnonzero(row[132:150]).tolist() == [7]
     # A gain of 2,174: ln 2175 / ln 100,000 = 0.6674, 46.9 bins of 0.004 above 0.48. It reaches 47 edges. No loss.

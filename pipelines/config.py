@@ -10,7 +10,6 @@ from pipelines import mechanism_rules as rules
 from pipelines.audit.settings import AuditConfig
 from pipelines.data.features.settings import FeaturesConfig, NoFeatures
 from pipelines.errors import UserError
-from pipelines.model.averaging import Rule, share_of_newest
 from pipelines.model.spec import Activation
 from pipelines.section import Count, NonNegative, Positive, Section
 
@@ -80,25 +79,18 @@ class PartitionConfig(Section):
         return self
 
 
-class AveragedConfig(Section):
-    """What all pipelines share: which average of their iterates they evaluate and release.
+class TrainedConfig(Section):
+    """What all pipelines share.
 
     Attributes:
-      averaging: none releases the last weights; ema and tail as in `share_of_newest`.
-      averaging_decay: of ema.
-      averaging_tail: share of the steps that tail averages over.
+      ema_decay: of the average of the weights after every step or round, which is what is evaluated and released; 0
+        releases the last ones.
     """
 
-    averaging: Rule = "none"
-    averaging_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
-    averaging_tail: Annotated[float, Field(gt=0, le=1)] = 0.25
-
-    def share_of_newest(self, step: int, steps: int) -> float:
-        """The weight of the newest iterate in the average after a step, counted from 1."""
-        return share_of_newest(self.averaging, step, steps, decay=self.averaging_decay, tail=self.averaging_tail)
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class CentralConfig(AveragedConfig):
+class CentralConfig(TrainedConfig):
     """What both PyTorch pipelines share."""
 
     optimizer: Literal["sgd", "adam", "adamw"]
@@ -137,7 +129,7 @@ class DpSgdConfig(CentralConfig):
     local_learning_rate: Positive = 0.5
 
 
-class FederatedConfig(AveragedConfig):
+class FederatedConfig(TrainedConfig):
     """What both TFF pipelines share.
 
     Attributes:

@@ -225,13 +225,13 @@ def probing(config: Config, plan: Plan, seed: int) -> Config:
         changes = {
             "optimizer": "sgd", "learning_rate": rate, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant",
             "max_physical_batch": part, "local_batch_size": LOCAL_BATCH, "local_learning_rate": 1.0,
-            "averaging": "none",
+            "ema_decay": 0.0,
         }  # fmt: skip
     else:
         changes = {
             "local_batch_size": LOCAL_BATCH, "client_optimizer": "sgd", "client_learning_rate": 1.0,
             "client_momentum": 0.0, "server_optimizer": "sgd", "server_learning_rate": rate, "server_momentum": 0.0,
-            "proximal_strength": 0.0, "averaging": "none",
+            "proximal_strength": 0.0, "ema_decay": 0.0,
         }  # fmt: skip
     return config.model_copy(
         update={

@@ -75,7 +75,7 @@ class DpSgd:
         bench, gradients, facts = (self._over_users if by_user else self._over_examples)(data, *others)
         sampler = PoissonSampler(units, plan.sampling_probability, stream)
         seen = SamplerRecord(units, plan.sampling_probability)
-        clock = Clock(plan.steps, on_round, bench, settings, seen)
+        clock = Clock(plan.steps, on_round, bench, settings.ema_decay, seen)
         for step in range(1, plan.steps + 1):
             sample = sampler.draw()
             seen.observe(sample)
@@ -95,7 +95,7 @@ class DpSgd:
         return bench, gradients, {**bench.facts(), "grad_sample": mode}
 
     def _bench(self, data: TrainingData, *, contiguous: bool = False) -> Workbench:
-        averaged = self._settings.averaging != "none"
+        averaged = self._settings.ema_decay > 0
         return Workbench.of(data, self._hardware, contiguous=contiguous, averaged=averaged)
 
     def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:

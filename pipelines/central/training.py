@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipelines.central.model import TorchModel, build_module
 from pipelines.config import CentralConfig
 from pipelines.errors import DivergedError, UserError
+from pipelines.model.averaging import share_of_newest
 from pipelines.pipeline import OnRound, RoundRecord, TrainingData
 from pipelines.privacy.sampling import SamplerRecord
 
@@ -145,11 +146,11 @@ class Clock:
         steps: int,
         on_round: OnRound,
         bench: Workbench,
-        settings: CentralConfig,
+        ema_decay: float,
         sampler: SamplerRecord | None = None,
     ) -> None:
         self._steps, self._on_round, self._bench, self._sampler = steps, on_round, bench, sampler
-        self._settings = settings
+        self._ema_decay = ema_decay
         self._train_s, self._since = 0.0, time.perf_counter()
 
     def tick(self, step: int, examples: float) -> RoundRecord:
@@ -159,7 +160,7 @@ class Clock:
           DivergedError: a weight is no longer finite.
         """
         bench = self._bench
-        bench.average(self._settings.share_of_newest(step, self._steps))
+        bench.average(share_of_newest(step, self._ema_decay))
         self._train_s += time.perf_counter() - self._since
         if not isfinite(sum(float(parameter.detach().sum()) for parameter in bench.module.parameters())):
             raise DivergedError(step, "a weight")

@@ -71,7 +71,7 @@ class DpFedAvg:
         server = Server(settings, data, noise_of(plan, secure=settings.secure_aggregation), order=order, noise=noise)
         record = run_rounds(
             server,
-            settings,
+            ema_decay=settings.ema_decay,
             spec=data.spec,
             steps=plan.steps,
             draw_cohort=cohorts.draw,

@@ -59,7 +59,7 @@ class FedAvg:
                 order=public_stream(self._seed, "batch_order"),
                 bounds=_bounds(settings, partition),
             ),
-            settings,
+            ema_decay=settings.ema_decay,
             spec=data.spec,
             steps=settings.rounds,
             draw_cohort=lambda: uniform_cohort(cohorts, clients=len(partition), size=settings.clients_per_round),

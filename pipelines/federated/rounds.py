@@ -12,6 +12,7 @@ from pipelines.errors import DivergedError
 from pipelines.federated.engine import tf, tff
 from pipelines.federated.model import TensorFlowModel
 from pipelines.federated.process import Server
+from pipelines.model.averaging import share_of_newest
 from pipelines.model.spec import ModelSpec
 from pipelines.pipeline import OnRound, RoundRecord
 from pipelines.privacy.sampling import Participation
@@ -26,8 +27,8 @@ def uniform_cohort(rng: np.random.Generator, *, clients: int, size: int) -> Coho
 
 def run_rounds(
     server: Server,
-    settings: FederatedConfig,
     *,
+    ema_decay: float,
     spec: ModelSpec,
     steps: int,
     draw_cohort: Callable[[], Cohort],
@@ -40,7 +41,7 @@ def run_rounds(
 
     Args:
       server: the process at its start.
-      settings: say how the weights of rounds are averaged for the record.
+      ema_decay: of the average of the weights after every round that the record holds.
       spec: the architecture.
       steps: rounds, >= 1.
       draw_cohort: called once a round.
@@ -64,7 +65,7 @@ def run_rounds(
         check(step, cohort, metrics)
         if not all(np.isfinite(value).all() for value in weights):
             raise DivergedError(step, "a weight")
-        share = settings.share_of_newest(step, steps)
+        share = share_of_newest(step, ema_decay)
         average = [(1 - share) * before + share * now for before, now in zip(average, weights, strict=True)]
         examples += count_examples(cohort)
         train_s += time.perf_counter() - begin

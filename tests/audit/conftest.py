@@ -24,7 +24,7 @@ def known_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 CENTRAL = {
     "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine",
-    "batch_size": 100, "epochs": 10.0, "averaging": "ema",
+    "batch_size": 100, "epochs": 10.0, "ema_decay": 0.9,
 }  # fmt: skip
 PIPELINES: dict[str, dict[str, Any]] = {
     "sgd": CENTRAL,
@@ -33,7 +33,7 @@ PIPELINES: dict[str, dict[str, Any]] = {
         "engine": "fast", "rounds": 20, "clients_per_round": 50, "local_epochs": 2, "local_batch_size": 8,
         "client_optimizer": "adam", "client_learning_rate": 0.1, "client_momentum": 0.0, "server_optimizer": "yogi",
         "server_learning_rate": 0.3, "server_momentum": 0.0, "proximal_strength": 0.1,
-        "averaging": "tail",
+        "ema_decay": 0.9,
     },
 }  # fmt: skip
 

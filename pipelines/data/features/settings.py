@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.section import Count, NonNegative, Section
+from pipelines.section import Count, NonNegative, Positive, Section
 
 
 class NoFeatures(Section):
@@ -14,19 +14,34 @@ class NoFeatures(Section):
 
 
 class ScatteringConfig(Section):
-    """Scattering coefficients of images.
+    """Scattering coefficients of images, and what may be made of them.
 
     Attributes:
       scales: J; coefficients are averages over 2^J x 2^J pixels.
       angles: L, orientations of the wavelets.
       groups: of each channel's coefficients; each group is brought to mean 0 and variance 1 within one image (group
         normalisation without parameters). None leaves the coefficients as they are.
+      rotations: in degrees; coefficients are averaged over the image turned by each of them.
+      fourier: random Fourier features that take the coefficients' place; None keeps the coefficients.
+      bandwidth: of the Gaussian kernel that those stand for; of `fourier` only.
     """
 
-    name: Literal["scattering"]
+    name: Literal["scattering", "scattering_kernel"]
     scales: Annotated[int, Field(ge=1, le=8)]
     angles: Count
     groups: Count | None
+    rotations: Annotated[tuple[Annotated[float, Field(ge=-180, le=180)], ...], Field(min_length=1)] = (0.0,)
+    fourier: Count | None = None
+    bandwidth: Positive | None = None
+
+    @model_validator(mode="after")
+    def _bandwidth_of_a_kernel(self) -> "ScatteringConfig":
+        if (self.fourier is None) != (self.bandwidth is None):
+            raise ValueError(
+                f"features.fourier={self.fourier} and features.bandwidth={self.bandwidth} go together; give both or "
+                "neither"
+            )
+        return self
 
 
 class BinnedColumn(Section):

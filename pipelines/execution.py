@@ -15,7 +15,8 @@ from pipelines.errors import DivergedError, GuaranteeError
 from pipelines.job import Job
 from pipelines.model.spec import initial_weights
 from pipelines.pipeline import Fit, Labels, RoundRecord, TrainingData
-from pipelines.privacy.accounting import accountant_of, epsilon, opinions, quick_epsilon, require_not_too_low
+from pipelines.privacy.accounting import accountant_of, epsilon, opinions, quick_epsilon
+from pipelines.privacy.agreement import require_not_too_low
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.sampling import Participation, SamplerVerdict

@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.privacy.accounting import Opinion, contradictions, opinions, require_not_too_low
+from pipelines.privacy.accounting import Opinion, opinions
+from pipelines.privacy.agreement import contradictions, require_not_too_low
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
 from pipelines.privacy.tree_plan import Plan, TreePlan
 

@@ -2,7 +2,7 @@
 
 from math import exp
 
-from pipelines.privacy.accounting import PRV_RELATIVE, PRV_TOLERANCE
+from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit

@@ -7,16 +7,8 @@ from math import isclose, isfinite
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.privacy.accounting import (
-    PRV_TOLERANCE,
-    RDP_TOLERANCE,
-    Opinion,
-    effective_noise_multiplier,
-    loss_interval,
-    opinions,
-    rdp_epsilon,
-    refutations,
-)
+from pipelines.privacy.accounting import Opinion, effective_noise_multiplier, loss_interval, opinions, rdp_epsilon
+from pipelines.privacy.agreement import PRV_TOLERANCE, RDP_TOLERANCE, refutations
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan
 from pipelines.privacy.tree_plan import Plan

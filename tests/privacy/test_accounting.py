@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from pipelines.errors import GuaranteeError, UserError
 from pipelines.privacy import accounting
-from pipelines.privacy.accounting import (
-    Opinion,
-    contradictions,
-    epsilon,
-    opinions,
-    quick_epsilon,
-    rdp_epsilon,
-    refutations,
-)
+from pipelines.privacy.accounting import Opinion, epsilon, opinions, quick_epsilon, rdp_epsilon
+from pipelines.privacy.agreement import contradictions, refutations
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.opacus_prv import prv_epsilon
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.privacy.accounting import contradictions, epsilon, opinions, quick_epsilon, rdp_epsilon
+from pipelines.privacy.accounting import epsilon, opinions, quick_epsilon, rdp_epsilon
+from pipelines.privacy.agreement import contradictions
 from pipelines.privacy.calibration import calibrate
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation

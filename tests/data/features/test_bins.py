@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config import DatasetConfig, parse
+from pipelines.config import parse
 from pipelines.data.dataset import Dataset, Split
 from pipelines.data.digits import load_digits
 from pipelines.data.features.bins import Bins
 from pipelines.data.features.build import with_features
 from pipelines.data.features.settings import BinnedColumn, BinsConfig
 from pipelines.data.load import load_dataset
+from pipelines.data.settings import DatasetConfig
 from pipelines.errors import UserError
 from tests.data.conftest import Raw
 from tests.test_config import composed

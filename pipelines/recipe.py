@@ -4,10 +4,10 @@ What they found is in `pipelines.record`, what others published on the question 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
@@ -15,6 +15,7 @@ from pipelines.errors import UserError
 RECIPE = "recipe.yaml"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Overrides = Annotated[tuple[str, ...], Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Checked(BaseModel):
@@ -48,7 +49,7 @@ class Part(Checked):
     """
 
     sweep: tuple[str, ...] = ()
-    variant: Annotated[str, Field(min_length=1)] | None = None
+    variant: Text | None = None
 
 
 class Sweeps(Checked):
@@ -70,6 +71,31 @@ class Sweeps(Checked):
         return [(part.variant, (*self.sweep, *part.sweep, *added)) for part in self.parts]
 
 
+class Stage(Checked):
+    """A row of the record that is a stage of a waterfall.
+
+    Attributes:
+      label: what this stage adds to the one before it.
+      pipeline: its name.
+      variant: of its part; None where it has none.
+      epsilon: the target; None where nothing is private or the noise was given.
+    """
+
+    label: Text
+    pipeline: Literal["sgd", "dp_sgd", "fed_avg", "dp_fed_avg"]
+    variant: Text | None = None
+    epsilon: Positive | None = None
+
+    @property
+    def row(self) -> str:
+        """Which row it is, in words."""
+        target = "no target epsilon" if self.epsilon is None else f"epsilon={self.epsilon:g}"
+        return ", ".join(filter(None, (self.pipeline, self.variant, target)))
+
+
+Stages = Annotated[tuple[Stage, ...], Field(min_length=2)]
+
+
 class Recipe(Sweeps):
     """A recipe in its sizes.
 
@@ -77,10 +103,31 @@ class Recipe(Sweeps):
       quick: a comparison of two minutes at most. Either overrides that choose a part of the recorded rows, or, where
         that would be too slow, sweeps of their own with a record of their own.
       bands: of the comparisons.
+      waterfall: stages of training by the title of their panel, each one step further from the best; empty where the
+        recipe's question is another.
+
+    Raises:
+      ValueError: a stage of a variant that no part has, or the same row twice in a panel.
     """
 
     quick: Overrides | Sweeps
     bands: Bands
+    waterfall: dict[Text, Stages] = {}
+
+    @field_validator("waterfall")
+    @classmethod
+    def _stages_can_be_rows(cls, waterfall: dict[str, Stages], known: ValidationInfo) -> dict[str, Stages]:
+        """Finds what can be found before anything has run."""
+        variants = {part.variant for part in known.data.get("parts", ())} - {None}
+        listed = ", ".join(sorted(variants)) or "none"
+        for title, stages in waterfall.items():
+            for place, stage in enumerate(stages):
+                where = f"{title}: stage {stage.label!r} ({stage.row})"
+                if stage.variant is not None and stage.variant not in variants:
+                    raise ValueError(f"{where} is of no part; the variants are: {listed}")
+                if stage.row in {earlier.row for earlier in stages[:place]}:
+                    raise ValueError(f"{where} is the same row as one before it")
+        return waterfall
 
 
 def recipe_names() -> list[str]:

@@ -19,7 +19,9 @@ from pipelines.errors import UserError
 if TYPE_CHECKING:
     from pipelines.recipe import Recipe
     from pipelines.record import Origin
+    from pipelines.report.drift import Cell, Key
     from pipelines.report.frontier import FrontierFiles
+    from pipelines.report.waterfall import WaterfallFiles
     from pipelines.rerun import Command, Measured
 
 INTERRUPTED = 130
@@ -72,6 +74,9 @@ def check(folder: Path, uri: str | None, *, quick: bool) -> int:
     drawn = _draw(folder, measured)
     print(f"\n{drawn.table}\n" if len(commands) > 1 else "", drawn.png, drawn.html, sep="\n")
     now = build_cells(measured.rows, "this sweep")
+    if recipe.waterfall and not quick:
+        waterfall = _draw_waterfall(folder, recipe, measured, now)
+        print(f"{waterfall.png}\n\n{waterfall.table}")
     if part:
         recorded = {key: cell for key, cell in recorded.items() if key in now}
     comparisons = compare(recorded, now, recipe.bands)
@@ -119,8 +124,10 @@ def record(folder: Path, uri: str | None, *, quick: bool) -> int:
     write_results(files, measured.rows, measured.origin)
     if not quick:
         drawn = _draw(folder, measured)
-        written += [Path(shutil.copyfile(path, folder / path.name)) for path in (drawn.png, drawn.csv)]
-        write_readme(folder, cells, measured.origin, published)
+        waterfall = _draw_waterfall(folder, recipe, measured, cells) if recipe.waterfall else None
+        files_drawn = [drawn.png, drawn.csv, *([waterfall.png] if waterfall else [])]
+        written += [Path(shutil.copyfile(path, folder / path.name)) for path in files_drawn]
+        write_readme(folder, cells, measured.origin, published, waterfall.table if waterfall else None)
         print(drawn.html)
     print(f"recorded {len(measured.rows)} runs: {', '.join(map(str, written))}")
     _warn_of_changes(measured.origin)
@@ -143,8 +150,20 @@ def _draw(folder: Path, measured: "Measured") -> "FrontierFiles":
     from pipelines.report.frontier import write_frontier
     from pipelines.report.points import build_points
 
-    output = REPOSITORY / "outputs" / "frontier" / _experiment(folder)
-    return write_frontier(build_points(measured.runs), output, read_published(folder))
+    return write_frontier(build_points(measured.runs), _output(folder), read_published(folder))
+
+
+def _draw_waterfall(folder: Path, recipe: "Recipe", measured: "Measured", cells: "dict[Key, Cell]") -> "WaterfallFiles":
+    """The waterfall, beside the frontier."""
+    from pipelines.report.points import build_points
+    from pipelines.report.stages import build_waterfall
+    from pipelines.report.waterfall import write_waterfall
+
+    return write_waterfall(build_waterfall(recipe.waterfall, cells), build_points(measured.runs), _output(folder))
+
+
+def _output(folder: Path) -> Path:
+    return REPOSITORY / "outputs" / "frontier" / _experiment(folder)
 
 
 def _experiment(folder: Path) -> str:

@@ -19,6 +19,7 @@ from pipelines.report.drift import build_cells
 from pipelines.report.panels import build_frontier
 from pipelines.report.readme import markdown_table, published_table
 from pipelines.report.recorded import read_points
+from pipelines.report.stages import build_waterfall, waterfall_table
 from pipelines.reproduce import QUICK_SEEDS
 from pipelines.tracking.store import REPOSITORY
 from tests.report.results import row
@@ -48,6 +49,11 @@ quick:
   record: ["seed=0,1,2,3,4,5,6,7,8,9"]
   check: ["seed=0"]
 bands: {confidence: 0.999, test_examples: 360}
+"""
+STAGED = f"""\
+{RECIPE}
+waterfall:
+  Digits: [{{label: central, pipeline: sgd}}, {{label: noised, pipeline: dp_sgd, epsilon: 3}}]
 """
 PUBLISHED = """\
 points:
@@ -113,6 +119,30 @@ def test_a_bad_folder_is_one_clear_line(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("pipeline: sgd}", "pipeline: sdg}", "waterfall.Digits.0.pipeline='sdg'"),
+        ("label: central", "name: central", "waterfall.Digits.0.label="),
+        ("epsilon: 3}", "epsilon: 0}", "waterfall.Digits.1.epsilon=0"),
+        (", {label: noised, pipeline: dp_sgd, epsilon: 3}", "", "waterfall.Digits="),
+        ("epsilon: 3}", "variant: far}", "stage 'noised' (dp_sgd, far, no target epsilon) is of no part"),
+        ("pipeline: dp_sgd, epsilon: 3}", "pipeline: sgd}", "stage 'noised' (sgd, no target epsilon) is the same row"),
+    ],
+)
+def test_wrong_stages_are_one_clear_line_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, message: str
+) -> None:
+    recipe_folder(tmp_path)
+    assert STAGED.count(old) == 1
+    (tmp_path / "recipe.yaml").write_text(STAGED.replace(old, new))
+    assert reproduce.main([str(tmp_path), "--record"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
 
 
 def run_here(command: list[str]) -> int:
@@ -206,6 +236,28 @@ def test_parts_make_one_record_and_a_quick_form_may_have_its_own(
     assert "◇1 A 2020, linear" in out
 
 
+def test_a_waterfall_is_recorded_beside_the_frontier_and_drawn_again_by_a_comparison(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rerun, "run_process", run_here)
+    (tmp_path / "recipe.yaml").write_text(STAGED)
+    (tmp_path / "README.md").write_text("<!-- recorded -->\n<!-- end of recorded -->\n")
+    assert reproduce.main([str(tmp_path), "--record"]) == 0
+    assert (tmp_path / "waterfall.png").read_bytes().startswith(b"\x89PNG")
+    cells = build_cells(read_results(RecordFiles.of(tmp_path), 360), "results.csv")
+    table = waterfall_table(build_waterfall(read_recipe(tmp_path).waterfall, cells))
+    assert table in (tmp_path / "README.md").read_text()
+    assert "noised" in table
+    capfd.readouterr()
+    # Recorded and repeated runs have the same seeds, and their noise is the same by RECIPE.
+    assert reproduce.main([str(tmp_path)]) == 0
+    out = capfd.readouterr().out
+    assert table in out
+    assert f"reproduce-{tmp_path.name}/waterfall.png" in out
+    assert reproduce.main([str(tmp_path), "--quick"]) == 0
+    assert "waterfall.png" not in capfd.readouterr().out
+
+
 def test_a_quick_record_needs_ten_seeds_and_sweeps_of_its_own(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +330,9 @@ def test_every_committed_record_is_whole_and_its_readme_shows_it(folder: Path) -
     if published := read_published(folder):
         assert published_table(published) in readme
     assert (folder / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    if recipe.waterfall:
+        assert waterfall_table(build_waterfall(recipe.waterfall, cells)) in readme
+        assert (folder / "waterfall.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_help_is_quick_and_imports_little() -> None:

@@ -14,9 +14,13 @@ BLOCK = re.compile(r"(?<=<!-- recorded -->\n).*(?=<!-- end of recorded -->)", re
 
 
 def write_readme(
-    folder: Path, cells: dict[Key, Cell], origin: Origin, published: Sequence[PublishedPoint] = ()
+    folder: Path,
+    cells: dict[Key, Cell],
+    origin: Origin,
+    published: Sequence[PublishedPoint] = (),
+    waterfall: str | None = None,
 ) -> None:
-    """Puts the record between the README's two marks, where it has them."""
+    """Puts the record between the README's two marks, where it has them; first its waterfall as a table, if any."""
     path = folder / "README.md"
     if not path.is_file():
         return
@@ -28,6 +32,8 @@ def write_readme(
         f"Commit {origin.commit}; {origin.platform}; {versions}. Every run is in "
         "`results.csv`, what made them in `record.json`.\n"
     )
+    if waterfall is not None:
+        block = f"{waterfall}\n\n{block}"
     if published:
         block += f"\n{published_table(published)}\n"
     path.write_text(BLOCK.sub(lambda _: block, path.read_text(encoding="utf-8")), encoding="utf-8")

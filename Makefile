@@ -1,6 +1,6 @@
 # make help lists the targets; every one that needs the environment builds it first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types ui lock clean setup
+.PHONY: help demo frontier test bench lint types ui lock clean setup
 PYTHON := .venv/bin/python
 STAMP := .venv/.complete
 PORT ?= 5000
@@ -13,6 +13,9 @@ help: ## list the targets
 
 demo: $(STAMP) ## four pipelines on real digits: an accuracy/privacy frontier in about two minutes
 	@$(PYTHON) -m pipelines.run -m experiment=digits_frontier
+
+frontier: $(STAMP) ## re-run a recipe and compare with its record: RECIPE=digits_frontier; FORM=quick takes two minutes
+	@$(PYTHON) -m pipelines.reproduce experiments/$(RECIPE) $(addprefix --,$(filter-out check,$(FORM))) --uri sqlite:///$(CURDIR)/mlflow.db
 
 # Threads of two test processes would otherwise spin for a core that the other one has.
 test: export OMP_WAIT_POLICY := PASSIVE

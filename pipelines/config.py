@@ -9,37 +9,13 @@ from pydantic import Field, ValidationError, model_validator
 from pipelines import mechanism_rules as rules
 from pipelines.audit.settings import AuditConfig
 from pipelines.data.features.settings import FeaturesConfig, NoFeatures
+from pipelines.data.settings import DatasetConfig
 from pipelines.errors import UserError
 from pipelines.model.spec import Activation
+from pipelines.partition.settings import PartitionConfig
 from pipelines.section import Count, NonNegative, Positive, Section
 
 Unit = Literal["example", "user"]
-
-
-class DatasetConfig(Section):
-    """Where the data comes from.
-
-    Attributes:
-      name: which loader.
-      folder: a local folder that holds the raw files; None uses the cache, then a download.
-      file: the user's archive; npz only.
-      limit: keep only the first `limit` training examples after a public shuffle; None keeps all. For quick looks.
-    """
-
-    name: Literal["digits", "mnist", "fashion_mnist", "adult", "npz"]
-    folder: str | None = None
-    file: str | None = None
-    limit: Count | None = None
-
-    @model_validator(mode="after")
-    def _npz_needs_a_file(self) -> "DatasetConfig":
-        if (self.name == "npz") != (self.file is not None):
-            raise ValueError(
-                "dataset=npz needs dataset.file=PATH.npz"
-                if self.file is None
-                else f"dataset.file={self.file} belongs to dataset=npz; with dataset={self.name} drop it"
-            )
-        return self
 
 
 class ModelConfig(Section):
@@ -48,35 +24,6 @@ class ModelConfig(Section):
     name: Literal["linear", "mlp", "cnn"]
     widths: tuple[Count, ...] = ()
     activation: Activation = "tanh"
-
-
-class PartitionConfig(Section):
-    """How training examples are divided among clients.
-
-    Attributes:
-      name: the scheme.
-      clients: number of clients; None only for natural.
-      alpha: Dirichlet concentration; dirichlet only.
-      classes_per_client: label shards a client holds; shards only.
-    """
-
-    name: Literal["iid", "dirichlet", "shards", "natural"]
-    clients: Count | None = None
-    alpha: Positive | None = None
-    classes_per_client: Count | None = None
-
-    @model_validator(mode="after")
-    def _fields_fit_the_scheme(self) -> "PartitionConfig":
-        wants = {
-            "clients": self.name != "natural",
-            "alpha": self.name == "dirichlet",
-            "classes_per_client": self.name == "shards",
-        }
-        for field, wanted in wants.items():
-            if wanted != (getattr(self, field) is not None):
-                verb = "needs" if wanted else "does not take"
-                raise ValueError(f"partition={self.name} {verb} partition.{field}; got {getattr(self, field)}")
-        return self
 
 
 class TrainedConfig(Section):

@@ -15,7 +15,8 @@ from pipelines.errors import DivergedError, GuaranteeError
 from pipelines.job import Job
 from pipelines.model.spec import initial_weights
 from pipelines.pipeline import Fit, Labels, RoundRecord, TrainingData
-from pipelines.privacy.accounting import accountant_of, epsilon, quick_epsilon
+from pipelines.privacy.accounting import accountant_of, epsilon, opinions, quick_epsilon
+from pipelines.privacy.agreement import require_not_too_low
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.sampling import Participation, SamplerVerdict
@@ -53,7 +54,7 @@ def execute(
 
     Raises:
       UserError: training diverged, or the log became unreachable. The MLflow run is closed all the same.
-      SamplerError: the samples contradict the plan; the run then has no guarantee.
+      GuaranteeError: the samples, the engine or the accountants contradict the plan; the run then has no guarantee.
     """
     note = _note(job)
     with open_run(
@@ -65,6 +66,8 @@ def execute(
         log.text("overrides.yaml", yaml.safe_dump(overrides))
         watcher = _Watcher(job, log, RunProgress(job.name, position))
         try:
+            if job.plan is not None:  # the answers are kept: rather now than after hours of training
+                require_not_too_low(opinions(job.plan))
             audit = Audit.of(job, _training_data(job))
             fit = job.pipeline.fit(audit.data, audit.watching(watcher.on_round))
             collector.pause()
@@ -191,10 +194,13 @@ def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
 
 def _log_guarantee(job: Job, guarantee: PrivacyGuarantee, log: RunLog) -> None:
     log.json("privacy.json", guarantee.to_dict())
-    log.text("privacy_statement.md", statement(guarantee))
+    stated = job.config.privacy.population is not None
+    log.text("privacy_statement.md", statement(guarantee, population_stated=stated))
     log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)}"})
     if guarantee.contradictions:
         log.tags({"privacy.contradictions": "; ".join(guarantee.contradictions)})
+    if silent := [f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.opinions if opinion.remark]:
+        log.tags({"privacy.unconfirmed": "; ".join(silent)})
 
 
 def _simulated(config: Config) -> bool:

@@ -14,8 +14,12 @@ from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
+    from pipelines.published import PublishedPoint
     from pipelines.report.frontier import FrontierFiles
+    from pipelines.report.points import Point
     from pipelines.tracking.store import Store
+
+    Drawn = tuple[Sequence[Point], Sequence[PublishedPoint], str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,17 +28,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Late, so that --help answers at once.
         from pipelines.report.frontier import write_frontier
-        from pipelines.tracking.read import read_rows
-        from pipelines.tracking.store import open_store
 
-        store = open_store(chosen.uri, chosen.experiment, create=False)
-        rows = read_rows(store, parent_id=chosen.parent)
-        folder = chosen.output or REPOSITORY / "outputs" / "frontier" / (chosen.parent or chosen.experiment)
-        _show(write_frontier(rows, folder))
+        points, published, name = _recorded(chosen.recipe) if chosen.recipe else _tracked(chosen)
+        folder = chosen.output or REPOSITORY / "outputs" / "frontier" / name
+        _show(write_frontier(points, folder, published))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _tracked(chosen: argparse.Namespace) -> "Drawn":
+    """The runs of an experiment or of a sweep."""
+    from pipelines.report.points import build_points
+    from pipelines.tracking.read import read_rows
+    from pipelines.tracking.store import open_store
+
+    store = open_store(chosen.uri, chosen.experiment, create=False)
+    rows = read_rows(store, parent_id=chosen.parent)
+    return build_points(rows), (), chosen.parent or chosen.experiment
+
+
+def _recorded(folders: Sequence[Path]) -> "Drawn":
+    """The records of recipes, with what others published on their questions."""
+    from pipelines.published import read_published
+    from pipelines.report.recorded import read_points
+
+    points = [point for folder in folders for point in read_points(folder)]
+    published = [point for folder in folders for point in read_published(folder)]
+    return points, published, "-".join(folder.resolve().name for folder in folders)
 
 
 def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "FrontierFiles":
@@ -46,14 +68,17 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "Fron
       folder: where the files go; None is outputs/frontier/<experiment> in the repository.
 
     Raises:
-      UserError: no run of the sweep finished, or a file or artifact cannot be written.
+      UserError: no run of the sweep finished, all had canaries in their data, or a file or artifact cannot be written.
     """
     from pipelines.report.frontier import write_frontier
+    from pipelines.report.points import build_points
     from pipelines.tracking.read import read_rows
     from pipelines.tracking.sweep import log_folder
 
     rows = read_rows(store, parent_id=parent_id)
-    files = write_frontier(rows, folder or REPOSITORY / "outputs" / "frontier" / store.experiment)
+    if not (points := build_points(rows)):
+        raise UserError("no run of this sweep finished with an accuracy to show")
+    files = write_frontier(points, folder or REPOSITORY / "outputs" / "frontier" / store.experiment)
     # From a folder of its own: the other one may hold older files.
     with tempfile.TemporaryDirectory() as scratch:
         for path in (files.csv, files.png, files.html):
@@ -72,10 +97,14 @@ def _show(files: "FrontierFiles") -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.frontier",
-        description="Table and figures of accuracy against privacy, from the finished runs of an MLflow experiment.",
+        description="Table and figures of accuracy against privacy, from the finished runs of an MLflow experiment, "
+        "or from the records of recipes.",
     )
     parser.add_argument("--experiment", default="digits", help="MLflow experiment (default: %(default)s)")
     parser.add_argument("--parent", metavar="RUN_ID", help="only the runs of this sweep")
+    parser.add_argument(
+        "--recipe", type=Path, nargs="+", metavar="FOLDER", help="instead: the recorded points of these recipes"
+    )
     parser.add_argument("--uri", help="MLflow store, as tracking.uri (default: mlflow.db in the repository)")
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where the files go (default: outputs/frontier/EXPERIMENT)"

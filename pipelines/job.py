@@ -14,7 +14,7 @@ from pipelines.partition.build import build_partition
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import Pipeline
 from pipelines.privacy.plan import MechanismPlan
-from pipelines.privacy.planning import plan_for, tree_plan_for
+from pipelines.privacy.planning import public_plan
 from pipelines.privacy.tree_plan import Plan
 from pipelines.randomness import public_stream
 
@@ -51,6 +51,7 @@ def prepare(config: Config, threads: int) -> Job:
 
     Raises:
       UserError: data missing or corrupt, a plan out of bounds, an engine that is not installed.
+      GuaranteeError: a plan that follows the private number of units.
     """
     dataset = load_dataset(config.dataset)
     dataset.require_held_out()
@@ -68,10 +69,7 @@ def prepare(config: Config, threads: int) -> Job:
     plan: Plan | None = None
     if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
         units = len(dataset.train) if partition is None else len(partition)
-        if isinstance(config.pipeline, DpFedAvgConfig) and config.privacy.mechanism == "tree":
-            plan = tree_plan_for(config.pipeline, config.privacy, units)
-        else:
-            plan = plan_for(config.pipeline, config.privacy, units)
+        plan = public_plan(config.pipeline, config.privacy, units)
     return Job(
         config=config,
         dataset=dataset,

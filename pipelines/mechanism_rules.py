@@ -74,17 +74,9 @@ def require_audit_fits(config: "Config") -> None:
       ValueError: one line that names fields, values and remedy.
     """
     audit, users = config.audit, config.divided
-    if audit.name == "mechanism" and config.private:
-        for field, value in (("mechanism", "tree"), ("clipping", "adaptive")):
-            if getattr(config.privacy, field) == value:
-                raise ValueError(
-                    f"audit=mechanism does not fit privacy.{field}={value}: it measures Gaussian noise at a fixed clip "
-                    "norm; use privacy=fixed or drop the audit"
-                )
-    if audit.name == "canary_clients" and config.private and config.privacy.mechanism == "tree":
+    if audit.name == "canary_clients" and getattr(config.pipeline, "engine", "fast") == "stock":
         raise ValueError(
-            "audit=canary_clients does not fit privacy=tree: a canary that is left out gives its turns to others, "
-            "which is not what that epsilon is about; use privacy=fixed or drop the audit"
+            "audit=canary_clients does not fit pipeline.engine=stock, whose clients all train; use pipeline.engine=fast"
         )
     if audit.plants and users != (audit.name == "canary_clients"):
         raise ValueError(

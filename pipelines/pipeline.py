@@ -19,6 +19,21 @@ Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
+class CanaryUpdates:
+    """What clients that an audit planted contribute, in place of what training would give.
+
+    It is a raw contribution: an engine clips, sums and noises it as any other.
+
+    Attributes:
+      rows: which update each of these clients sends whenever it joins; clients that are not a key train.
+      updates: float32, shape (canaries, weights): what a client's weights lose, all of them in the spec's order.
+    """
+
+    rows: dict[int, int]
+    updates: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """What a training room may see: the training split only.
 
@@ -28,6 +43,7 @@ class TrainingData:
       partition: which example belongs to which client; None in a central pipeline without users.
       spec: the architecture.
       initial_weights: where training starts, in the spec's order; the same for every pipeline.
+      canaries: of an audit; engines over examples know none.
     """
 
     inputs: Inputs
@@ -35,6 +51,7 @@ class TrainingData:
     partition: Partition | None
     spec: ModelSpec
     initial_weights: Weights
+    canaries: CanaryUpdates | None = None
 
 
 def require_partition(data: TrainingData, need: str = "a federated pipeline needs clients") -> Partition:

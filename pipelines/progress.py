@@ -1,6 +1,5 @@
 """What a person at the terminal sees while runs go on; quiet where there is no terminal."""
 
-import time
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -38,19 +37,26 @@ class RunProgress:
 
 
 class SweepProgress:
-    """A bar over the runs of a sweep, with an estimate of the time left; a line a run where there is no terminal."""
+    """A bar over the runs of a sweep, with an estimate of the time left; a line a run where there is no terminal.
+
+    Parallel jobs run in processes that each draw the bar, so that runs are counted by who knows them all.
+    """
 
     def __init__(self, runs: int) -> None:
-        self._runs, self._done, self._start = runs, 0, time.monotonic()
+        self._runs = runs
         self._bar = tqdm(desc="sweep", total=runs, unit="run", disable=None, position=0)
 
-    def finish_run(self, line: str) -> None:
-        """Counts a run and prints its outcome."""
-        self._done += 1
-        spent = time.monotonic() - self._start
-        left = spent / self._done * max(self._runs - self._done, 0)
-        tqdm.write(f"[{self._done:{len(str(self._runs))}d}/{self._runs}] {line}   {_clock(left)} left")
-        self._bar.update()
+    def finish_run(self, line: str, *, done: int, elapsed_s: float) -> None:
+        """Prints a run's outcome.
+
+        Args:
+          line: the outcome.
+          done: runs of the sweep that have ended, this one included.
+          elapsed_s: since the sweep began.
+        """
+        left = elapsed_s / done * max(self._runs - done, 0)
+        tqdm.write(f"[{done:{len(str(self._runs))}d}/{self._runs}] {line}   {_clock(left)} left")
+        self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
         """Leaves the finished bar on screen."""

@@ -1,4 +1,4 @@
-"""Re-runs a recipe and compares it with its record: `python -m pipelines.reproduce experiments/digits_frontier`.
+"""Re-runs recipes and compares with their records: `python -m pipelines.reproduce experiments/digits_frontier`.
 
 Exit code 0 if the epsilons, the noise and the steps are equal to 1e-6 and every accuracy lies in its band, else 1 with
 the rows that drifted. How the bands follow from the recorded seeds, and why they do not fail by chance, says
@@ -6,240 +6,154 @@ the rows that drifted. How the bands follow from the recorded seeds, and why the
 """
 
 import argparse
-import json
-import os
-import platform
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.recipe import Origin, Recipe, ResultRow
-    from pipelines.report.drift import Cell, Key
-    from pipelines.result import Provenance
-    from pipelines.tracking.read import RunRow
-    from pipelines.tracking.store import Store
+    from pipelines.recipe import Recipe
+    from pipelines.record import Origin
+    from pipelines.report.frontier import FrontierFiles
+    from pipelines.rerun import Command, Measured
 
-FIGURE = "frontier.png"
-BLOCK = re.compile(r"(?<=<!-- recorded -->\n).*(?=<!-- end of recorded -->)", re.DOTALL)
 INTERRUPTED = 130
-Form = Literal["record", "check", "quick"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A finished sweep of a recipe.
-
-    Attributes:
-      runs: as MLflow has them.
-      rows: the same in the form of `results.csv`.
-      origin: what made them.
-    """
-
-    runs: "list[RunRow]"
-    rows: "list[ResultRow]"
-    origin: "Origin"
+QUICK_SEEDS = 10
+"""Fewest seeds that the record of a quick form may have: its bands come from little else."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code."""
+    """Runs the command line and returns its exit code: 1 if any recipe failed."""
     chosen = _parser().parse_args(arguments)
-    try:
-        if chosen.record:
-            return record(chosen.folder, chosen.uri)
-        return check(chosen.folder, chosen.uri, form="quick" if chosen.quick else "check")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the sweep's runs are marked KILLED", file=sys.stderr)
-        return INTERRUPTED
+    one = record if chosen.record else check
+    code = 0
+    for folder in chosen.folders:
+        try:
+            code = max(code, one(folder, chosen.uri, quick=chosen.quick))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 1
+        except KeyboardInterrupt:
+            print("interrupted: the sweep's runs are marked KILLED", file=sys.stderr)
+            return INTERRUPTED
+    return code
 
 
-def check(folder: Path, uri: str | None, *, form: Form) -> int:
+def check(folder: Path, uri: str | None, *, quick: bool) -> int:
     """Runs a recipe, prints the comparison with its record, and returns the exit code.
 
     Args:
       folder: of the recipe.
       uri: MLflow store; None is a temporary one.
-      form: check, or quick, which runs a part of the recorded rows.
+      quick: its quick form, which is a part of the recorded rows or has a record of its own.
 
     Raises:
       UserError: the folder is incomplete or corrupt, a run failed, or the data are not the recorded ones.
     """
-    from pipelines.recipe import read_origin, read_recipe, read_results
-    from pipelines.report.drift import build_cells, compare, drift_table
+    from pipelines.recipe import Sweeps, read_recipe
+    from pipelines.record import RecordFiles, read_origin, read_results
+    from pipelines.report.drift import bands_in_words, build_cells, compare, drift_table
 
-    recipe, origin = read_recipe(folder), read_origin(folder)
-    recorded = build_cells(read_results(folder, recipe.bands.test_examples), "results.csv")
-    measured = _measure(folder, recipe, form, uri)
+    recipe = read_recipe(folder)
+    sweeps = recipe.quick if quick and isinstance(recipe.quick, Sweeps) else recipe
+    files = RecordFiles.of(folder, quick=sweeps is not recipe)
+    origin = read_origin(files)
+    recorded = build_cells(read_results(files, recipe.bands.test_examples), files.results.name)
+    part = recipe.quick if quick and not isinstance(recipe.quick, Sweeps) else None
+    commands = sweeps.commands(part or sweeps.check)
+    measured = _measure(folder, recipe, commands, uri)
     if measured.origin.data_sha256 != origin.data_sha256:
         raise UserError(f"the data have changed: sha256 {origin.data_sha256}, now {measured.origin.data_sha256}")
+    drawn = _draw(folder, measured)
+    print(f"\n{drawn.table}\n" if len(commands) > 1 else "", drawn.png, drawn.html, sep="\n")
     now = build_cells(measured.rows, "this sweep")
-    if form == "quick":
+    if part:
         recorded = {key: cell for key, cell in recorded.items() if key in now}
     comparisons = compare(recorded, now, recipe.bands)
     print(f"\n{folder.name}: record of commit {origin.commit[:12]} against {measured.origin.commit[:12]}")
-    print(f"{drift_table(comparisons)}\n")
+    print(f"{drift_table(comparisons)}\n{bands_in_words(len(comparisons), recipe.bands)}\n")
     if versions := _changed(origin.versions, measured.origin.versions):
         print(f"versions changed: {versions}")
-    drifted = sum(bool(comparison.faults) for comparison in comparisons)
-    if drifted:
-        print(f"DRIFTED: {drifted} of {len(comparisons)} rows", file=sys.stderr)
+    if drifted := sum(bool(comparison.faults) for comparison in comparisons):
+        print(f"DRIFTED: {drifted} of {len(comparisons)} rows of {folder.name}", file=sys.stderr)
         return 1
-    print(f"reproduced: all {len(comparisons)} rows")
+    print(f"reproduced: all {len(comparisons)} rows of {folder.name}")
     return 0
 
 
-def record(folder: Path, uri: str | None) -> int:
-    """Runs a recipe and writes what it found as its record.
+def record(folder: Path, uri: str | None, *, quick: bool) -> int:
+    """Runs a recipe and writes what it found as its record; returns the exit code.
 
     Args:
       folder: of the recipe.
       uri: MLflow store; None is a temporary one.
+      quick: only the record of its quick form, without figure and README.
 
     Raises:
-      UserError: the recipe is missing or corrupt, a run failed, or the folder is not writable.
+      UserError: the recipe is missing or corrupt, a run failed, too few seeds, or the folder is not writable.
     """
-    from pipelines.recipe import RECORD, RESULTS, read_recipe, write_results
+    from pipelines.published import read_published
+    from pipelines.recipe import Sweeps, read_recipe
+    from pipelines.record import RecordFiles, write_results
     from pipelines.report.drift import build_cells
-    from pipelines.report.frontier import write_frontier
+    from pipelines.report.readme import write_readme
 
     recipe = read_recipe(folder)
-    measured = _measure(folder, recipe, "record", uri)
+    sweeps = recipe.quick if quick else recipe
+    if not isinstance(sweeps, Sweeps):
+        raise UserError(f"{folder.name}: its quick form is a part of the whole record; use --record alone")
+    published = read_published(folder)
+    measured = _measure(folder, recipe, sweeps.commands(sweeps.record), uri)
     cells = build_cells(measured.rows, "this sweep")
-    if few := [cell.run.pipeline for cell in cells.values() if len(cell.seeds) < 2]:
-        raise UserError(f"{folder.name}: the record of {few[0]} has one seed; a band needs at least two")
-    with tempfile.TemporaryDirectory() as scratch:
-        png = write_frontier(measured.runs, Path(scratch)).png
-        write_results(folder, measured.rows, measured.origin)
-        shutil.copyfile(png, folder / FIGURE)
-    write_readme(folder, cells, measured.origin)
-    print(f"recorded {len(measured.rows)} runs: {', '.join(str(folder / name) for name in (RESULTS, RECORD, FIGURE))}")
-    if not re.fullmatch("[0-9a-f]{40}", measured.origin.commit):
-        print("note: the checkout has changes, so that no commit holds what ran; commit, then record again")
+    least = QUICK_SEEDS if quick else 2
+    if few := [cell for cell in cells.values() if len(cell.seeds) < least]:
+        seeds = f"{few[0].label} has {len(few[0].seeds)} seeds"
+        raise UserError(f"{folder.name}: the record of {seeds}; its band needs at least {least}")
+    files = RecordFiles.of(folder, quick=quick)
+    written = [files.results, files.origin]
+    write_results(files, measured.rows, measured.origin)
+    if not quick:
+        drawn = _draw(folder, measured)
+        written += [Path(shutil.copyfile(path, folder / path.name)) for path in (drawn.png, drawn.csv)]
+        write_readme(folder, cells, measured.origin, published)
+        print(drawn.html)
+    print(f"recorded {len(measured.rows)} runs: {', '.join(map(str, written))}")
+    _warn_of_changes(measured.origin)
     return 0
 
 
-def _measure(folder: Path, recipe: "Recipe", form: Form, uri: str | None) -> Measured:
-    """Runs one form of a recipe in a store of its own, or in the given one."""
-    with tempfile.TemporaryDirectory(prefix="privacy-pipelines-") as scratch:
-        overrides = [*recipe.sweep, *getattr(recipe, form)]
-        print(f"python -m pipelines.run -m {' '.join(overrides)}", flush=True)
-        store, runs = _sweep(f"reproduce-{folder.resolve().name}", overrides, uri or f"sqlite:///{scratch}/runs.db")
-        measured = _read(store, runs, overrides, Path(scratch))
-    if uri is None:
-        print("these runs were in a temporary store, which is gone; --uri sqlite:///runs.db keeps them")
-    from pipelines.recipe import check_share
+def _measure(folder: Path, recipe: "Recipe", commands: "Sequence[Command]", uri: str | None) -> "Measured":
+    from pipelines.record import check_share
+    from pipelines.rerun import measure
 
+    measured = measure(_experiment(folder), commands, uri)
     for row in measured.rows:
         check_share(row, recipe.bands.test_examples, f"{row.pipeline} seed={row.seed}")
     return measured
 
 
-def _sweep(experiment: str, overrides: list[str], uri: str) -> "tuple[Store, list[RunRow]]":
-    """Runs the sweep as its users do, and returns its finished runs; none is left open whatever happens."""
-    from pipelines.tracking.orphans import close_orphans
-    from pipelines.tracking.read import read_rows
-    from pipelines.tracking.store import open_store
+def _draw(folder: Path, measured: "Measured") -> "FrontierFiles":
+    """The frontier of all parts with the published points, where that of the last part would otherwise be."""
+    from pipelines.published import read_published
+    from pipelines.report.frontier import write_frontier
+    from pipelines.report.points import build_points
 
-    store = open_store(uri, experiment)
-    before = {row.run_id for row in read_rows(store)}
-    values = {"tracking.uri": store.uri, "tracking.experiment": experiment}
-    tracking = [*(f"{key}={_quoted(value)}" for key, value in values.items()), "tracking.log_model=false"]
-    try:
-        code = _run_process([sys.executable, "-u", "-m", "pipelines.run", "-m", *overrides, *tracking])
-    finally:
-        # The sweep closes its runs itself, unless it was killed.
-        close_orphans(store)
-    runs = [row for row in read_rows(store) if row.run_id not in before and "pipeline" in row.tags]
-    if code or not runs:
-        raise UserError(f"the sweep ended with exit code {code} after {len(runs)} runs; its own lines above say why")
-    return store, runs
+    output = REPOSITORY / "outputs" / "frontier" / _experiment(folder)
+    return write_frontier(build_points(measured.runs), output, read_published(folder))
 
 
-def _run_process(command: list[str]) -> int:
-    """Runs a command to its end and returns its exit code; an interruption reaches it exactly once."""
-
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    # In a session of its own: a terminal would otherwise interrupt the sweep itself, and again while it cleans up.
-    process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _experiment(folder: Path) -> str:
+    return f"reproduce-{folder.resolve().name}"
 
 
-def _read(store: "Store", runs: "list[RunRow]", overrides: list[str], scratch: Path) -> Measured:
-    """Reads each run's own result, which has its floats in full."""
-    from pipelines.recipe import ResultRow
-    from pipelines.result import RunResult
-    from pipelines.tracking.store import translated_errors
-
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    rows = []
-    for run in runs:
-        with translated_errors(store.uri):
-            path = store.client.download_artifacts(run.run_id, "result.json", str(scratch))
-            steps = max(metric.step for metric in store.client.get_metric_history(run.run_id, "test/accuracy"))
-        result = RunResult.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        target = run.params["privacy.epsilon"]
-        epsilon = None if target == "null" else float(target)
-        rows.append(ResultRow.of(result, pipeline=run.tags["pipeline"], target_epsilon=epsilon, steps=steps))
-    rows.sort(key=lambda row: (row.pipeline, row.target_epsilon or 0.0, row.seed))
-    return Measured(runs=runs, rows=rows, origin=_origin(rows, overrides, result.provenance))
-
-
-def _origin(rows: "list[ResultRow]", overrides: list[str], provenance: "Provenance") -> "Origin":
-    from pipelines.recipe import Origin
-
-    return Origin(
-        command=f"python -m pipelines.run -m {' '.join(overrides)}",
-        commit=provenance.commit,
-        lock_sha256=provenance.lock_sha256,
-        data_sha256=provenance.data_sha256,
-        seeds=tuple(sorted({row.seed for row in rows})),
-        versions=provenance.versions,
-        platform=f"{platform.system()} {platform.machine()}",
-    )
-
-
-def _quoted(value: str) -> str:
-    """A value that Hydra takes as it is."""
-    return "'" + value.replace("'", "\\'") + "'"
-
-
-def write_readme(folder: Path, cells: "dict[Key, Cell]", origin: "Origin") -> None:
-    """Puts the record between the README's two marks, where it has them."""
-    from pipelines.report.drift import markdown_table
-
-    versions = ", ".join(f"{name} {version}" for name, version in origin.versions.items())
-    table = (
-        f"{markdown_table(cells)}\n\n`{origin.command}`\n\n"
-        f"Commit {origin.commit}; {origin.platform}; {versions}. Every run is in "
-        "`results.csv`, what made them in `record.json`.\n"
-    )
-    path = folder / "README.md"
-    if path.is_file():
-        path.write_text(BLOCK.sub(lambda _: table, path.read_text(encoding="utf-8")), encoding="utf-8")
+def _warn_of_changes(origin: "Origin") -> None:
+    if not re.fullmatch("[0-9a-f]{40}", origin.commit):
+        print("note: the checkout has changes, so that no commit holds what ran; commit, then record again")
 
 
 def _changed(recorded: dict[str, str], now: dict[str, str]) -> str:
@@ -250,12 +164,13 @@ def _changed(recorded: dict[str, str], now: dict[str, str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.reproduce",
-        description="Re-runs a recipe of experiments/ and compares with its record; exit code 1 if anything drifted.",
+        description="Re-runs recipes of experiments/ and compares with their records; exit code 1 if anything drifted.",
     )
-    parser.add_argument("folder", type=Path, help="of the recipe, such as experiments/digits_frontier")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--quick", action="store_true", help="only a part of the recorded rows")
-    form.add_argument("--record", action="store_true", help="write the record instead of comparing with it")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="folder", help="of a recipe, such as experiments/digits_frontier"
+    )
+    parser.add_argument("--quick", action="store_true", help="a form of two minutes at most")
+    parser.add_argument("--record", action="store_true", help="write the record instead of comparing with it")
     parser.add_argument("--uri", help="MLflow store, as tracking.uri (default: a temporary one)")
     return parser
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.audit.finding import Finding
+from pipelines.audit.finding import Finding, Membership
 from pipelines.checkout import REPOSITORY
 from pipelines.pipeline import Labels, Logits
 from pipelines.privacy.guarantee import PrivacyGuarantee
@@ -76,7 +76,7 @@ class RunResult:
     evaluation: Evaluation
     guarantee: PrivacyGuarantee | None
     provenance: Provenance
-    audit: Finding | None = None
+    audit: Finding | Membership | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for result.json; `from_dict` reads it back."""
@@ -95,8 +95,12 @@ class RunResult:
             evaluation=Evaluation(**values["evaluation"]),
             guarantee=None if guarantee is None else PrivacyGuarantee.from_dict(guarantee),
             provenance=Provenance(**values["provenance"]),
-            audit=None if audit is None else Finding.from_dict(audit),
+            audit=None if audit is None else _audit_from(audit),
         )
+
+
+def _audit_from(values: dict[str, Any]) -> Finding | Membership:
+    return (Membership if values["audit"] == "membership" else Finding).from_dict(values)
 
 
 @lru_cache(maxsize=1)

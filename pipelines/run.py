@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from pipelines import collector
 from pipelines.checkout import REPOSITORY
@@ -43,8 +44,8 @@ def main() -> None:
     code = 0
     try:
         _hydra_main()
-    except KeyboardInterrupt:
-        print("interrupted: the run is marked KILLED and keeps what it logged", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"interrupted: {_left_by(error)}", file=sys.stderr)
         code = INTERRUPTED
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if debug:
@@ -62,6 +63,7 @@ def _hydra_main(values: DictConfig) -> None:
     overrides = list(hydra_config.overrides.task)
     try:
         config = parse(OmegaConf.to_container(values, resolve=True))  # type: ignore[arg-type]
+        _refuse_lost_users(config, hydra_config.runtime.choices.get("pipeline"))
         if sweep is None:
             _refuse_idle_privacy(config)
         elif not sweep.claim(config):
@@ -75,7 +77,7 @@ def _hydra_main(values: DictConfig) -> None:
         line = f"failed: {error}"
         _fail(str(error)) if sweep is None else sweep.record_failure(f"{' '.join(overrides)}: {error}")
     if sweep is not None:
-        progress(sweep).finish_run(line)
+        progress(sweep).finish_run(line, done=sweep.count_done(), elapsed_s=sweep.elapsed_s)
     elif not _failures:
         print(line)
         if hydra_config.sweeper.params:
@@ -87,11 +89,14 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     """Runs one configuration and returns its outcome: a line, and outside a sweep where the run is recorded."""
     from pipelines.execution import execute
     from pipelines.job import prepare
+    from pipelines.privacy.planning import remark_on
     from pipelines.tracking.orphans import close_orphans
     from pipelines.tracking.store import open_store
 
     collector.pause()
     job = prepare(config, threads)
+    if remark := remark_on(job.plan):
+        tqdm.write(f"note: {remark}", file=sys.stderr)
     if sweep is None:
         store = open_store(config.tracking.uri, config.tracking.experiment or job.dataset.name)
         close_orphans(store)
@@ -123,6 +128,15 @@ def _refuse_idle_privacy(config: Config) -> None:
         )
 
 
+def _refuse_lost_users(config: Config, option: str | None) -> None:
+    """Whoever asks for users must not train examples: both options configure one pipeline, which the unit decides."""
+    if option == "dp_sgd_users" and config.unit != "user":
+        raise UserError(
+            f"privacy.unit={config.privacy.unit} does not fit pipeline=dp_sgd_users, whose samples and rates are for "
+            "users; drop privacy.unit, or use pipeline=dp_sgd to protect examples"
+        )
+
+
 def _threads(config: Config, hydra_config: HydraConf) -> int:
     """Threads of one job: as configured, else the cores this process may use, shared among parallel jobs."""
     cores = available_cores()
@@ -135,6 +149,7 @@ def _finish_sweep(*, interrupted: bool) -> int:
     sweep = Sweep.current()
     if sweep is None:
         return 0
+    from pipelines.audit.sweep import publish_membership
     from pipelines.frontier import publish
     from pipelines.sweep_cost import in_words, record_cost
     from pipelines.tracking.store import open_store
@@ -150,6 +165,8 @@ def _finish_sweep(*, interrupted: bool) -> int:
         publish(store, sweep.parent_id)
         for cost in costs:
             print(in_words(cost))
+        if table := publish_membership(store, sweep.parent_id):
+            print(f"\nWho was in the training data? Not covered by any epsilon.\n{table}")
         print("\nEvery run is in MLflow: make ui, then http://127.0.0.1:5000")
     except UserError as error:
         print(f"no frontier: {error}", file=sys.stderr)
@@ -157,6 +174,13 @@ def _finish_sweep(*, interrupted: bool) -> int:
         print(f"failed: {failure}", file=sys.stderr)
     sweep.close()
     return 0 if status == "FINISHED" else 1
+
+
+def _left_by(interruption: KeyboardInterrupt) -> str:
+    """What an interruption leaves behind."""
+    if Sweep.current() is not None:
+        return "the sweep is marked KILLED, and so is a run that was open; runs that had finished are kept"
+    return "; ".join(getattr(interruption, "__notes__", ["no run was open"]))
 
 
 def _fail(line: str) -> None:

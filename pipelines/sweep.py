@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -64,6 +65,17 @@ class Sweep:
         except FileExistsError:
             return False
         return True
+
+    def count_done(self) -> int:
+        """Counts a run that has ended, and returns how many have in all processes: each gets a number of its own."""
+        with Path(self.folder, "done").open("ab", buffering=0) as file:
+            file.write(b".")
+            return file.tell()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the sweep began."""
+        return time.time() - Path(self.folder, "sweep.json").stat().st_mtime
 
     def record_failure(self, line: str) -> None:
         """Keeps a failed job's reason for the end of the sweep."""

@@ -60,5 +60,6 @@ def in_words(cost: ChoosingCost) -> str:
         return f"The one run that protects {cost.unit}s costs epsilon {cost.single:.3f} at delta {cost.delta:g}."
     return (
         f"Publishing all {cost.runs} runs that protect {cost.unit}s, or the best of exactly these, costs epsilon "
-        f"{cost.publish_all:.3f} at delta {cost.delta:g}; the best of a random number of them {cost.select_best:.3f}."
+        f"{cost.publish_all:.3f} at delta {cost.delta:g}; the best of a random number of runs, {cost.runs} on "
+        f"average, {cost.select_best:.3f}."
     )

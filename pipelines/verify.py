@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from math import isclose
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,21 @@ if TYPE_CHECKING:
 
 FILE = "privacy.json"
 WIDTH = 100
-SCOPE = (
-    "This recomputes what follows from the plan in the file. That training followed the plan is what the run's own "
-    "checks, the tests and the audits are for."
+CHECKED = (
+    "Checked: every accountant's epsilon follows from mechanism, schedule, steps, noise multiplier and delta as "
+    "written; delta is below 1/population; the normaliser is that of population and schedule; nothing else is written."
 )
+UNCHECKED = (
+    "Not checked, because no epsilon depends on it: that the unit is {unit}, that contributions were clipped to "
+    "{clip_norm:g}, that there are {population:,} {unit}s, and that noise and sampling were {secrecy}.{logged} That "
+    "training followed the plan is what the run's own checks, the tests and the audits are for."
+)
+LOGGED = " Unit and clip norm were compared with what the run logged when it began."
+LOGGED_AS = {
+    "unit": "privacy.unit", "relation": "privacy.relation", "delta": "privacy.delta",
+    "noise_multiplier": "privacy.noise_multiplier",
+}  # fmt: skip
+"""Tags of a run that repeat what privacy.json says."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if found.holds and not objections else 1
 
 
-def _find(source: str, uri: str | None) -> tuple[str, Any, list[str]]:
-    """Where the guarantee was found, what it says, and what its surroundings object.
+def _find(source: str, uri: str | None) -> tuple[str, Any, list[str] | None]:
+    """Where the guarantee was found, what it says, and what the run's log objects; None where there is no log.
 
     Raises:
       UserError: there is none.
@@ -53,7 +65,7 @@ def _find(source: str, uri: str | None) -> tuple[str, Any, list[str]]:
         if not path.is_file():
             raise UserError(f"folder {source} holds no {FILE}; give the folder of a private run's artifacts")
     if path.is_file():
-        return str(path), _from_file(path), []
+        return str(path), _from_file(path), None
     if re.fullmatch(r"[0-9a-f]{32}", source):
         return _from_run(source, uri)
     raise UserError(f"{source} is no file, no folder and no run id (32 hexadecimal digits, as in the MLflow UI)")
@@ -93,10 +105,28 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
         objections.append(f"the run is tagged privacy.simulated={row.tags.get('privacy.simulated')}, its {FILE} is not")
     if row.status == "FINISHED" and logged != stated:
         objections.append(f"the run's metric privacy/epsilon is {logged}, its {FILE} has {stated}")
+    if isinstance(values, dict):
+        objections += _differences(values, {key: row.tags.get(tag) for key, tag in LOGGED_AS.items()})
+        objections += _differences(values, {"clip_norm": row.params.get("privacy.clip_norm")})
     return f"run {run_id} ({row.name}, {row.status})", values, objections
 
 
-def _report(source: str, found: "Verification", objections: list[str]) -> str:
+def _differences(values: dict[str, Any], logged: dict[str, str | None]) -> list[str]:
+    """Where privacy.json differs from what the run logged before it trained; older runs logged less."""
+    return [
+        f"the run logged {key}={then}, its {FILE} has {values.get(key)}"
+        for key, then in logged.items()
+        if then is not None and not _same(values.get(key), then)
+    ]
+
+
+def _same(value: Any, logged: str) -> bool:
+    if isinstance(value, int | float):
+        return isclose(value, float(logged), rel_tol=1e-5)  # tags have six digits
+    return str(value) == logged
+
+
+def _report(source: str, found: "Verification", objections: list[str] | None) -> str:
     from pipelines.privacy.plan import MechanismPlan
     from pipelines.privacy.statement import promise
 
@@ -115,9 +145,14 @@ def _report(source: str, found: "Verification", objections: list[str]) -> str:
         written = "-" if item.written is None or item.written.epsilon is None else f"{item.written.epsilon:.6g}"
         here = "-" if item.here.epsilon is None else f"{item.here.epsilon:.6g}"
         lines.append(f"{item.here.accountant:20s} {item.here.version:9s} {written:>10s} {here:>11s}  {item.remark}")
-    every = [*found.objections, *objections]
-    lines += ["", fill(SCOPE, WIDTH), "", *(f"- {objection}" for objection in every)]
-    lines.append("DOES NOT HOLD" if every else "HOLDS: everything written follows from the plan")
+    every = [*found.objections, *(objections or ())]
+    unchecked = UNCHECKED.format(
+        unit=plan.unit, clip_norm=plan.clip_norm, population=plan.population,
+        secrecy="from a known seed" if found.guarantee.simulated else "secret",
+        logged="" if objections is None else LOGGED,
+    )  # fmt: skip
+    lines += ["", fill(CHECKED, WIDTH), fill(unchecked, WIDTH), "", *(f"- {objection}" for objection in every)]
+    lines.append("DOES NOT HOLD" if every else "HOLDS: everything that can be recomputed follows from the plan")
     return "\n".join(lines)
 
 

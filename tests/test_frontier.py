@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.frontier import main, publish
+from pipelines.report.frontier import write_frontier
+from pipelines.report.points import build_points
 from pipelines.tracking.run_log import open_run
 from pipelines.tracking.store import REPOSITORY, Store, open_store
 from pipelines.tracking.sweep import finish_sweep, start_sweep
@@ -49,6 +51,23 @@ def test_sweep_carries_its_frontier(store: Store, parent_id: str, tmp_path: Path
     publish(store, parent_id, tmp_path)
     names = {item.path for item in store.client.list_artifacts(parent_id, "frontier")}
     assert names == {"frontier/frontier.csv", "frontier/frontier.png", "frontier/frontier.html"}
+
+
+def test_records_of_several_recipes_are_drawn_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example, user = tmp_path / "example", tmp_path / "user"
+    points = build_points(sweep())
+    write_frontier([point for point in points if point.pipeline in ("sgd", "dp_sgd")], example)
+    write_frontier([point for point in points if point.pipeline in ("fed_avg", "dp_fed_avg")], user)
+    (user / "published.yaml").write_text(
+        'points: [{source: A 2020, method: m, url: "https://a.b", unit: user, epsilon: 3, delta: 1.0e-5, '
+        "accuracy: 0.9, note: n}]"
+    )
+    assert main(["--recipe", str(example), str(user), "--output", str(tmp_path / "both")]) == 0
+    out = capsys.readouterr().out
+    assert "Example-level privacy" in out
+    assert "◇1 A 2020, m" in out.partition("User-level privacy")[2]
+    assert main(["--recipe", str(tmp_path)]) == 1
+    assert "frontier.csv cannot be read" in capsys.readouterr().err
 
 
 def test_no_runs_is_one_clear_line(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,13 @@ import pytest
 from pipelines.central.gradients import Mode, private_gradients
 from pipelines.central.training import Hardware, Workbench
 from pipelines.config import Config, DpSgdConfig, parse
+from pipelines.errors import GuaranteeError
 from pipelines.federated.dp_fed_avg import DpFedAvg, noise_of
 from pipelines.federated.process import Server
 from pipelines.federated.runtime import ensure_worker
 from pipelines.job import prepare
 from pipelines.pipeline import TrainingData
+from pipelines.privacy import planning
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from tests.federated.conftest import dp_settings, federated_data, ignore
 
@@ -67,6 +69,22 @@ def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int], Config
     assert (plan.sampling_probability, plan.normaliser) == (0.2, 8)
     assert plan.steps == (15 if plan.unit is PrivacyUnit.EXAMPLE else 5)
     assert plan.noise_multiplier > 0
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "tree"])
+def test_a_job_whose_plan_follows_the_private_number_is_refused(
+    mechanism: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, name = federated_config(POPULATION), "tree_plan_for" if mechanism == "tree" else "plan_for"
+    config = config.model_copy(update={"privacy": config.privacy.model_copy(update={"mechanism": mechanism})})
+    real = getattr(planning, name)
+    follow = {"population": None}
+    monkeypatch.setattr(planning, name, lambda *given: real(given[0], given[1].model_copy(update=follow), given[2]))
+    with pytest.raises(GuaranteeError, match="follows the private number of units"):
+        prepare(config, threads=1)
+    # Where no population is stated, the number of units is public: the plan may follow it, and the statement says so.
+    public = config.model_copy(update={"privacy": config.privacy.model_copy(update=follow)})
+    assert prepare(public, threads=1).plan is not None
 
 
 @pytest.mark.parametrize("mode", ["fast", "hooks", "ghost"])

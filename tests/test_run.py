@@ -104,6 +104,14 @@ def test_a_run_over_users_in_pytorch_says_so_everywhere(cli: Cli, tmp_path: Path
     assert "any one of the 100 users (a public number)" in row.tags["mlflow.note.content"]
 
 
+@pytest.mark.parametrize("unit", ["example", "null"])
+def test_the_option_for_users_never_trains_examples(cli: Cli, unit: str) -> None:
+    done = cli("pipeline=dp_sgd_users", f"privacy.unit={unit}", "privacy.noise_multiplier=1", *QUICK)
+    assert done.code == 1
+    assert "does not fit pipeline=dp_sgd_users" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
 def test_a_run_without_privacy_has_no_epsilon_anywhere(cli: Cli) -> None:
     row = cli("pipeline=sgd", *QUICK).row
     assert not [key for key in (*row.metrics, *row.tags) if key.startswith("privacy")]

@@ -1,9 +1,13 @@
 """Sweeps: one parent, distinct children, a frontier."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from pipelines import execution, job
 from pipelines.sweep import count_distinct
 from pipelines.tracking.store import open_store
 
@@ -57,6 +61,51 @@ def test_parallel_jobs_share_the_sweep_and_the_cores(cli: Cli) -> None:
     rows = [row for row in done.rows if "pipeline" in row.tags]
     assert [row.status for row in rows] == ["FINISHED"] * 2
     assert len({row.tags["engine.threads"] for row in rows}) == 1
+    # Each of the two processes had one of two runs: neither may call its own the first.
+    assert sorted(re.findall(r"\[(\d)/2\]", done.out)) == ["1", "2"]
+
+
+def test_runs_are_counted_across_processes(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from pipelines.sweep import Sweep; "
+        "sweep = Sweep(folder=Path(sys.argv[1]), parent_id='', uri='', experiment='', runs=1); "
+        "print(*[sweep.count_done() for _ in range(300)])"
+    )
+    counting = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    counts = [int(number) for process in counting for number in process.communicate(timeout=60)[0].split()]
+    assert sorted(counts) == list(range(1, 601))
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+def test_an_interruption_before_any_run_claims_none(cli: Cli, sweep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "load_dataset", interrupted)
+    done = cli(*(["-m", "seed=0,1"] if sweep else []), "pipeline=sgd")
+    assert done.code == 130
+    statuses = [row.status for row in done.rows]
+    if sweep:
+        assert "interrupted: the sweep is marked KILLED, and so is a run that was open" in done.err
+        assert "no frontier: no run of this sweep finished with an accuracy to show\n" in done.err
+        assert "train first" not in done.err
+        assert statuses == ["KILLED"]  # the parent's
+    else:
+        assert done.err == "interrupted: no run was open\n"
+        assert statuses == []
+
+
+def test_an_interruption_during_a_run_says_that_it_is_killed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execution, "_training_data", interrupted)
+    done = cli("pipeline=sgd")
+    assert done.err == "interrupted: the run is marked KILLED and keeps what it logged\n"
+    assert done.row.status == "KILLED"
 
 
 def test_an_unreachable_server_stops_a_sweep_before_its_first_job(cli: Cli) -> None:

@@ -16,8 +16,8 @@ from experiments.speed.results import Origin, Record, read_json, verdicts
 from experiments.speed.runner import Measurement, Setting, take_turns
 from experiments.speed.subject import SECTIONS, Chapter, Section, Subject
 from experiments.speed.table import section_table, targets_table
-from pipelines.config import DatasetConfig
 from pipelines.data.load import load_dataset
+from pipelines.data.settings import DatasetConfig
 from pipelines.errors import UserError
 from pipelines.result import source_commit
 from pipelines.tracking.orphans import close_orphans

@@ -1,7 +1,8 @@
 """Canaries: made-up units in fixed places of the training data, each there with probability one half.
 
 One that is left out is removed from what the engine gets, while the plan stays: the population, and with it sampling
-probability, steps and normaliser, are public constants that count every place (the zero-out relation).
+probability, steps and normaliser, are public constants that count every place. Under tree aggregation, whose epsilon
+is about users whose contributions become zeros, it stays and sends zeros.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.data.dataset import Split
 from pipelines.errors import UserError
 from pipelines.partition.partition import Partition
-from pipelines.pipeline import Inputs, Labels, TrainingData
+from pipelines.pipeline import CanaryUpdates, Inputs, Labels, TrainingData
 
 LEAST_CANARIES = 10
 
@@ -22,12 +23,10 @@ class Canaries:
     """What the auditor knows and the engine does not.
 
     Attributes:
-      examples: one example a canary, shape (m, *features); a canary client holds copies of it.
       included: bool, shape (m,): the coins; secret while the run lasts, never logged.
       data: the training data with the canaries that are in, without those that are out.
     """
 
-    examples: Split
     included: NDArray[np.bool_]
     data: TrainingData
 
@@ -35,9 +34,23 @@ class Canaries:
         return len(self.included)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExampleCanaries(Canaries):
+    """Canaries among examples: one each, shape (m, *features)."""
+
+    examples: Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientCanaries(Canaries):
+    """Canaries among clients: `directions`, float32 of length 1, shape (m, weights), in the spec's order."""
+
+    directions: NDArray[np.float32]
+
+
 def plant_examples(
     data: TrainingData, count: int, *, noise: bool, content: np.random.Generator, coins: np.random.Generator
-) -> Canaries:
+) -> ExampleCanaries:
     """Replaces training examples by canaries.
 
     Args:
@@ -62,43 +75,63 @@ def plant_examples(
     inputs[places], labels[places] = examples.inputs, examples.labels
     kept = np.ones(len(labels), bool)
     kept[places[~included]] = False
-    return Canaries(examples=examples, included=included, data=replace(data, inputs=inputs[kept], labels=labels[kept]))
+    return ExampleCanaries(
+        examples=examples, included=included, data=replace(data, inputs=inputs[kept], labels=labels[kept])
+    )
 
 
 def plant_clients(
-    data: TrainingData, count: int, *, content: np.random.Generator, coins: np.random.Generator
-) -> Canaries:
-    """Replaces clients by canaries, who hold as many examples: all the same random direction, under one random label.
+    data: TrainingData,
+    count: int,
+    *,
+    length: float,
+    stay: bool,
+    content: np.random.Generator,
+    coins: np.random.Generator,
+) -> ClientCanaries:
+    """Replaces clients by canaries, who send a random direction of all weights whenever they join.
 
     Args:
       data: with a partition.
       count: canaries.
-      content: public stream: places and contents.
+      length: of what a canary sends, before the engine clips it; > 0.
+      stay: whether canaries that are out stay and send zeros, so that nobody else takes their turns.
+      content: public stream: places and directions.
       coins: secret stream: who is in.
 
     Raises:
       UserError: no partition, fewer than 10 canaries, or no real client left.
 
-    Source: Andrew et al. 2023, arXiv:2302.03098, section 3; here the direction is that of the inputs.
+    Source: Andrew et al. 2023, arXiv:2302.03098, section 3.
     """
     if data.partition is None:
         raise UserError("audit=canary_clients needs users: choose pipeline=fed_avg or dp_fed_avg, or use audit=one_run")
     clients = data.partition.clients
     _check(count, len(clients), "clients")
     places = np.sort(content.choice(len(clients), count, replace=False))
-    examples = _random_directions(data, count, content)
+    directions = content.standard_normal((count, data.spec.parameters), np.float32)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     included = coins.random(count) < 0.5
-    inputs, labels, kept = data.inputs.copy(), data.labels.copy(), np.ones(len(data.labels), bool)
-    for place, example, label, there in zip(places, examples.inputs, examples.labels, included, strict=True):
-        inputs[clients[place]], labels[clients[place]], kept[clients[place]] = example, label, there
-    out = set(places[~included].tolist())
-    rows = np.cumsum(kept) - 1
-    partition = Partition(tuple(rows[indices] for client, indices in enumerate(clients) if client not in out))
-    return Canaries(
-        examples=examples,
+    present = np.ones(len(clients), bool)
+    present[places[~included]] = stay
+    newcomers = np.cumsum(present) - 1  # each client's number among those who are there
+    sent = {int(newcomers[place]): row for row, place in enumerate(places) if present[place]}
+    updates = length * included[:, None].astype(np.float32) * directions
+    return ClientCanaries(
         included=included,
-        data=replace(data, inputs=inputs[kept], labels=labels[kept], partition=partition),
+        data=replace(_only(data, clients, present), canaries=CanaryUpdates(rows=sent, updates=updates)),
+        directions=directions,
     )
+
+
+def _only(data: TrainingData, clients: tuple[NDArray[np.int64], ...], present: NDArray[np.bool_]) -> TrainingData:
+    """The data of the clients that are there."""
+    kept = np.zeros(len(data.labels), bool)
+    staying = [indices for indices, there in zip(clients, present, strict=True) if there]
+    kept[np.concatenate(staying)] = True
+    rows = np.cumsum(kept) - 1
+    partition = Partition(tuple(rows[indices] for indices in staying))
+    return replace(data, inputs=data.inputs[kept], labels=data.labels[kept], partition=partition)
 
 
 def _random_directions(data: TrainingData, count: int, content: np.random.Generator) -> Split:

@@ -3,18 +3,22 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.audit.finding import Finding
+from pipelines.audit.finding import RATES, Finding, Membership
+from pipelines.audit.membership import CURVE_FILE, roc, scores
 from pipelines.audit.settings import AuditConfig
 from pipelines.job import Job
 from pipelines.pipeline import FittedModel, OnRound, TrainingData
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.plan import PrivacyUnit
+from pipelines.privacy.tree_plan import TreePlan
 from pipelines.randomness import private_stream, public_stream
 
 if TYPE_CHECKING:
-    from pipelines.audit.canaries import Canaries
+    from pipelines.audit.canaries import ClientCanaries, ExampleCanaries
     from pipelines.audit.trial import CanaryTrial
     from pipelines.tracking.run_log import RunLog
+
+CANARY_LENGTH = 10.0
+"""Of what a canary client sends, in clip norms, so that clipping has something to do; as it is where nothing clips."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Audit:
         """Prepares the audit of a run.
 
         Raises:
-          UserError: more canaries than the data has places for, or a plan that the audit knows nothing of.
+          UserError: more canaries than the data has places for, or a plan without noise.
         """
         if job.config.audit.name == "mechanism" and job.plan is not None:
             from pipelines.audit.mechanism import require_auditable
@@ -53,7 +57,9 @@ class Audit:
         """Returns an `on_round` that also feeds the audit."""
         return on_round if self._trial is None else self._trial.watching(on_round)
 
-    def conclude(self, model: FittedModel, guarantee: PrivacyGuarantee | None, log: "RunLog") -> Finding | None:
+    def conclude(
+        self, model: FittedModel, guarantee: PrivacyGuarantee | None, log: "RunLog"
+    ) -> Finding | Membership | None:
         """Audits what was trained, and logs what was found.
 
         Args:
@@ -66,7 +72,7 @@ class Audit:
         """
         config = self.job.config
         if config.audit.name == "membership":
-            self._log_membership(model, guarantee, log)
+            return self._recognise(model, guarantee, log)
         finding = self._finding(config.audit, guarantee)
         if finding is not None:
             log_finding(finding, log)
@@ -92,21 +98,27 @@ class Audit:
             job.config, guarantee.executed, claim=guarantee.epsilon, confidence=audit.confidence, threads=job.threads
         )
 
-    def _log_membership(self, model: FittedModel, guarantee: PrivacyGuarantee | None, log: "RunLog") -> None:
-        from pipelines.audit.membership import RATES, roc, scores
+    def _recognise(self, model: FittedModel, guarantee: PrivacyGuarantee | None, log: "RunLog") -> Membership:
         from pipelines.report.membership import membership_figure
 
-        train, test = self.job.dataset.train, self.job.dataset.test
+        job, train, test = self.job, self.job.dataset.train, self.job.dataset.test
         curve = roc(scores(model, train.inputs, train.labels), scores(model, test.inputs, test.labels))
-        claim = None
-        if guarantee is not None and guarantee.executed.unit is PrivacyUnit.EXAMPLE:
-            claim = guarantee.epsilon, guarantee.executed.delta
-        log.tags({"audit": "membership"})
-        log.metrics(
-            0,
-            {f"diagnostics/membership_tpr_at_{name}_fpr": curve.true_positive_at(rate) for name, rate in RATES.items()},
+        plan = None if guarantee is None else guarantee.executed
+        found = Membership(
+            pipeline=job.config.pipeline.name,
+            model=job.config.model.name,
+            dataset=job.dataset.name,
+            seed=job.config.seed,
+            unit=None if plan is None else str(plan.unit),
+            epsilon=None if guarantee is None else guarantee.epsilon,
+            delta=None if plan is None else plan.delta,
+            true_positive={name: curve.true_positive_at(rate) for name, rate in RATES.items()},
         )
-        log.figure("membership.png", membership_figure(curve, label=self.job.name, claim=claim))
+        log.tags({"audit": "membership"})
+        log.metrics(0, found.metrics())
+        log.json(CURVE_FILE, {**found.to_dict(), "roc": curve.thinned().to_dict()})
+        log.figure("membership.png", membership_figure(curve, found))
+        return found
 
 
 def log_finding(finding: Finding, log: "RunLog") -> None:
@@ -118,12 +130,13 @@ def log_finding(finding: Finding, log: "RunLog") -> None:
     log.flush()
 
 
-def _plant(job: Job, data: TrainingData) -> "Canaries":
+def _plant(job: Job, data: TrainingData) -> "ExampleCanaries | ClientCanaries":
     from pipelines.audit.canaries import plant_clients, plant_examples
 
     audit = job.config.audit
     assert audit.canaries is not None, "the schema has seen to it"
     streams = {"content": public_stream(job.config.seed, "canaries"), "coins": private_stream(None, "coins")}
     if audit.name == "canary_clients":
-        return plant_clients(data, audit.canaries, **streams)
+        length = CANARY_LENGTH * (1.0 if job.plan is None else job.plan.clip_norm)
+        return plant_clients(data, audit.canaries, length=length, stay=isinstance(job.plan, TreePlan), **streams)
     return plant_examples(data, audit.canaries, noise=audit.canary == "noise", **streams)

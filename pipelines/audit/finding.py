@@ -1,17 +1,19 @@
 """What an audit found, and the end of a run whose claim it refutes."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pipelines.errors import GuaranteeError
 
 ASSUMES = {
-    "mechanism": "Poisson sampling, Gaussian noise of one spread, and composition as the accountant has it; measured "
-    "on a linear probe that the run's engine trains with the run's plan",
+    "mechanism": "the plan's sampling or turns, Gaussian noise of one spread, and composition as the accountant has "
+    "it; measured on a linear probe that the run's engine trains with the run's plan",
     "one_run": "canaries included by independent fair coins; nothing of the mechanism",
     "canary_clients": "canaries included by independent fair coins; nothing of the mechanism",
 }
 """What a lower bound rests on."""
+RATES = {"0.1pct": 0.001, "1pct": 0.01}
+"""False positive rates at which membership inference is judged, by name."""
 
 
 class AuditError(GuaranteeError):
@@ -96,3 +98,56 @@ class Finding:
         """Reads what `to_dict` wrote."""
         own = {key: value for key, value in values.items() if key not in ("assumes", "refuted")}
         return cls(**{**own, "faults": tuple(values["faults"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """What membership inference found of one run.
+
+    Attributes:
+      pipeline, model, dataset, seed: of the run.
+      unit, epsilon, delta: of its guarantee; None where there is none.
+      true_positive: rates at the false positive rates of `RATES`, by name.
+    """
+
+    pipeline: str
+    model: str
+    dataset: str
+    seed: int
+    unit: str | None
+    epsilon: float | None
+    delta: float | None
+    true_positive: dict[str, float]
+
+    @property
+    def claim(self) -> tuple[float, float] | None:
+        """Epsilon and delta where examples are protected; a user's epsilon bounds another test than this one."""
+        if self.epsilon is None or self.delta is None or self.unit != "example":
+            return None
+        return self.epsilon, self.delta
+
+    @property
+    def label(self) -> str:
+        """The run without its seed."""
+        what = f"{self.pipeline} {self.model} on {self.dataset}"
+        if self.epsilon is None:
+            return f"{what}, no privacy"
+        return f"{what}, ε = {self.epsilon:.3g} a{'n' if self.unit == 'example' else ''} {self.unit}"
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers for the log, which no epsilon covers."""
+        return {f"diagnostics/membership_tpr_at_{name}_fpr": rate for name, rate in self.true_positive.items()}
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        found = (f"{100 * self.true_positive[name]:.2g} % at {100 * rate:g} % FPR" for name, rate in RATES.items())
+        return f"audit=membership: TPR {', '.join(found)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for result.json and, with the curve, membership.json."""
+        return {"audit": "membership", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Membership":
+        """Reads what `to_dict` wrote."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})

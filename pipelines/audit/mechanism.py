@@ -2,16 +2,22 @@
 
 It trains the run's own engine on a problem of canaries alone (see `probe`), observes every contribution under its
 noise, and turns how well a threshold tells the units that joined from those that did not into a lower bound on epsilon.
-It presumes Poisson sampling and that steps compose as the accountant says; clipping and noise it takes from nobody.
+It presumes the plan's sampling, or turns, and that steps compose as the accountant says; clipping and noise it takes
+from nobody.
+
+- Adaptive clipping: how the clip norm moves is measured on those whom it cuts, and shows the noise on the count behind
+  it, which is checked as the update's is. The bound is that of the updates alone: whoever sees the counts too learns
+  more, so it is too low by what they tell.
+- Trees: what rounds release is turned back into independent draws of a node's size, which correlated noise of any
+  other make does not survive. The bound is exact for whoever sees what rounds release, and not the accountant's, which
+  grants them every node.
 
 Source: Nasr et al. 2023, arXiv:2302.07956, sections 4 and 5.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
 
 from pipelines.audit.bounds import (
     binomial_p_value,
@@ -21,82 +27,30 @@ from pipelines.audit.bounds import (
     mechanism_lower_bound,
 )
 from pipelines.audit.finding import AuditError, Finding
-from pipelines.audit.probe import Floats, Moves, Probe, secret_seed
+from pipelines.audit.nodes import tree_lower_bound
+from pipelines.audit.noise import FALSE_ALARM, noise_faults
+from pipelines.audit.observation import EMPTY_STEPS, Observation
+from pipelines.audit.probe import CALM, LEAST_COUNTS, Floats, Probe, noise_per_release
 from pipelines.config import Config
 from pipelines.errors import UserError
 from pipelines.privacy.plan import MechanismPlan
-from pipelines.privacy.tree_plan import Plan
+from pipelines.privacy.tree_accounting import tree_epsilon
+from pipelines.privacy.tree_plan import Plan, TreePlan
 
-FALSE_ALARM = 1e-6
-"""Probability with which any one of the checks blames a correct mechanism."""
 THRESHOLD = 0.5
 """Fixed before anything is seen: half of a contribution."""
-JOINED = 0.01
-"""Least noise-free contribution, in clip norms, that counts as taking part."""
 ROUNDING = 1e-3
 """How far a contribution may be from the clip norm: float32, and the clip's guard against division by zero."""
-EMPTY_STEPS = 8
 
 
-@dataclass(frozen=True)
-class Observation:
-    """Three runs of the engine on one probe.
-
-    Attributes:
-      loud: every unit there.
-      silent: the same seed, inputs of zero.
-      alone: a single silent unit, so that most samples are empty.
-    """
-
-    probe: Probe
-    loud: Moves
-    silent: Moves
-    alone: Moves
-
-    @classmethod
-    def of(cls, config: Config, probe: Probe, threads: int) -> "Observation":
-        """Runs the engine; nobody but this function ever knows the seed."""
-        seed, units = secret_seed(), probe.plan.population
-        loud = probe.run(config, threads, units=units, silent=False, seed=seed)
-        silent = probe.run(config, threads, units=units, silent=True, seed=seed)
-        alone = probe.lasting(EMPTY_STEPS).run(config, threads, units=1, silent=True, seed=secret_seed())
-        return cls(probe, loud, silent, alone)
-
-    @property
-    def shifts(self) -> Floats:
-        """What each row's unit contributed along its direction, free of noise, (steps, rows)."""
-        return self.loud.towards - self.silent.towards
-
-    @property
-    def contributions(self) -> Floats:
-        """Length of what each row's unit contributed, (steps, rows)."""
-        return np.hypot(self.shifts, (self.loud.across - self.silent.across)[:, :-1])
-
-    @property
-    def joined(self) -> NDArray[np.bool_]:
-        """Whether each row's unit took part, (steps, rows)."""
-        return self.contributions > JOINED
-
-    @property
-    def noise(self) -> Floats:
-        """All noise of the loud run, (steps, 2 rows + 1), in clip norms."""
-        return np.concatenate([self.loud.towards - self.shifts * self.joined, self.loud.across], axis=1)
-
-
-def require_auditable(plan: Plan | None) -> MechanismPlan:
-    """Returns the plan; refuses what this audit knows nothing of, before anything is trained.
+def require_auditable(plan: Plan | None) -> Plan:
+    """Returns the plan; refuses one without noise before anything is trained.
 
     Raises:
-      UserError: not a plan of Poisson samples and Gaussian noise.
+      UserError: there is nothing to measure.
     """
-    if not isinstance(plan, MechanismPlan) or plan.noise_multiplier == 0:
-        raise UserError(
-            "audit=mechanism measures Gaussian noise on Poisson samples, of which this run has none; drop the audit"
-        )
-    if plan.adaptive is not None:
-        raise UserError(
-            "audit=mechanism needs a fixed clip norm; use privacy=fixed, or audit=one_run or canary_clients"
-        )
+    if plan is None or plan.noise_multiplier == 0:
+        raise UserError("audit=mechanism measures Gaussian noise, of which this run has none; drop the audit")
     return plan
 
 
@@ -112,21 +66,19 @@ def audit_mechanism(config: Config, plan: Plan, *, claim: float, confidence: flo
       threads: CPU threads.
 
     Raises:
-      UserError: not a plan of Poisson samples and Gaussian noise.
+      UserError: a plan without noise.
       AuditError: the same seed gave runs of different length.
     """
-    own = require_auditable(plan)
-    probe = Probe.of(own)
+    probe = Probe.of(require_auditable(plan))
     seen = Observation.of(config, probe, threads)
     if len(seen.loud.towards) != len(seen.silent.towards):
         raise AuditError("audit=mechanism REFUTES THIS RUN: one seed gave two different numbers of steps")
-    return judge(seen, own, claim=claim, confidence=confidence)
+    return judge(seen, plan, claim=claim, confidence=confidence)
 
 
-def judge(seen: Observation, plan: MechanismPlan, *, claim: float, confidence: float) -> Finding:
+def judge(seen: Observation, plan: Plan, *, claim: float, confidence: float) -> Finding:
     """Turns what was observed into a bound, an estimate and a verdict."""
-    joined, noise = seen.joined, seen.noise
-    with_unit, without = seen.loud.towards[joined], seen.loud.towards[~joined]
+    with_unit, without = seen.arms
     mu = 0.0
     if len(with_unit) and len(without):
         mu = gaussian_mu_lower_bound(
@@ -136,79 +88,109 @@ def judge(seen: Observation, plan: MechanismPlan, *, claim: float, confidence: f
             positives=len(with_unit),
             confidence=confidence,
         )
-    sizes = seen.contributions[joined]
+    sizes = seen.sizes
     sensitivity = float(sizes.max()) if len(sizes) else 0.0
-    deviation = float(np.sqrt(np.mean(noise**2)))
-    low, high = chi_square_interval(noise.size, 1 - FALSE_ALARM)
+    deviation, interval = _spread(seen.noise)
+    bound = tree_lower_bound(plan, mu) if isinstance(plan, TreePlan) else mechanism_lower_bound(plan, mu)
     return Finding(
         audit="mechanism",
         claim=claim,
-        epsilon_lower_bound=mechanism_lower_bound(plan, mu),
-        epsilon_estimate=epsilon_at_noise(plan, deviation / sensitivity) if sensitivity else None,
+        epsilon_lower_bound=bound,
+        epsilon_estimate=_estimate(seen, plan, deviation / sensitivity) if sensitivity else None,
         confidence=confidence,
-        faults=tuple(_faults(seen, sizes)),
+        faults=tuple(_faults(seen)),
         evidence={
             "observations_with_unit": len(with_unit),
             "observations_without": len(without),
             "mu_lower_bound": mu,
             "sensitivity_in_clip_norms": [float(sizes.min()) if len(sizes) else 0.0, sensitivity],
-            "noise_multiplier_claimed": seen.probe.plan.noise_multiplier,
+            "noise_multiplier_claimed": noise_per_release(seen.probe.plan),
             "noise_multiplier_measured": deviation,
-            "noise_multiplier_interval": [deviation / high**0.5, deviation / low**0.5],
+            "noise_multiplier_interval": interval,
             "noise_interval_false_alarm": FALSE_ALARM,
+            **_count_evidence(seen),
         },
     )
 
 
-def _faults(seen: Observation, sizes: Floats) -> list[str]:
+def _spread(noise: Floats) -> tuple[float, list[float]]:
+    """Standard deviation of draws around zero, and the interval of what it may be."""
+    deviation = float(np.sqrt(np.mean(noise**2)))
+    low, high = chi_square_interval(noise.size, 1 - FALSE_ALARM)
+    return deviation, [deviation / high**0.5, deviation / low**0.5]
+
+
+def _count_evidence(seen: Observation) -> dict[str, object]:
+    if seen.probe.adaptive is None or not len(seen.count_noise):
+        return {}
+    deviation, interval = _spread(seen.count_noise)
+    return {
+        "count_observations": len(seen.count_noise),
+        "count_stddev_claimed": seen.probe.adaptive.count_stddev,
+        "count_stddev_measured": deviation,
+        "count_stddev_interval": interval,
+    }
+
+
+def _estimate(seen: Observation, plan: Plan, sigma: float) -> float:
+    """What the guarantee's accountant makes of the noise that was measured."""
+    if isinstance(plan, TreePlan):
+        return tree_epsilon(replace(plan, noise_multiplier=sigma))
+    if plan.adaptive is not None and seen.probe.adaptive is not None and len(seen.count_noise):
+        # The probe's count has noise of a size that suits it: what counts is how far it is from the one asked for.
+        ratio = max(_spread(seen.count_noise)[0], 1e-12) / seen.probe.adaptive.count_stddev
+        sigma = float((sigma**-2 + (2 * ratio * plan.adaptive.count_stddev) ** -2) ** -0.5)
+    return epsilon_at_noise(plan, sigma)
+
+
+def _faults(seen: Observation) -> list[str]:
     """Every way in which what was seen is not what the plan says."""
-    plan, found = seen.probe.plan, []
-    units, steps = plan.population, len(seen.loud.towards)
-    rounding = ROUNDING + 1e-6 * plan.noise_multiplier * steps**0.5  # of float32 weights that noise has moved
+    plan, sigma, sizes, found = seen.probe.plan, noise_per_release(seen.probe.plan), seen.sizes, []
+    steps = len(seen.loud.towards)
+    rounding = ROUNDING + 1e-6 * sigma * steps**0.5  # of float32 weights that noise has moved
     if steps != plan.steps or len(seen.alone.towards) != EMPTY_STEPS:
         found.append(f"{steps} and {len(seen.alone.towards)} steps ran of {plan.steps} and {EMPTY_STEPS} planned")
-    if len(sizes) and not (1 - rounding <= sizes.min() and sizes.max() <= 1 + rounding):
+    least = 0 if seen.probe.adaptive else 1
+    if len(sizes) and not (least - rounding <= sizes.min() and sizes.max() <= 1 + rounding):
         found.append(f"one {plan.unit} contributes {sizes.min():.4g} to {sizes.max():.4g} clip norms, not 1")
-    if seen.joined[:, units:].any():
+    found += _clip_norm_faults(seen, rounding)
+    if seen.joined[:, plan.population :].any():
         found.append("weights of nobody move, or noise does not follow its stream")
-    count, chance = int(seen.joined[:, :units].sum()), plan.sampling_probability
-    if binomial_p_value(count, units * steps, chance) < FALSE_ALARM:
-        found.append(f"units join with probability {count / (units * steps):.4g}, not {chance:.4g}")
-    return found + noise_faults(seen.noise, plan.noise_multiplier) + [
-        f"where samples are empty, {fault}"
-        for fault in noise_faults(seen.alone.across, plan.noise_multiplier)
-    ]  # fmt: skip
+    found += _turn_faults(seen, plan) if isinstance(plan, TreePlan) else _sampling_faults(seen, plan)
+    found += noise_faults(seen.noise, sigma)
+    if seen.probe.adaptive is not None:
+        found += _count_faults(seen.count_noise, seen.probe.adaptive.count_stddev)
+    return found + [f"where samples are empty, {fault}" for fault in noise_faults(seen.noise_alone, sigma)]
 
 
-def noise_faults(noise: Floats, sigma: float) -> list[str]:
-    """How draws, (steps, coordinates), differ from independent N(0, sigma^2).
+def _clip_norm_faults(seen: Observation, rounding: float) -> list[str]:
+    """The first clip norm that shows lies as near to the plan's as the steps before it allow."""
+    first = int(np.argmax(seen.known))
+    level = float(seen.levels[first])
+    if seen.known.any() and abs(np.log(level)) > CALM / 2 * first + rounding:
+        return [f"the clip norm of step {first + 1} is {level:.4g} times the first one"]
+    return []
 
-    Scale over all, over each step and over each coordinate; correlation of each step with the next and of coordinates
-    with each other. Each check has the false alarm rate `FALSE_ALARM`.
-    """
-    scaled = noise / sigma
-    steps, coordinates = scaled.shape
-    squares, found = scaled**2, []
-    scales = (
-        ("", squares.sum(), steps * coordinates),
-        (" in some step", squares.sum(axis=1), coordinates),
-        (" on some weight", squares.sum(axis=0), steps),
-    )
-    for where, sums, degrees in scales:
-        low, high = chi_square_interval(degrees, 1 - FALSE_ALARM / np.size(sums))
-        ratio = np.atleast_1d(sums) / degrees
-        if not (low <= ratio.min() and ratio.max() <= high):
-            worst = ratio[np.argmax(np.abs(np.log(np.maximum(ratio, 1e-300))))]
-            found.append(f"noise{where} has a multiplier of {sigma * worst**0.5:.4g}, not {sigma:.4g}")
-            break  # the later ones would say the same
-    if found:
-        return found
-    limit = float(special.ndtri(1 - FALSE_ALARM / 2))
-    # Along the step before, a step of fresh noise is N(0, 1), whatever came before.
-    along = (scaled[1:] * scaled[:-1]).sum(axis=1) / np.sqrt(squares[:-1].sum(axis=1))
-    if abs(along.sum()) > limit * np.sqrt(steps - 1):
-        found.append("noise of one step is correlated with the next")
-    low, high = chi_square_interval(steps, 1 - FALSE_ALARM)
-    if not low <= (scaled.sum(axis=1) ** 2).sum() / (steps * coordinates) <= high:
-        found.append("noise is correlated among weights")
+
+def _count_faults(noise: Floats, stddev: float) -> list[str]:
+    if len(noise) < LEAST_COUNTS // 4:
+        return [f"only {len(noise)} steps show the noise on the count of clipped units"]
+    # In contributions, which are of 1/2, as the accountant has it.
+    return [f"on the count of clipped units, {fault}" for fault in noise_faults(2 * noise[:, None], 2 * stddev)]
+
+
+def _sampling_faults(seen: Observation, plan: MechanismPlan) -> list[str]:
+    count, trials = int(seen.joined[:, : plan.population].sum()), plan.population * len(seen.joined)
+    if binomial_p_value(count, trials, plan.sampling_probability) < FALSE_ALARM:
+        return [f"units join with probability {count / trials:.4g}, not {plan.sampling_probability:.4g}"]
+    return []
+
+
+def _turn_faults(seen: Observation, plan: TreePlan) -> list[str]:
+    found, cohorts = [], seen.joined.sum(axis=1)
+    trees = np.split(seen.joined, np.cumsum(plan.executed(len(cohorts)).trees)[:-1])
+    if any(tree.sum(axis=0).max() > 1 for tree in trees):
+        found.append(f"a {plan.unit} joins a tree more than once")
+    if (cohorts != plan.clients_per_round).any():
+        found.append(f"rounds have {cohorts.min()} to {cohorts.max()} {plan.unit}s, not {plan.clients_per_round}")
     return found

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.audit.finding import RATES
 from pipelines.pipeline import FittedModel, Inputs, Labels
 from pipelines.result import cross_entropies
 
 Floats = NDArray[np.float64]
-RATES = {"0.1pct": 0.001, "1pct": 0.01}
+POINTS = 300
+CURVE_FILE = "membership.json"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,21 @@ class Roc:
     def true_positive_at(self, rate: float) -> float:
         """Largest true positive rate of a threshold whose false positive rate is at most `rate`."""
         return float(self.true_positive[self.false_positive <= rate].max())
+
+    def thinned(self) -> "Roc":
+        """Those points of the curve that a figure can show; among them the ones that decide at `RATES`."""
+        rates = np.concatenate([[0.0], np.logspace(-5, 0, POINTS), list(RATES.values())])
+        kept = np.unique(np.searchsorted(self.false_positive, rates, side="right") - 1)
+        return Roc(self.false_positive[kept], self.true_positive[kept])
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Plain data."""
+        return {"false_positive": self.false_positive.tolist(), "true_positive": self.true_positive.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, list[float]]) -> "Roc":
+        """Reads what `to_dict` wrote."""
+        return cls(np.array(values["false_positive"]), np.array(values["true_positive"]))
 
 
 def roc(members: Floats, others: Floats) -> Roc:

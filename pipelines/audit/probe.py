@@ -5,8 +5,12 @@ Whatever the weights are, its clipped contribution then is the clip norm along (
 label. Nothing but noise ever moves that row besides, and nothing but noise moves any row, or the bias, along
 (1, 1) / sqrt(2). Learning rates are too small for the weights to matter.
 
-The run is repeated with inputs of zero. Noise and samples come from one seed, drawn from the operating system and known
-to the audit alone, so the difference of both runs is what units contributed, free of noise: who joined is measured.
+The run is repeated with all inputs on one spare feature, the last. Noise and samples come from one seed, drawn from the
+operating system and known to the audit alone, so the difference of both runs is what units contributed to their rows,
+free of noise: who joined is measured.
+
+Under adaptive clipping every other pair of units is small, so that clipping leaves half of the units as they are: then
+the noised count that moves the clip norm lies far from its limits.
 """
 
 import secrets
@@ -22,7 +26,8 @@ from pipelines.job import build_pipeline
 from pipelines.model.spec import build_spec
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import RoundRecord, TrainingData
-from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.tree_plan import Plan, TreePlan
 
 Floats = NDArray[np.float64]
 SHIFT = 1e-9
@@ -38,6 +43,15 @@ LEAST_STEPS, MOST_STEPS = 8, 1000
 PHYSICAL_BATCHES = 3
 LOCAL_BATCH = 2
 SEED_BITS = 128
+LEAST_ADAPTIVE_UNITS, LEAST_COUNTS = 100, 120
+"""Adaptive clipping: each step shows the count's noise once, and chi-square needs many of them to see half of it."""
+ROOM, SMALL = 8.0, 0.125
+"""Adaptive clipping: least clip norm, and a small unit's input as a share of it. Its contribution is an eighth to
+three eighths of the clip norm."""
+CALM, COUNT_NOISE, STILL = 0.02, 0.05, 1e-6
+"""Adaptive clipping: the rate at which the clip norm moves, slow enough that this stays so; the most noise on the
+count, as a share of the sample; and a rate of next to nothing."""
+LARGEST_TREE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,57 +59,65 @@ class Probe:
     """The size of the problem.
 
     Attributes:
-      plan: the run's clip norm, noise and sampling probability, for as many units as the problem has.
+      plan: the run's noise, clip norm, and who joins when, for as many units as the problem has.
       rows: input features, of which the first `plan.population` belong to a unit each and the others to nobody.
     """
 
-    plan: MechanismPlan
+    plan: Plan
     rows: int
 
     @classmethod
-    def of(cls, plan: MechanismPlan, observations: int | None = None) -> "Probe":
+    def of(cls, plan: Plan, observations: int | None = None) -> "Probe":
         """Sizes the problem for a plan: units so that samples are not tiny, steps so that enough of them join.
 
         Args:
           plan: of the run.
           observations: contributions to observe; None takes as many as a tight bound needs.
         """
-        q, sigma = plan.sampling_probability, plan.update_noise_multiplier
         if observations is None:
+            sigma = noise_per_release(plan)
             observations = min(max(LEAST_OBSERVATIONS, ceil((RESOLUTION * sigma) ** 2)), MOST_OBSERVATIONS)
-        units = min(max(LEAST_UNITS, ceil(SAMPLE / q)), MOST_UNITS)
-        steps = min(max(LEAST_STEPS, ceil(observations / (units * q))), MOST_STEPS)
-        own = replace(
-            plan,
-            population=units,
-            steps=steps,
-            delta=min(plan.delta, 0.5 / units),  # no engine reads it
-            noise_multiplier=sigma,
-            adaptive=None,
-        )
+        if isinstance(plan, TreePlan):
+            turns = _of_turns(plan, observations)
+            return cls(plan=turns, rows=turns.population)
+        own = _of_samples(plan, observations)
         # Where most units join, rows of nobody show what a step looks like without one.
-        return cls(plan=own, rows=units if q <= 0.5 else 2 * units)
+        return cls(plan=own, rows=own.population if own.sampling_probability <= 0.5 else 2 * own.population)
 
     @cached_property
     def signs(self) -> Floats:
         """Direction of each row's contribution, (rows,): 1 for label 0, -1 for label 1."""
         return 1.0 - 2.0 * (np.arange(self.rows) % 2)
 
+    @cached_property
+    def adaptive(self) -> AdaptiveClipping | None:
+        """How the clip norm moves; None where it does not."""
+        return self.plan.adaptive if isinstance(self.plan, MechanismPlan) else None
+
+    @cached_property
+    def large(self) -> NDArray[np.bool_]:
+        """Which rows belong to units that clipping cuts, (rows,)."""
+        return np.arange(self.rows) % 4 < 2 if self.adaptive else np.ones(self.rows, bool)
+
     def lasting(self, steps: int) -> "Probe":
-        """Returns this problem over another number of steps."""
-        return replace(self, plan=replace(self.plan, steps=steps))
+        """Returns this problem over another number of steps, in which the clip norm stays."""
+        plan = replace(self.plan, steps=steps)
+        if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
+            plan = replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
+        return replace(self, plan=plan)
 
     def data(self, *, units: int, silent: bool) -> TrainingData:
-        """The training data of the first `units` units; silent ones have inputs of zero.
+        """The training data of the first `units` units; the inputs of silent ones are on the spare feature.
 
         Users have one to three examples each, so that it shows whether their number weighs.
         """
         users = self.plan.unit is PrivacyUnit.USER
         owners = np.repeat(np.arange(units), 1 + np.arange(units) % 3 if users else 1)
-        inputs = np.zeros((len(owners), self.rows), np.float32)
-        if not silent:
-            inputs[np.arange(len(owners)), owners] = INPUT * max(1.0, self.plan.clip_norm)
-        spec = build_spec("linear", features=(self.rows,), classes=2)
+        inputs = np.zeros((len(owners), self.rows + 1), np.float32)
+        clip_norm = self.plan.clip_norm
+        sizes = np.where(self.large[owners], INPUT * max(1.0, clip_norm), SMALL * clip_norm)
+        inputs[np.arange(len(owners)), self.rows if silent else owners] = sizes
+        spec = build_spec("linear", features=(self.rows + 1,), classes=2)
         return TrainingData(
             inputs=inputs,
             labels=(owners % 2).astype(np.int64),
@@ -111,24 +133,69 @@ class Probe:
           config: of the run that is audited; sizes and rates are the probe's own.
           threads: CPU threads.
           units: that are there, at most `plan.population`.
-          silent: whether their inputs are zero.
+          silent: whether their inputs are on the spare feature.
           seed: of noise and samples.
         """
         plan = self.plan
         central = isinstance(config.pipeline, DpSgdConfig)  # its operations here are too small to be shared
         pipeline = build_pipeline(probing(config, plan, seed), plan, 1 if central else threads)
-        before = np.zeros((self.rows + 1, 2))
+        before = np.zeros((self.rows + 2, 2))
         towards, across = [], []
 
         def keep(record: RoundRecord) -> None:
             nonlocal before
             now = np.vstack(record.model.weights()).astype(np.float64)
             move, before = (now - before) / SHIFT / np.sqrt(2), now
-            towards.append((move[:-1, 0] - move[:-1, 1]) * self.signs)
+            towards.append((move[: self.rows, 0] - move[: self.rows, 1]) * self.signs)
             across.append(move.sum(axis=1))
 
         pipeline.fit(self.data(units=units, silent=silent), keep)
         return Moves(towards=np.array(towards), across=np.array(across))
+
+
+def noise_per_release(plan: Plan) -> float:
+    """The noise multiplier of the update alone, or of a tree's node."""
+    return plan.noise_multiplier if isinstance(plan, TreePlan) else plan.update_noise_multiplier
+
+
+def _of_samples(plan: MechanismPlan, observations: int) -> MechanismPlan:
+    """A plan of Poisson samples that fits a probe."""
+    q, adaptive = plan.sampling_probability, plan.adaptive
+    least_units, least_steps = (LEAST_ADAPTIVE_UNITS, LEAST_COUNTS) if adaptive else (LEAST_UNITS, LEAST_STEPS)
+    units = min(max(least_units, ceil(SAMPLE / q)), MOST_UNITS)
+    steps = min(max(least_steps, ceil(observations / (units * q) * (2 if adaptive else 1))), MOST_STEPS)
+    own = replace(
+        plan,
+        population=units,
+        steps=steps,
+        delta=min(plan.delta, 0.5 / units),  # no engine reads it
+        noise_multiplier=plan.update_noise_multiplier,
+        adaptive=None,
+    )
+    if adaptive is None:
+        return own
+    stddev = min(adaptive.count_stddev, COUNT_NOISE * own.normaliser)
+    return replace(
+        own,
+        clip_norm=max(plan.clip_norm, ROOM),
+        noise_multiplier=float((plan.update_noise_multiplier**-2 + (2 * stddev) ** -2) ** -0.5),
+        adaptive=AdaptiveClipping(target_quantile=0.5, learning_rate=CALM, count_stddev=stddev),
+    )
+
+
+def _of_turns(plan: TreePlan, observations: int) -> TreePlan:
+    """A plan of trees that fits a probe."""
+    rounds = min(plan.restart_every, LARGEST_TREE)
+    cohort = min(plan.clients_per_round, MOST_UNITS // rounds, SAMPLE)
+    units = max(LEAST_UNITS, rounds * cohort)
+    return replace(
+        plan,
+        population=units,
+        clients_per_round=cohort,
+        restart_every=rounds,
+        steps=min(max(LEAST_STEPS, ceil(observations / cohort)), MOST_STEPS),
+        delta=min(plan.delta, 0.5 / units),
+    )
 
 
 @dataclass(frozen=True)
@@ -136,15 +203,16 @@ class Moves:
     """What steps did to the weights, in clip norms before the division by the normaliser.
 
     Attributes:
-      towards: along each row's contribution, (steps, rows).
-      across: along (1, 1) / sqrt(2), which no contribution touches, (steps, rows + 1); the last is the bias.
+      towards: along each row's contribution, (steps, rows); without the spare row.
+      across: along (1, 1) / sqrt(2), which no contribution touches, (steps, rows + 2); the last two are the spare row
+        and the bias.
     """
 
     towards: Floats
     across: Floats
 
 
-def probing(config: Config, plan: MechanismPlan, seed: int) -> Config:
+def probing(config: Config, plan: Plan, seed: int) -> Config:
     """The run's configuration with plain, tiny steps: whatever comes before clipping and after noise is not audited.
 
     The engine, its way to clipped sums, and the device stay.

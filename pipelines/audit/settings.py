@@ -17,7 +17,8 @@ class AuditConfig(Section):
       canaries: examples or clients that become canaries; those that plant some only.
       guesses: canaries that are guessed, half of them in and half out; even.
       canary: what canary examples are; one_run only.
-      score: what guesses rest on: every step, or the end alone.
+      score: what guesses rest on. one_run: white_box (every step) or loss (the end). canary_clients: final (the whole
+        run's change) or largest (of the rounds').
     """
 
     name: Literal["none", "mechanism", "one_run", "canary_clients", "membership"] = "none"
@@ -25,7 +26,7 @@ class AuditConfig(Section):
     canaries: Count | None = None
     guesses: Count | None = None
     canary: Literal["noise", "mislabelled"] | None = None
-    score: Literal["white_box", "loss"] | None = None
+    score: Literal["white_box", "loss", "final", "largest"] | None = None
 
     @property
     def plants(self) -> bool:
@@ -39,6 +40,9 @@ class AuditConfig(Section):
             if wanted != (getattr(self, field) is not None):
                 verb = "needs" if wanted else "does not take"
                 raise ValueError(f"audit={self.name} {verb} audit.{field}; got {getattr(self, field)}")
+        scores = ("white_box", "loss") if self.name == "one_run" else ("final", "largest")
+        if self.score is not None and self.score not in scores:
+            raise ValueError(f"audit.score={self.score} does not fit audit={self.name}; use {' or '.join(scores)}")
         if self.guesses is not None and (self.guesses % 2 or self.guesses > (self.canaries or 0)):
             raise ValueError(f"audit.guesses={self.guesses} must be even and at most audit.canaries={self.canaries}")
         return self

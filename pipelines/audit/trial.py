@@ -3,42 +3,31 @@
 Source: Steinke, Nasr and Jagielski 2023, arXiv:2305.08846, algorithm 1; Andrew et al. 2023, arXiv:2302.03098.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.audit.bounds import Gaussian, gaussian_pair_epsilon, one_run_lower_bound
-from pipelines.audit.canaries import Canaries
+from pipelines.audit.canaries import ClientCanaries, ExampleCanaries
 from pipelines.audit.finding import Finding
+from pipelines.audit.scores import ClientScores, ExampleScores, Floats, Score
 from pipelines.errors import UserError
-from pipelines.model.spec import Dense, ModelSpec, Reshape
-from pipelines.pipeline import Inputs, OnRound, RoundRecord, TrainingData
-from pipelines.result import cross_entropies
-
-Floats = NDArray[np.float64]
-Score = Literal["white_box", "loss"]
+from pipelines.pipeline import OnRound, RoundRecord, TrainingData
 
 
 class CanaryTrial:
-    """Canaries in a run, and what an adversary who sees every step makes of them."""
+    """Canaries in a run, and what an adversary who sees every step, or the end alone, makes of them."""
 
-    def __init__(self, canaries: Canaries, score: Score) -> None:
+    def __init__(self, canaries: ExampleCanaries | ClientCanaries, score: Score) -> None:
         """Starts before training.
 
         Args:
           canaries: planted.
-          score: white_box adds up, over steps, how far the weights moved along the canary's normalised gradient, as
-            far as the canary's own logits show it: exactly that in a linear model, to first order elsewhere. loss is
-            how much its loss fell.
+          score: what guesses rest on: white_box or loss for examples, final or largest for clients.
         """
         self._canaries, self._score = canaries, score
-        data, examples = canaries.data, canaries.examples
-        self._latest = _linear_logits(data, examples.inputs)
-        self._first: Floats | None = None if self._latest is None else cross_entropies(self._latest, examples.labels)
-        self._white_box = np.zeros(len(canaries))
-        lengths = np.linalg.norm(examples.inputs.reshape(len(canaries), -1).astype(np.float64), axis=1)
-        self._lengths = np.sqrt(lengths**2 + 1)  # with the bias' input
+        self._scores = (
+            ClientScores(canaries, score) if isinstance(canaries, ClientCanaries) else ExampleScores(canaries, score)
+        )
 
     @property
     def data(self) -> TrainingData:
@@ -49,31 +38,14 @@ class CanaryTrial:
         """Returns an `on_round` that scores the canaries first."""
 
         def watch(record: RoundRecord) -> None:
-            self._observe(record)
+            self._scores.observe(record)
             on_round(record)
 
         return watch
 
-    def _observe(self, record: RoundRecord) -> None:
-        if self._score == "loss" and record.step < record.steps:
-            return
-        examples = self._canaries.examples
-        logits = record.model.logits(examples.inputs).astype(np.float64)
-        if self._latest is not None:
-            # The gradient at the weights before the step: the one that the step was taken with.
-            towards = -_softmax(self._latest)
-            towards[np.arange(len(towards)), examples.labels] += 1
-            lengths = np.maximum(np.linalg.norm(towards, axis=1), 1e-12) * self._lengths
-            self._white_box += ((logits - self._latest) * towards).sum(axis=1) / lengths
-        self._latest = logits
-
     def scores(self) -> Floats:
         """One a canary; higher means rather in."""
-        if self._score == "white_box":
-            return self._white_box
-        assert self._latest is not None, "the last step is always observed"
-        losses = cross_entropies(self._latest, self._canaries.examples.labels)
-        return -losses if self._first is None else self._first - losses
+        return self._scores.now()
 
     def conclude(self, *, audit: str, guesses: int, claim: float | None, delta: float, confidence: float) -> Finding:
         """Guesses and counts.
@@ -126,20 +98,3 @@ def _fit(scores: Floats) -> Gaussian | None:
     if len(scores) < 2 or np.std(scores, ddof=1) == 0:
         return None
     return float(np.mean(scores)), float(np.std(scores, ddof=1))
-
-
-def _linear_logits(data: TrainingData, inputs: Inputs) -> Floats | None:
-    """Logits at the starting weights where the model is linear; None elsewhere, where scores start after one step."""
-    if any(not isinstance(layer, Reshape | Dense) for layer in data.spec.layers) or _layers(data.spec) != 1:
-        return None
-    kernel, bias = data.initial_weights
-    return np.asarray(inputs.reshape(len(inputs), -1) @ kernel + bias, np.float64)
-
-
-def _layers(spec: ModelSpec) -> int:
-    return sum(isinstance(layer, Dense) for layer in spec.layers)
-
-
-def _softmax(logits: Floats) -> Floats:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -16,7 +16,7 @@ from torch import nn
 from pipelines.central.book_keeping import supports
 from pipelines.central.gradients import Mode, PrivateGradients, private_gradients
 from pipelines.central.training import Clock, Hardware, Workbench, learning_rate, set_learning_rate
-from pipelines.central.users import UserUpdates
+from pipelines.central.users import UserUpdates, canary_updates
 from pipelines.config import DpSgdConfig
 from pipelines.errors import GuaranteeError, UserError
 from pipelines.model.spec import ModelSpec
@@ -101,7 +101,10 @@ class DpSgd:
     def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:
         bench = self._bench(data)
         _require_separate_examples(bench.module)
-        gradients = UserUpdates(bench, _users(data), self._settings, self._plan, noise=noise, order=order)
+        gradients = UserUpdates(
+            bench, _users(data), self._settings, self._plan, noise=noise, order=order,
+            canaries=canary_updates(data, bench.device),
+        )  # fmt: skip
         return bench, gradients, {**bench.facts(), "user_update": self._settings.user_update}
 
 

@@ -84,8 +84,13 @@ def build_module(spec: ModelSpec, weights: Weights, *, contiguous: bool = False)
 def load_weights(module: nn.Module, weights: Weights) -> None:
     """Copies weights in the spec's order and layout into the module."""
     with torch.no_grad():
-        for parameter, weight in zip(module.parameters(), weights, strict=True):
-            parameter.copy_(torch.from_numpy(_to_torch(weight)))
+        for parameter, weight in zip(module.parameters(), to_tensors(weights), strict=True):
+            parameter.copy_(weight)
+
+
+def to_tensors(weights: Weights) -> list[Tensor]:
+    """Arrays in the spec's order and layout as tensors in the layout of PyTorch's parameters."""
+    return [torch.from_numpy(_to_torch(weight)) for weight in weights]
 
 
 def read_weights(module: nn.Module) -> Weights:

@@ -14,12 +14,24 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pipelines.central.gradients import SumOptimizer
+from pipelines.central.model import to_tensors
 from pipelines.central.training import Workbench, build_optimizer
 from pipelines.config import DpSgdConfig
 from pipelines.partition.orders import ClientOrders
 from pipelines.partition.partition import Partition
+from pipelines.pipeline import TrainingData
 from pipelines.privacy.clipping import PRIVATE_REACH
 from pipelines.privacy.plan import MechanismPlan
+
+
+def canary_updates(data: TrainingData, device: torch.device) -> dict[int, list[Tensor]]:
+    """Returns what an audit's users send, by user; nothing where nobody audits."""
+    if data.canaries is None:
+        return {}
+    shape, updates = data.spec.shaped, data.canaries.updates
+    return {
+        user: [part.to(device) for part in to_tensors(shape(updates[row]))] for user, row in data.canaries.rows.items()
+    }
 
 
 class UserUpdates:
@@ -34,6 +46,7 @@ class UserUpdates:
         *,
         noise: np.random.Generator,
         order: np.random.Generator,
+        canaries: dict[int, list[Tensor]] | None = None,
     ) -> None:
         """Keeps references, not copies.
 
@@ -44,11 +57,13 @@ class UserUpdates:
           plan: clip norm, noise and normaliser.
           noise: the run's private stream of noise.
           order: stream that the order of each user's examples, and which of them are taken, is drawn from.
+          canaries: updates of users that an audit planted, in the shapes of the parameters; from `canary_updates`.
         """
         self.optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=noise)
         self._bench, self._settings = bench, settings
         self._parameters: list[Tensor] = list(bench.module.parameters())
         local = settings.user_update == "delta"
+        self._canaries = canaries or {}
         self._update = self._local_change if local else self._mean_gradient
         self._orders = ClientOrders(
             partition,
@@ -61,8 +76,9 @@ class UserUpdates:
         """Updates the weights from one Poisson sample of users, indices (n,) with n >= 0; noise is added once."""
         sums = [torch.zeros_like(parameter) for parameter in self._parameters]
         clipped = torch.zeros((), dtype=torch.int64, device=self._bench.device)
-        for order in self._orders.of(sample.tolist()):
-            update, norm = clipped_update(self._update(self._indices(order)), self.optimizer.max_grad_norm)
+        for user, order in zip(users := sample.tolist(), self._orders.of(users), strict=True):
+            raw = self._canaries[user] if user in self._canaries else self._update(self._indices(order))
+            update, norm = clipped_update(raw, self.optimizer.max_grad_norm)
             torch._foreach_add_(sums, update)
             clipped += norm > self.optimizer.max_grad_norm
         self.optimizer.release(sums, units=len(sample), clipped=int(clipped))

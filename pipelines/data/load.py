@@ -4,8 +4,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from pipelines.config import DatasetConfig
 from pipelines.data.dataset import Dataset, Split
+from pipelines.data.settings import DatasetConfig
 from pipelines.data.shuffle import public_order
 from pipelines.errors import UserError
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipelines.federated.engine import tf
 from pipelines.federated.storage import Storage
 from pipelines.partition.orders import ClientOrders
-from pipelines.pipeline import TrainingData
+from pipelines.pipeline import CanaryUpdates, TrainingData
 
 Order = NDArray[np.int32]
 
@@ -16,14 +16,29 @@ Order = NDArray[np.int32]
 class StoredOrders:
     """The orders as places in a storage."""
 
-    def __init__(self, orders: ClientOrders, storage: Storage) -> None:
-        """Wraps what draws the orders, and holds the storage for as long as somebody draws."""
+    def __init__(self, orders: ClientOrders, storage: Storage, canaries: CanaryUpdates | None = None) -> None:
+        """Wraps what draws the orders, and holds the storage for as long as somebody draws.
+
+        Args:
+          orders: of the clients' examples.
+          storage: where those lie.
+          canaries: clients that send a given update; the process knows it by its row alone.
+        """
         self._orders = orders
         self._storage = storage
+        self._canaries = {} if canaries is None else canaries.rows
 
     def of(self, cohort: Iterable[int]) -> list[Order]:
-        """Returns for each client of the cohort the rows of its examples, int32, in the order of this round."""
-        return [self._storage.rows[order] for order in self._orders.of(cohort)]
+        """Returns for each client of the cohort the rows of its examples, int32, in the order of this round.
+
+        Those of a canary are -1 - k, as many as it holds examples.
+        """
+        cohort = [int(client) for client in cohort]
+        rows = [self._storage.rows[order] for order in self._orders.of(cohort)]
+        for place, client in enumerate(cohort) if self._canaries else ():
+            if client in self._canaries:
+                rows[place] = np.full(len(rows[place]), -1 - self._canaries[client], np.int32)
+        return rows
 
 
 class PaddedOrders:

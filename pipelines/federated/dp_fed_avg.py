@@ -80,8 +80,7 @@ class DpFedAvg:
             on_round=on_round,
             sampler=seen,
         )
-        if isinstance(plan, MechanismPlan):
-            require_event(plan, server.dp_event)
+        require_event(plan, server.dp_event)
         facts = engine_facts(settings, worker.threads)
         if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
             # The norm follows noised counts only, so it is as public as the weights.

@@ -8,6 +8,7 @@ aggregation with or without privacy, and the server's step are TFF's own; so is 
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,9 @@ _ORDER = tff.TensorType(np.int32, [None])
 
 
 @lru_cache(maxsize=16)
-def build_process(recipe: Recipe, work: LocalWork, inputs: Region, labels: Region) -> tff.templates.IterativeProcess:
+def build_process(
+    recipe: Recipe, work: LocalWork, inputs: Region, labels: Region, canaries: Region | None = None
+) -> tff.templates.IterativeProcess:
     """Builds the process once for each recipe and data, so that a sweep over seeds traces it once.
 
     Args:
@@ -36,17 +39,18 @@ def build_process(recipe: Recipe, work: LocalWork, inputs: Region, labels: Regio
       work: of one client in one round.
       inputs: float32, shape (n, *features).
       labels: int32, shape (n,).
+      canaries: float32, shape (canaries, weights): what an audit's clients send; None where nobody audits.
 
     Returns:
       A process whose `next` takes the server's state and, for each client, the indices of its examples: int32, shape
-      (examples,), values in [0, n), in the order of this round.
+      (examples,), values in [0, n), in the order of this round. A client whose indices are all -1 - k is canary k.
     """
     weights_type = tff.types.to_type(_Weights(tuple(_tensor_types(recipe.spec)), ()))
     finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
         build_optimizer(recipe.server.name, recipe.server.learning_rate, recipe.server.momentum, "server"), weights_type
     )
     client = tff.tensorflow.computation(
-        partial(_client_update, recipe, work, inputs, labels), (weights_type.trainable, _ORDER)
+        partial(_client_update, recipe, work, inputs, labels, canaries), (weights_type.trainable, _ORDER)
     )
     sent = client.type_signature.result
     if private := isinstance(recipe.average, Noise):
@@ -92,14 +96,17 @@ def _zero_weights(spec: ModelSpec) -> Any:
 
 @tf.autograph.experimental.do_not_convert
 def _client_update(
-    recipe: Recipe, work: LocalWork, inputs: Region, labels: Region, start: Any, order: Any
+    recipe: Recipe, work: LocalWork, inputs: Region, labels: Region, canaries: Region | None, start: Any, order: Any
 ) -> tuple[Any, ...] | OrderedDict[str, Any]:
     """What a client sends: its delta, zero where it is not finite; without privacy weighted, and with its weight.
 
     One sum over all of it takes half the time of `tff.aggregators.MeanFactory`'s, which are two and a product.
     """
-    weights = train_locally(recipe, work, tuple(start), order, inputs.tensor(), labels.tensor())
-    delta = [before - after for before, after in zip(start, weights, strict=True)]
+    train = partial(_local_change, recipe, work, tuple(start), order, inputs.tensor(), labels.tensor())
+    if canaries is None:
+        delta = train()
+    else:
+        delta = tf.cond(tf.reduce_any(order < 0), partial(_given_change, recipe, canaries.tensor(), order), train)
     private = isinstance(recipe.average, Noise)
     if private:
         delta = [tf.clip_by_value(value, -PRIVATE_REACH, PRIVATE_REACH) for value in delta]
@@ -112,6 +119,19 @@ def _client_update(
         weight=tf.where(finite, weight, 0.0),
         finite=tf.cast(finite, tf.float32),
     )
+
+
+@tf.autograph.experimental.do_not_convert
+def _local_change(recipe: Recipe, work: LocalWork, start: Any, *examples: Any) -> list[Any]:
+    weights = train_locally(recipe, work, start, *examples)
+    return [before - after for before, after in zip(start, weights, strict=True)]
+
+
+@tf.autograph.experimental.do_not_convert
+def _given_change(recipe: Recipe, updates: Any, order: Any) -> list[Any]:
+    shapes = recipe.spec.weight_shapes()
+    parts = tf.split(updates[-1 - order[0]], [prod(shape) for shape in shapes])
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @tf.autograph.experimental.do_not_convert

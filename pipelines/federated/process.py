@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from pipelines.config import FederatedConfig
-from pipelines.errors import GuaranteeError
+from pipelines.errors import GuaranteeError, UserError
 from pipelines.federated import fast, stock
 from pipelines.federated.clients import ClientDatasets, PaddedOrders, StoredOrders
 from pipelines.federated.engine import tff
@@ -14,6 +14,7 @@ from pipelines.federated.noise import Noise, with_fresh_keys
 from pipelines.federated.recipe import LocalWork, Recipe
 from pipelines.federated.secure import SumBounds
 from pipelines.federated.storage import store
+from pipelines.federated.tree import node_event
 from pipelines.model.spec import Weights
 from pipelines.partition.orders import ClientOrders
 from pipelines.pipeline import TrainingData, require_partition
@@ -55,7 +56,7 @@ class Server:
           bounds: of secure aggregation without privacy; None sums in the clear.
 
         Raises:
-          UserError: no partition.
+          UserError: no partition, or canaries in the stock engine.
           ValueError: private aggregation without that stream.
         """
         if isinstance(average, Noise) and noise is None:
@@ -84,7 +85,13 @@ class Server:
 
     @property
     def dp_event(self) -> Any:
-        """What TFF says the last private round did, as a `dp_accounting.DpEvent` without the sampling."""
+        """What the state says the last private round did, as a `dp_accounting.DpEvent` without the sampling.
+
+        Of trees it is the event of one node: TFF has none for a round of theirs.
+        """
+        query = self._state.aggregator.query_state.numerator_state
+        if hasattr(query, "inner_query_state"):
+            return node_event(query)
         return tff.aggregators.differential_privacy.extract_dp_event_from_state(self._state.aggregator)
 
 
@@ -100,12 +107,14 @@ def _engine(
     partition, batch_size, epochs = require_partition(data), settings.local_batch_size, settings.local_epochs
     orders = ClientOrders(partition, local_batch_size=batch_size, order=order)
     if settings.engine == "stock":
+        if data.canaries is not None:
+            raise UserError("audit=canary_clients needs pipeline.engine=fast: tff.learning's own clients all train")
         return stock.build_process(recipe), ClientDatasets(
             data, orders, local_batch_size=batch_size, local_epochs=epochs
         )
     storage = store(data)
     work = LocalWork.of(batch_size=batch_size, epochs=epochs, largest=int(partition.sizes.max()))
     summed = isinstance(recipe.average, Noise) and recipe.average.adaptive is None
-    process = fast.build_process(recipe, work, storage.inputs, storage.labels)
-    stored = StoredOrders(orders, storage)
+    process = fast.build_process(recipe, work, storage.inputs, storage.labels, storage.canaries)
+    stored = StoredOrders(orders, storage, data.canaries)
     return process, PaddedOrders(stored) if summed else stored

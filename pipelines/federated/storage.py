@@ -49,6 +49,7 @@ class Storage:
     Attributes:
       inputs: region of float32 inputs, shape (n, *features).
       labels: region of int32 labels, shape (n,).
+      canaries: region of float32 updates, shape (canaries, weights); None where nobody audits.
       rows: int32, shape (n,): where each example lies; -1 for those that no client holds.
     """
 
@@ -64,6 +65,7 @@ class Storage:
         self.rows[layout] = np.arange(len(layout), dtype=np.int32)
         self.inputs = self._store(data.inputs[layout])
         self.labels = self._store(data.labels[layout].astype(np.int32))
+        self.canaries = None if data.canaries is None else self._store(data.canaries.updates)
 
     def _store(self, array: NDArray[Any]) -> Region:
         descriptor = os.memfd_create("examples")
@@ -96,6 +98,8 @@ def store(data: TrainingData) -> Storage:
     content = hashlib.sha256(f"{data.inputs.shape} {require_partition(data).fingerprint}".encode())
     content.update(np.ascontiguousarray(data.inputs).data)
     content.update(np.ascontiguousarray(data.labels).data)
+    if data.canaries is not None:
+        content.update(np.ascontiguousarray(data.canaries.updates).data)
     digest = content.hexdigest()
     if _latest is None or _latest[0] != digest:
         _latest = (digest, Storage(data, digest))

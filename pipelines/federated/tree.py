@@ -10,6 +10,8 @@ from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
 
+import dp_accounting
+
 from pipelines.federated.engine import tf, tfp
 from pipelines.federated.keys import stateless_normal
 
@@ -48,6 +50,12 @@ class KeyedTreeSum(tfp.RestartQuery):
         total = tuple(tf.nest.flatten(sample_state))
         noised, state, event = self._inner_query.get_noised_result(total, state)
         return tf.nest.pack_sequence_as(sample_state, noised), self._GlobalState(state, rounds), event
+
+
+def node_event(state: Any) -> Any:
+    """What the state of a `KeyedTreeSum` says of the noise on one node, as a `dp_accounting.DpEvent`."""
+    tree = state.inner_query_state
+    return dp_accounting.GaussianDpEvent(float(tree.tree_state.value_generator_state.stddev) / float(tree.clip_value))
 
 
 class _KeyedNormal(tfp.tree_aggregation.ValueGenerator):

@@ -96,6 +96,12 @@ class ModelSpec:
         """Number of trainable scalars."""
         return sum(prod(shape) for shape in self.weight_shapes())
 
+    def shaped(self, flat: NDArray[np.float32]) -> Weights:
+        """Cuts all weights in a row, shape (parameters,), into arrays in order."""
+        shapes = self.weight_shapes()
+        parts = np.split(flat, np.cumsum([prod(shape) for shape in shapes])[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
 
 def build_spec(
     name: Literal["linear", "mlp", "cnn"],

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from pipelines.config import PartitionConfig
 from pipelines.data.dataset import Dataset
 from pipelines.errors import UserError
 from pipelines.partition.partition import Partition
+from pipelines.partition.settings import PartitionConfig
 
 
 def build_partition(config: PartitionConfig, dataset: Dataset, rng: np.random.Generator) -> Partition:

@@ -36,7 +36,8 @@ class ChoosingCost:
       single: the largest epsilon of one run.
       select_best: of publishing only the best of a Poisson number of runs, `runs` on average, by RDP.
       select_best_geometric: of a geometric number with the same mean.
-      publish_all: of publishing all of them, and thus any choice among exactly these.
+      publish_all: of publishing all of them, and thus any choice among exactly these. It does not bound the two
+        above, whose number of runs may come out larger; they exceed it where one setting is much weaker than others.
       accountant: of `publish_all`.
       simulated: whether noise or samples of a run came from a known seed, so that nothing is protected.
     """
@@ -182,6 +183,16 @@ def _table(cost: ChoosingCost) -> str:
         f"| only the best of a random number of runs: Poisson with mean {cost.runs} | {cost.select_best:.4g} | RDP |\n"
         f"| the same: geometric with mean {cost.runs} | {cost.select_best_geometric:.4g} | RDP |\n"
         f"| all {cost.runs}, or any choice among exactly these | {cost.publish_all:.4g} | {cost.accountant} |"
+        + (f"\n\n{_dearer(cost)}" if cost.select_best > cost.publish_all else "")
+    )
+
+
+def _dearer(cost: ChoosingCost) -> str:
+    """Why the best of a random number may cost more than everything."""
+    return (
+        f"Here the best of a random number costs more than all {cost.runs}: there may be more of them, "
+        "each may have the weakest setting of the list and is counted as if it had, and RDP is looser. The smaller "
+        f"number does not cover it; but whoever publishes the best of exactly these {cost.runs} pays the last row only."
     )
 
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from pipelines.errors import GuaranteeError
 from pipelines.privacy import accounting
-from pipelines.privacy.plan import MechanismPlan
-from pipelines.privacy.tree_plan import Plan
+from pipelines.privacy.tree_plan import Plan, TreePlan
 
 EVENT_TOLERANCE = 1e-5
 """Relative; TensorFlow computes noise multipliers in float32."""
@@ -45,12 +44,13 @@ def require_executed(planned: Plan, executed: Plan | None, steps: int) -> None:
     raise GuaranteeError(f"what ran is not what was planned ({changed}): its epsilon would be false; report this bug")
 
 
-def require_event(plan: MechanismPlan, event: Any) -> None:
-    """Compares a plan with what a library says of the noise that it added in one step.
+def require_event(plan: Plan, event: Any) -> None:
+    """Compares a plan with what a library says of the noise that it added in one step, or to one node of a tree.
 
     Args:
-      plan: with or without adaptive clipping.
-      event: `dp_accounting.DpEvent` of one step without its sampling: a Gaussian, or a composition of Gaussians.
+      plan: with or without adaptive clipping, or of trees.
+      event: `dp_accounting.DpEvent` of one step without its sampling, or of one node: a Gaussian, or a composition of
+        Gaussians.
 
     Raises:
       GuaranteeError: the library's noise multiplier is another one, or the event is of another kind.
@@ -64,7 +64,7 @@ def require_event(plan: MechanismPlan, event: Any) -> None:
         found = 0.0
     else:
         found = float(sum(part.noise_multiplier**-2 for part in parts) ** -0.5)
-    claimed = accounting.effective_noise_multiplier(plan)
+    claimed = plan.noise_multiplier if isinstance(plan, TreePlan) else accounting.effective_noise_multiplier(plan)
     if not isclose(found, claimed, rel_tol=EVENT_TOLERANCE):
         raise GuaranteeError(
             f"the engine reports noise_multiplier={found:g} where the plan has {claimed:g}: its epsilon would be "

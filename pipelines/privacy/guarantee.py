@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.privacy.accounting import Opinion, contradictions, opinions
+from pipelines.privacy.accounting import Opinion, opinions
+from pipelines.privacy.agreement import contradictions, require_not_too_low
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
 from pipelines.privacy.tree_plan import Plan, TreePlan
 
@@ -31,8 +32,13 @@ class PrivacyGuarantee:
 
     @classmethod
     def of(cls, executed: Plan, *, simulated: bool, secure_aggregation: bool = False) -> "PrivacyGuarantee":
-        """Accounts for a plan that ran."""
+        """Accounts for a plan that ran.
+
+        Raises:
+          GuaranteeError: the accountants disagree so that the epsilon could be too low.
+        """
         found = opinions(executed)
+        require_not_too_low(found)
         assert found[0].epsilon is not None
         return cls(
             epsilon=found[0].epsilon,
@@ -44,7 +50,7 @@ class PrivacyGuarantee:
 
     @property
     def contradictions(self) -> list[str]:
-        """Where the accountants disagree; empty when the epsilon is confirmed."""
+        """Where the accountants disagree, none of which makes the epsilon too low; mostly empty."""
         return contradictions(self.opinions)
 
     def to_dict(self) -> dict[str, Any]:

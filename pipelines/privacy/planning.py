@@ -1,10 +1,44 @@
 """From configuration to mechanism plan."""
 
 from pipelines.config import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
-from pipelines.errors import UserError
+from pipelines.errors import GuaranteeError, UserError
 from pipelines.privacy.calibration import calibrate
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
-from pipelines.privacy.tree_plan import TreePlan
+from pipelines.privacy.tree_plan import Plan, TreePlan
+
+WORTHWHILE = 8
+"""Rounds of a tree whose node count, 4, is well below them; what a remedy proposes."""
+
+
+def public_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Plan:
+    """Builds the plan of a private run, and shows that it is made of public values alone.
+
+    Where `privacy.population` is stated, the number of units present is private: the plan is made anew for one unit
+    more and one fewer, and must be the same. Where it is not, that number is treated as public, as the statement says.
+
+    Args:
+      pipeline: gives samples or cohorts, and steps.
+      privacy: gives the mechanism, noise or target, clipping and delta.
+      units: how many examples or users the data holds.
+
+    Raises:
+      UserError: as `plan_for` and `tree_plan_for`.
+      GuaranteeError: the plan follows the number of units present although a population is stated.
+    """
+    present = (units,) if privacy.population is None else (units, max(units - 1, 1), units + 1)
+    plan, *others = (_plan(pipeline, privacy, number) for number in present)
+    if any(other != plan for other in others):
+        raise GuaranteeError(
+            f"the plan follows the private number of units and not privacy.population={privacy.population}: one unit "
+            "more or fewer would show in it; report this bug"
+        )
+    return plan
+
+
+def _plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Plan:
+    if isinstance(pipeline, DpFedAvgConfig) and privacy.mechanism == "tree":
+        return tree_plan_for(pipeline, privacy, units)
+    return plan_for(pipeline, privacy, units)
 
 
 def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> MechanismPlan:
@@ -56,8 +90,8 @@ def tree_plan_for(pipeline: DpFedAvgConfig, privacy: PrivacyConfig, users: int) 
       users: how many the data holds; the public population unless `privacy.population` states one.
 
     Raises:
-      UserError: more turns a tree than users, delta not below 1/population, target out of reach, a stated population
-        of less than half the users.
+      UserError: more turns a tree than users, trees of one round, delta not below 1/population, target out of reach, a
+        stated population of less than half the users.
     """
     population = _public_population(privacy, users)
     plan = TreePlan(
@@ -69,7 +103,42 @@ def tree_plan_for(pipeline: DpFedAvgConfig, privacy: PrivacyConfig, users: int) 
         clip_norm=privacy.clip_norm,
         delta=privacy.delta,
     )
+    if plan.restart_every == 1 < plan.steps:
+        raise UserError(
+            f"{_short_trees(plan)}, which is plain noise in every round without amplification by sampling; "
+            f"{_longer_trees(plan)}, or use privacy=fixed"
+        )
     return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
+
+
+def remark_on(plan: Plan | None) -> str | None:
+    """One line on a plan that is valid and hardly sensible; None where there is nothing to say."""
+    if isinstance(plan, TreePlan) and plan.restart_every == 2 < plan.steps:
+        return (
+            f"{_short_trees(plan)}, which hardly saves noise over privacy=fixed without its amplification by sampling; "
+            f"{_longer_trees(plan)}"
+        )
+    return None
+
+
+def _short_trees(plan: TreePlan) -> str:
+    rounds = "one round" if plan.restart_every == 1 else "two rounds"
+    return (
+        f"privacy=tree with pipeline.clients_per_round={plan.clients_per_round} of {plan.population} users and "
+        f"privacy.restart_every={plan.restart_every} has trees of {rounds}"
+    )
+
+
+def _longer_trees(plan: TreePlan) -> str:
+    """The remedy: a schedule with longer trees."""
+    longest = plan.population // plan.clients_per_round
+    if longest > 2:
+        return f"raise privacy.restart_every, up to {longest}"
+    few = max(1, plan.population // WORTHWHILE)
+    return (
+        f"lower pipeline.clients_per_round ({few} gives trees of {plan.population // few} rounds) or take more users "
+        "(partition.clients)"
+    )
 
 
 def _public_population(privacy: PrivacyConfig, units: int) -> int:

@@ -2,6 +2,7 @@
 
 from math import exp
 
+from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit
@@ -19,6 +20,10 @@ WHO = {
         "partition is natural, the users are simulated and nothing is said of the people behind the data.",
     ),
 }
+CONFIRMATIONS = {
+    "dp-accounting RDP": "RDP, an upper bound, is not exceeded.",
+    "Opacus PRV": f"PRV, which could show it to be too low, agrees to {PRV_TOLERANCE:g} and {PRV_RELATIVE:.2%}.",
+}
 CLEAR_SUM = (
     "whoever runs the training is trusted: it sees each user's update before noise is added; all of it runs on one "
     "machine, so that federation is at most simulated"
@@ -31,15 +36,20 @@ SECURE_SUM = (
 )
 
 
-def statement(guarantee: PrivacyGuarantee) -> str:
-    """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered."""
+def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False) -> str:
+    """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered.
+
+    Args:
+      guarantee: of the run.
+      population_stated: whether the population is `privacy.population`, and not the size of the data.
+    """
     return "\n\n".join(
         (
             f"# What this run guarantees\n\n{promise(guarantee)}",
             _mechanism(guarantee),
             _accountants(guarantee),
             _groups(guarantee),
-            _assumptions(guarantee),
+            _assumptions(guarantee, population_stated),
             _limits(guarantee),
         )
     )
@@ -117,20 +127,23 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
         f"{opinion.remark if opinion.epsilon is None else format(opinion.epsilon, '.4f')} |"
         for opinion in guarantee.opinions
     )
-    confirmed = (
-        "It is an upper bound, and the only accountant that knows tree aggregation."
-        if isinstance(guarantee.executed, TreePlan)
-        else "Those that answered confirm it: RDP is not exceeded, and PRV lies within 0.02 or 1 %."
-    )
-    verdict = "; ".join(guarantee.contradictions) or confirmed
+    verdict = "; ".join(guarantee.contradictions) or _confirmed(guarantee)
     return (
         f"## Accountants\n\n| accountant | version | epsilon at delta {guarantee.executed.delta:g} |\n|---|---|---|\n"
         f"{rows}\n\nThe first is the guarantee's. {verdict}"
     )
 
 
-def _assumptions(guarantee: PrivacyGuarantee) -> str:
-    unit = guarantee.executed.unit
+def _confirmed(guarantee: PrivacyGuarantee) -> str:
+    if isinstance(guarantee.executed, TreePlan):
+        return "It is an upper bound, and the only accountant that knows tree aggregation."
+    answered = {opinion.accountant for opinion in guarantee.opinions[1:] if opinion.epsilon is not None}
+    found = [word for name, word in CONFIRMATIONS.items() if name in answered]
+    return " ".join(found) or "No other accountant answered, so that none confirms it."
+
+
+def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool) -> str:
+    unit, population = guarantee.executed.unit, f"{guarantee.executed.population:,}"
     if isinstance(guarantee.executed, TreePlan):
         sampler = (
             f"The order of turns: it does not depend on the data, and no {unit} joins a tree twice. Every round is "
@@ -145,7 +158,14 @@ def _assumptions(guarantee: PrivacyGuarantee) -> str:
     return (
         f"## Assumed\n\n- {sampler}\n"
         f"- A trusted {'trainer' if unit is PrivacyUnit.EXAMPLE else 'server'}, who sees {sees} before noise is added, "
-        "and keeps the order of participation and the noise secret."
+        "and keeps the order of participation and the noise secret.\n"
+        + (
+            f"- A population of {population} {unit}s, stated in advance (`privacy.population`): the same plan follows "
+            f"whether one {unit} more or fewer is there, which was tried before training."
+            if population_stated
+            else f"- That there are {population} {unit}s is no secret: it is the size of the data, the plan follows "
+            "from it, and this guarantee does not hide it. `privacy.population` states a public number instead."
+        )
     )
 
 
@@ -178,8 +198,8 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
         "examples, running times, the p-value of the sampler's test, and everything computed on the test split "
         "(accuracy, loss, confusion matrix).\n"
         "- Audits with canaries (`audit.json`): their scores come from a run on the data.\n"
-        "- Metrics under `diagnostics/` and `membership.png`, where a run was asked for them: they come from the raw "
-        "training data.\n"
+        "- Metrics under `diagnostics/`, and `membership.png` and `.json`, where a run was asked for them: they come "
+        "from the raw training data.\n"
         f"- The machine: {engine}. Running time and memory are side channels.\n"
         "- A run that somebody stopped for what it showed: the epsilon is that of the steps that ran, and the decision "
         "to stop is not accounted for.\n"

@@ -7,16 +7,8 @@ from math import isclose, isfinite
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.privacy.accounting import (
-    PRV_TOLERANCE,
-    RDP_TOLERANCE,
-    Opinion,
-    contradictions,
-    effective_noise_multiplier,
-    loss_interval,
-    opinions,
-    rdp_epsilon,
-)
+from pipelines.privacy.accounting import Opinion, effective_noise_multiplier, loss_interval, opinions, rdp_epsilon
+from pipelines.privacy.agreement import PRV_TOLERANCE, RDP_TOLERANCE, refutations
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan
 from pipelines.privacy.tree_plan import Plan
@@ -91,7 +83,7 @@ def verify_guarantee(values: Any) -> Verification:
     comparisons = tuple(_compare(_written(guarantee, opinion.accountant), opinion) for opinion in here)
     objections = _inconsistencies(values, guarantee)
     objections += [f"{item.here.accountant}: {item.remark}" for item in comparisons if not item.agrees]
-    objections += [f"recomputed here, {verdict}" for verdict in contradictions(here)]
+    objections += [f"recomputed here, {verdict}" for verdict in refutations(here)]
     names = [opinion.accountant for opinion in here]
     if [opinion.accountant for opinion in guarantee.opinions] != names:
         objections.append(f"the accountants must be {', '.join(names)}, in this order")

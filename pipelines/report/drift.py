@@ -20,22 +20,24 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 from scipy import special
 from tabulate import tabulate
 
 from pipelines.errors import UserError
-from pipelines.recipe import Bands, ResultRow
+from pipelines.recipe import Bands
+from pipelines.record import ResultRow
 
 TOLERANCE = 1e-6
-EXACT = ("epsilon", "delta", "unit", "relation", "noise_multiplier", "steps")
-Key = tuple[str, float | None]
+EXACT = ("epsilon", "delta", "relation", "noise_multiplier", "steps")
+Key = tuple[str, str, str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """The runs of one pipeline at one target epsilon.
+    """The runs of one pipeline and variant that protect one unit at one target epsilon.
 
     Attributes:
       run: any of them: they agree in everything but seed and accuracy.
@@ -45,6 +47,11 @@ class Cell:
     run: ResultRow
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """Pipeline and variant."""
+        return ", ".join(filter(None, (self.run.pipeline, self.run.variant)))
 
     @property
     def mean(self) -> float:
@@ -64,37 +71,40 @@ class Comparison:
     Attributes:
       recorded, now: the same cell twice; None where it is missing.
       band: half-width around the recorded mean; None where there is nothing to compare.
+      reason: what makes the band as wide as it is.
       faults: what drifted, in words; empty if nothing did.
     """
 
     recorded: Cell | None
     now: Cell | None
     band: float | None
+    reason: str
     faults: tuple[str, ...]
 
 
 def build_cells(rows: Iterable[ResultRow], where: str) -> dict[Key, Cell]:
-    """Groups runs by pipeline and target epsilon, in that order.
+    """Groups runs by pipeline, variant, unit and target epsilon, in that order.
 
     Raises:
       UserError: runs of a cell have the same seed, or differ in what does not depend on it.
     """
     groups: dict[Key, list[ResultRow]] = defaultdict(list)
     for row in rows:
-        groups[row.pipeline, row.target_epsilon].append(row)
-    return {key: _cell(groups[key], where) for key in sorted(groups, key=lambda key: (key[0], key[1] or 0.0))}
+        groups[row.pipeline, row.variant or "", row.unit or "", row.target_epsilon or 0.0].append(row)
+    return {key: _cell(groups[key], where) for key in sorted(groups)}
 
 
 def _cell(rows: list[ResultRow], where: str) -> Cell:
     rows = sorted(rows, key=lambda row: row.seed)
     seeds = tuple(row.seed for row in rows)
-    name = f"{where}: {rows[0].pipeline} at target epsilon {rows[0].target_epsilon or 'none'}"
+    cell = Cell(run=rows[0], seeds=seeds, accuracies=tuple(row.accuracy for row in rows))
+    name = f"{where}: {cell.label} at target epsilon {rows[0].target_epsilon or 'none'}"
     if len(set(seeds)) < len(seeds):
-        raise UserError(f"{name} has a seed twice: {seeds}")
+        raise UserError(f"{name} has a seed twice: {seeds}; parts of a recipe that differ in more need a variant")
     for row in rows:
         if differing := [field for field in EXACT if not equal(getattr(rows[0], field), getattr(row, field))]:
             raise UserError(f"{name}: seeds {seeds[0]} and {row.seed} differ in {', '.join(differing)}")
-    return Cell(run=rows[0], seeds=seeds, accuracies=tuple(row.accuracy for row in rows))
+    return cell
 
 
 def equal(recorded: object, now: object) -> bool:
@@ -136,25 +146,38 @@ def compare(recorded: dict[Key, Cell], now: dict[Key, Cell], bands: Bands) -> li
 def _compare(recorded: Cell | None, now: Cell | None, confidence: float, floor: float) -> Comparison:
     if recorded is None or now is None:
         fault = "not in the record" if recorded is None else "did not run"
-        return Comparison(recorded=recorded, now=now, band=None, faults=(fault,))
+        return Comparison(recorded=recorded, now=now, band=None, reason="", faults=(fault,))
     if len(recorded.seeds) < 2:
-        raise UserError(f"the record has one seed of {recorded.run.pipeline}; a band needs at least two: use --record")
-    band = max(floor, prediction_band(recorded.accuracies, count=len(now.seeds), confidence=confidence))
+        raise UserError(f"the record has one seed of {recorded.label}; a band needs at least two: use --record")
+    band = prediction_band(recorded.accuracies, count=len(now.seeds), confidence=confidence)
+    reason = f"spread {100 * recorded.spread:.2f} of {len(recorded.seeds)} seeds"
+    if band < floor:
+        band, reason = floor, "one test example"
     faults = [field for field in EXACT if not equal(getattr(recorded.run, field), getattr(now.run, field))]
     # Sums of shares are rounded, so that one example exactly may look like a little more.
     if abs(now.mean - recorded.mean) > band + 1e-9:
         faults.append("accuracy")
-    return Comparison(recorded=recorded, now=now, band=band, faults=tuple(faults))
+    return Comparison(recorded=recorded, now=now, band=band, reason=reason, faults=tuple(faults))
 
 
 def drift_table(comparisons: Sequence[Comparison]) -> str:
-    """Renders recorded against now; where both are equal, a value is written once."""
+    """Renders recorded against now, with what each band is made of; where both are equal, a value is written once."""
     return tabulate(
         [_line(comparison) for comparison in comparisons],
-        headers=["", "target", "epsilon", "sigma", "steps", "recorded", "now", "band", ""],
+        headers=["", "target", "epsilon", "sigma", "steps", "recorded", "now", "band", "because of", ""],
         tablefmt="simple",
-        colalign=("left", "right", "right", "right", "right", "right", "right", "right", "left"),
+        colalign=("left", "right", "right", "right", "right", "right", "right", "right", "left", "left"),
         disable_numparse=True,
+    )
+
+
+def bands_in_words(rows: int, bands: Bands) -> str:
+    """Why the bands of a table are as wide as they are."""
+    return fill(
+        "A band is t * spread * sqrt(1/recorded + 1/new seeds): what new seeds of an unchanged program stay in, in all "
+        f"{rows} rows together with a probability of {100 * bands.confidence:g} %, as far as the recorded seeds can "
+        f"tell; never less than one test example, {100 / bands.test_examples:.2g} points.",
+        100,
     )
 
 
@@ -163,7 +186,7 @@ def _line(row: Comparison) -> list[str]:
     assert cell is not None, "a comparison has at least one side"
     target = cell.run.target_epsilon
     return [
-        cell.run.pipeline,
+        cell.label,
         "" if target is None else f"{target:g}",
         _pair(row, "epsilon", "none"),
         _pair(row, "noise_multiplier", ""),
@@ -171,6 +194,7 @@ def _line(row: Comparison) -> list[str]:
         _mean(row.recorded),
         _mean(row.now),
         "" if row.band is None else f"± {100 * row.band:.2f}",
+        row.reason,
         f"DRIFTED: {', '.join(row.faults)}" if row.faults else "ok",
     ]
 
@@ -186,26 +210,3 @@ def _pair(row: Comparison, field: str, absent: str) -> str:
 
 def _mean(cell: Cell | None) -> str:
     return "" if cell is None else f"{100 * cell.mean:.2f} % of {len(cell.seeds)}"
-
-
-def markdown_table(cells: dict[Key, Cell]) -> str:
-    """Renders a record for a README."""
-    lines = []
-    for cell in cells.values():
-        run, low, high = cell.run, min(cell.accuracies), max(cell.accuracies)
-        private = run.epsilon is not None
-        lines.append(
-            [
-                run.pipeline,
-                run.unit or "",
-                f"{run.epsilon:.4f}" if private else "none",
-                f"{run.noise_multiplier:.3f}" if private else "",
-                run.steps,
-                f"{100 * cell.mean:.2f} %",
-                f"{100 * cell.spread:.2f}",
-                f"{100 * low:.1f} to {100 * high:.1f} %",
-                len(cell.seeds),
-            ]
-        )
-    headers = ["pipeline", "unit", "epsilon", "sigma", "steps", "accuracy", "spread", "lowest to highest", "seeds"]
-    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)

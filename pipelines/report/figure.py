@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
+from pipelines.published import PublishedPoint
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
+from pipelines.report.published import published_key
 from pipelines.report.style import (
-    COLOURS,
     FLOOR,
     INK,
     MARKERS,
     Span,
     accuracy_span,
+    ceiling_colour,
     epsilon_span,
     epsilon_text,
     epsilon_ticks,
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANEL_INCHES = (6.6, 5.6)
-MARGIN_CHARACTERS = 28
-CAPTION_CHARACTERS = 105  # a panel
+MARGIN_CHARACTERS = 34
+CAPTION_CHARACTERS = 96  # a panel
 LABEL_GAP = 0.05
 """Of the axis' height, for each line of a label in the margin."""
+NARROW = 0.06
+"""Range of accuracies in which a tenth of a point is wide."""
 Label = tuple[str, float, str]
 
 
@@ -41,10 +45,14 @@ def frontier_figure(frontier: Frontier) -> Figure:
     for position, panel in enumerate(frontier.panels):
         axes = figure.add_subplot(1, count, position + 1)
         _dress(axes, panel, span)
-        labels = _draw_references(axes, panel, span) + _draw_lines(axes, panel)
+        labels = _draw_references(axes, panel, span) + _draw_lines(axes, panel, span)
         _write_labels(axes, labels, span)
+        for number, point in panel.published:
+            _draw_published(axes, number, point, span)
     figure.suptitle("What privacy costs", x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
-    figure.supxlabel(fill(frontier.caption, CAPTION_CHARACTERS * count), x=0.01, ha="left", fontsize=9, color=FLOOR)
+    width = CAPTION_CHARACTERS * count
+    caption = "\n".join(fill(text, width) for text in (frontier.caption, published_key(frontier)) if text)
+    figure.supxlabel(caption, x=0.01, ha="left", fontsize=9, color=FLOOR)
     return figure
 
 
@@ -59,7 +67,7 @@ def _dress(axes: "Axes", panel: Panel, span: Span) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("privacy loss ε (log scale): smaller is more private" if ticks else "no ε: nothing is private")
     axes.set_ylim(*span)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if span[1] - span[0] > 0.06 else 1, symbol=" %"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if span[1] - span[0] > NARROW else 1, symbol=" %"))
     axes.set_ylabel("test accuracy")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -71,7 +79,7 @@ def _draw_references(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
     """Ceilings dashed, floors dotted; returns their labels."""
     labels: list[Label] = []
     for ceiling in panel.ceilings:
-        colour = COLOURS.get(ceiling.point.pipeline, INK)
+        colour = ceiling_colour(panel, ceiling)
         axes.axhline(ceiling.point.accuracy, color=colour, linestyle=(0, (6, 3)), linewidth=1.4)
         text = f"{ceiling.label}, no privacy: {100 * ceiling.point.accuracy:.1f} %"
         labels.append((text, ceiling.point.accuracy, colour))
@@ -84,7 +92,7 @@ def _draw_references(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
     return labels
 
 
-def _draw_lines(axes: "Axes", panel: Panel) -> list[Label]:
+def _draw_lines(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
     """Private lines with intervals and values; returns their labels."""
     labels: list[Label] = []
     for index, (line, colour) in enumerate(zip(panel.lines, line_colours(panel.lines), strict=True)):
@@ -97,14 +105,32 @@ def _draw_lines(axes: "Axes", panel: Panel) -> list[Label]:
         )  # fmt: skip
         for point in line.points:
             _draw_audit(axes, point, colour)
+        decimals = 2 if span[1] - span[0] < NARROW else 1
         # Numbers right of each bar's foot, clear of bar and rising line; among several lines they would collide.
         for place, value, bar in zip(x, y, bars, strict=True) if len(panel.lines) == 1 else ():
             axes.annotate(
-                f"{100 * value:.1f}", (place, value - bar), xytext=(4, -2), textcoords="offset points", ha="left",
-                va="top", fontsize=8.5, color=colour,
+                f"{100 * value:.{decimals}f}", (place, value - bar), xytext=(4, -2), textcoords="offset points",
+                ha="left", va="top", fontsize=8.5, color=colour,
             )  # fmt: skip
         labels.append((line.label, y[-1], colour))
     return labels
+
+
+def _draw_published(axes: "Axes", number: int, point: PublishedPoint, span: Span) -> None:
+    """A hollow diamond at the epsilon of our axis, with a thin line from the published one; numbered for the key."""
+    here = point.epsilon_here or point.epsilon
+    # One that lies below the axis stands on its edge, as an arrow.
+    below = point.accuracy < span[0]
+    height = span[0] + 0.02 * (span[1] - span[0]) if below else point.accuracy
+    if here != point.epsilon:
+        axes.plot([point.epsilon, here], [height] * 2, color=INK, linewidth=0.8, marker="|", markevery=[0], zorder=4)
+    axes.plot(
+        [here], [height], color=INK, marker="v" if below else "D", markersize=6.5, markerfacecolor="white",
+        markeredgewidth=1.1, zorder=4,
+    )  # fmt: skip
+    axes.annotate(
+        f"{number}", (here, height), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8, color=INK
+    )
 
 
 def _draw_audit(axes: "Axes", point: Point, colour: str) -> None:

@@ -1,16 +1,16 @@
-"""Writes the frontier of a set of runs in every form."""
+"""Writes a frontier in every form."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import UserError
+from pipelines.published import PublishedPoint
 from pipelines.report.figure import frontier_figure
 from pipelines.report.interactive import frontier_html
 from pipelines.report.panels import build_frontier
-from pipelines.report.points import build_points
+from pipelines.report.points import Point
 from pipelines.report.table import frontier_table, write_csv
-from pipelines.tracking.read import RunRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,18 @@ class FrontierFiles:
     table: str
 
 
-def write_frontier(rows: Iterable[RunRow], folder: Path) -> FrontierFiles:
+def write_frontier(points: Sequence[Point], folder: Path, published: Sequence[PublishedPoint] = ()) -> FrontierFiles:
     """Writes frontier.csv, frontier.png and frontier.html to a folder, which is made if need be.
 
+    Args:
+      points: of our own runs.
+      folder: where the files go.
+      published: by others; drawn beside them.
+
     Raises:
-      UserError: no finished run, or the folder is not writable.
+      UserError: no point, or the folder is not writable.
     """
-    frontier = build_frontier(build_points(rows))
+    frontier = build_frontier(points, published)
     files = FrontierFiles(
         csv=folder / "frontier.csv",
         png=folder / "frontier.png",

@@ -3,19 +3,23 @@
 from html import escape
 from math import log10
 from string import Template
+from textwrap import wrap
 
 import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.subplots import make_subplots
 
-from pipelines.report.panels import RELATIONS, Frontier, Panel
+from pipelines.published import PublishedPoint
+from pipelines.report.command import commands, folded
+from pipelines.report.panels import PROMISES, RELATIONS, Frontier, Panel
 from pipelines.report.points import Point
+from pipelines.report.published import epsilon_in_words, published_key
 from pipelines.report.style import (
-    COLOURS,
     FLOOR,
     INK,
     Span,
     accuracy_span,
+    ceiling_colour,
     epsilon_span,
     epsilon_text,
     epsilon_ticks,
@@ -23,7 +27,16 @@ from pipelines.report.style import (
 )
 from pipelines.report.table import accuracy_text
 
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
+SYMBOLS = ("circle", "square", "triangle-up", "triangle-down", "cross", "x")
+KEEP = """
+document.getElementById('{plot_id}').on('plotly_click', event => {
+  const page = document.createElement('div');
+  const shown = event.points[0].hovertext || '';
+  page.innerHTML = shown.replaceAll('<br>', '\\n');
+  document.getElementById('statement').textContent = page.textContent;
+});
+"""
+"""Copies what hovering shows to a place from where it can be copied."""
 PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -35,15 +48,19 @@ PAGE = Template("""<!doctype html>
   h1 { font-size: 1.5rem; margin: 0; }
   p { margin: .3rem 0 1rem; color: #555; max-width: 85ch; }
   p.facts { max-width: none; }
+  pre { font: 13px/1.5 ui-monospace, monospace; background: #f6f6f6; border-left: 3px solid #999; padding: .8rem 1rem;
+    min-height: 1.5em; white-space: pre-wrap; user-select: text; }
 </style>
 </head>
 <body>
 <h1>What privacy costs</h1>
 <p class="facts">$caption</p>
 $figure
+<pre id="statement">Click a point to keep what it promises, and the command that repeats it, here.</pre>
 <p>Each point is one configuration, averaged over its seeds. Hover for its guarantee and the command that repeats it;
-click a name in the legend to hide it. Panels are apart because an example-level ε and a user-level ε promise
-different things: never read one against the other.</p>
+click a name in the legend to hide it in both panels, click it twice to see it alone. Panels are apart because an
+example-level ε and a user-level ε promise different things: never read one against the other.</p>
+<p>$theirs</p>
 </body>
 </html>
 """)
@@ -61,6 +78,8 @@ def frontier_html(frontier: Frontier) -> str:
     for column, panel in enumerate(frontier.panels, start=1):
         _add_lines(figure, panel, column)
         _add_references(figure, panel, column, span)
+        for number, point in panel.published:
+            _add_published(figure, number, point, column, span)
         ticks = epsilon_ticks(panel)
         figure.update_xaxes(
             type="log", range=[log10(end) for end in epsilon_span(panel)], tickvals=ticks,
@@ -78,8 +97,10 @@ def frontier_html(frontier: Frontier) -> str:
     body = to_html(
         figure, full_html=False, include_plotlyjs=True, default_height="580px",
         config={"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""},
+        post_script=KEEP,
     )  # fmt: skip
-    return PAGE.substitute(caption=escape(frontier.caption), ink=INK, figure=body)
+    theirs = escape(published_key(frontier))
+    return PAGE.substitute(caption=escape(frontier.caption), ink=INK, figure=body, theirs=theirs)
 
 
 def _add_lines(figure: go.Figure, panel: Panel, column: int) -> None:
@@ -91,7 +112,7 @@ def _add_lines(figure: go.Figure, panel: Panel, column: int) -> None:
             mode="lines+markers", name=line.label, line={"color": colour, "width": 2.5},
             marker={"size": 9, "symbol": SYMBOLS[index % len(SYMBOLS)]},
             hovertext=[hover_text(point) for point in line.points], hoverinfo="text", legendgroup=line.label,
-            row=1, col=column,
+            showlegend=_is_new(figure, line.label), row=1, col=column,
         )  # fmt: skip
         for point in line.points:
             _add_audit(figure, point, column, left=epsilon_span(panel)[0], colour=colour, group=line.label)
@@ -113,27 +134,63 @@ def _add_references(figure: go.Figure, panel: Panel, column: int, span: Span) ->
     ends = list(epsilon_span(panel))
     for ceiling in panel.ceilings:
         # The same ceiling in two panels is one entry of the legend.
-        first = not any(trace.legendgroup == ceiling.label for trace in figure.data)
+        group = f"{ceiling.label}, no privacy"
         figure.add_scatter(
             x=ends, y=[ceiling.point.accuracy] * 2, mode="lines",
             name=f"{ceiling.label}, no privacy: {100 * ceiling.point.accuracy:.1f} %",
-            line={"color": COLOURS.get(ceiling.point.pipeline, INK), "dash": "dash", "width": 1.8},
-            hovertext=hover_text(ceiling.point), hoverinfo="text", legendgroup=ceiling.label, showlegend=first,
+            line={"color": ceiling_colour(panel, ceiling), "dash": "dash", "width": 1.8},
+            hovertext=hover_text(ceiling.point), hoverinfo="text", legendgroup=group,
+            showlegend=_is_new(figure, group),
             row=1, col=column,
         )  # fmt: skip
     for dataset, share in panel.floors:
-        first = not any(trace.legendgroup == f"floor {dataset}" for trace in figure.data)
+        group = f"floor {dataset}"
         text = f"majority class{'' if len(panel.floors) == 1 else ', ' + dataset}: {100 * share:.1f} %"
         figure.add_scatter(
             x=ends, y=[share] * 2, mode="lines", name=f"{text}{' (below the axis)' if share < span[0] else ''}",
             line={"color": FLOOR, "dash": "dot", "width": 1.8}, hovertext=text, hoverinfo="text",
-            legendgroup=f"floor {dataset}", showlegend=first, row=1, col=column,
+            legendgroup=group, showlegend=_is_new(figure, group), row=1, col=column,
         )  # fmt: skip
+
+
+def _add_published(figure: go.Figure, number: int, point: PublishedPoint, column: int, span: Span) -> None:
+    """A hollow diamond at the epsilon of our axis, with a thin line from the published one."""
+    here = point.epsilon_here or point.epsilon
+    places = list(dict.fromkeys((here, point.epsilon)))
+    below = point.accuracy < span[0]
+    height = span[0] + 0.02 * (span[1] - span[0]) if below else point.accuracy
+    figure.add_scatter(
+        x=places, y=[height] * len(places), mode="lines+markers+text", text=[str(number), ""],
+        textposition="top center", name="published by others", legendgroup="published",
+        showlegend=_is_new(figure, "published"), line={"color": INK, "width": 0.8},
+        marker={
+            "size": [10, 7], "color": "white", "line": {"width": 1.2, "color": INK},
+            "symbol": ["triangle-down" if below else "diamond", "line-ns"],
+        },
+        hovertext=published_hover(number, point), hoverinfo="text", row=1, col=column,
+    )  # fmt: skip
+
+
+def _is_new(figure: go.Figure, group: str) -> bool:
+    """Whether a group has no entry in the legend yet: one stands for it in all panels."""
+    return not any(trace.legendgroup == group for trace in figure.data)
+
+
+def published_hover(number: int, point: PublishedPoint) -> str:
+    """What others promised, and what their number leaves out."""
+    lines = [
+        f"<b>{number} {escape(point.label)}</b>: theirs, not our run",
+        f"accuracy {100 * point.accuracy:.4g} %, {escape(epsilon_in_words(point))}, δ = {point.delta:g}",
+        *wrap(escape(point.note), 70),
+        escape(point.url),
+    ]
+    return "<br>".join(lines)
 
 
 def hover_text(point: Point) -> str:
     """What a point promises and how to get it again."""
-    lines = [f"<b>{escape(point.pipeline)}</b>", f"accuracy {accuracy_text(point)}"]
+    name = ", ".join(filter(None, (point.pipeline, point.variant)))
+    lines = [f"<b>{escape(name)}</b>", f"accuracy {accuracy_text(point)}"]
     if point.privacy is None:
         lines.append("no privacy guarantee, hence no ε")
     else:
@@ -142,6 +199,7 @@ def hover_text(point: Point) -> str:
         lines += [
             f"ε = {p.epsilon:.4g}, δ = {p.delta:g}{sigma}",
             f"unit: {escape(p.unit)}; neighbours: {escape(RELATIONS.get(p.relation, p.relation))}",
+            escape(PROMISES.get(p.unit, "")),
             f"accountant: {escape(p.accountant)}",
         ]
         if p.audited is not None:
@@ -149,17 +207,6 @@ def hover_text(point: Point) -> str:
         if p.simulated:
             lines.append("noise from a fixed seed: not private to who knows it")
     lines.append(f"{len(point.seeds)} seed{'s' if len(point.seeds) > 1 else ''}: {', '.join(point.seeds)}")
-    if point.overrides:
-        lines += ["", *_folded(f"python -m pipelines.run {point.overrides}")]
+    for command in commands([point]):
+        lines += ["", *map(escape, folded(command, 70))]
     return "<br>".join(lines)
-
-
-def _folded(command: str, width: int = 62) -> list[str]:
-    """A long command over several lines, broken where the shell would allow it."""
-    lines = [""]
-    for word in command.split(" "):
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines[-1] += " \\"
-            lines.append("   ")
-        lines[-1] = f"{lines[-1]} {word}".strip() if lines[-1].strip() else f"{lines[-1]}{word}"
-    return [escape(line) for line in lines]

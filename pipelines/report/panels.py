@@ -3,8 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
+from pipelines.config import PRIVATE_UNITS
 from pipelines.errors import UserError
+from pipelines.published import PublishedPoint
 from pipelines.report.points import Point, Privacy
 
 CEILINGS = {"example": ("sgd",), "user": ("sgd", "fed_avg"), None: ("sgd", "fed_avg")}
@@ -60,12 +63,14 @@ class Panel:
       lines: of this unit only.
       ceilings: non-private accuracy.
       floors: dataset and accuracy of its majority class.
+      published: by others, about this unit and with a delta no larger than any here; each with its number.
     """
 
     unit: str | None
     lines: tuple[Line, ...]
     ceilings: tuple[Ceiling, ...]
     floors: tuple[tuple[str, float], ...]
+    published: tuple[tuple[int, PublishedPoint], ...] = ()
 
     @property
     def title(self) -> str:
@@ -93,8 +98,12 @@ class Frontier:
     caption: str
 
 
-def build_frontier(points: Sequence[Point]) -> Frontier:
+def build_frontier(points: Sequence[Point], published: Sequence[PublishedPoint] = ()) -> Frontier:
     """Arranges points into panels, and names each line by what sets it apart.
+
+    Args:
+      points: of our own runs.
+      published: by others, on the same question.
 
     Raises:
       UserError: there is no point.
@@ -106,16 +115,24 @@ def build_frontier(points: Sequence[Point]) -> Frontier:
     varying = _varying(points)
     units: list[str | None] = [*sorted({p.privacy.unit for p in points if p.privacy is not None})]
     floors = tuple(sorted({(p.dataset, p.majority) for p in points if p.majority is not None}))
+    numbers = count(1)
     panels = [
         Panel(
             unit=unit,
             lines=tuple(_lines([p for p in points if p.privacy is not None and p.privacy.unit == unit], varying)),
             ceilings=tuple(_ceilings(points, CEILINGS.get(unit, ("sgd", "fed_avg")), varying)),
             floors=floors,
+            published=tuple((next(numbers), point) for point in _comparable(published, points, unit)),
         )
         for unit in units or [None]
     ]
     return Frontier(points=tuple(points), panels=tuple(panels), caption=_caption(points))
+
+
+def _comparable(published: Iterable[PublishedPoint], points: Iterable[Point], unit: str | None) -> list[PublishedPoint]:
+    """Those of a unit whose promise is no weaker than ours: a larger delta would make their epsilon look small."""
+    deltas = [point.privacy.delta for point in points if point.privacy is not None and point.privacy.unit == unit]
+    return [point for point in published if deltas and point.unit == unit and point.delta <= 1.000001 * min(deltas)]
 
 
 def _lines(points: Iterable[Point], varying: set[str]) -> list[Line]:
@@ -154,7 +171,7 @@ def _epsilon(point: Point) -> float:
 
 def _kind(point: Point) -> tuple[object, ...]:
     """What points must share to be joined."""
-    shared = (point.pipeline, point.model, point.dataset, point.data_sha256)
+    shared = (point.pipeline, point.variant, point.model, point.dataset, point.data_sha256)
     p = point.privacy
     return shared if p is None else (*shared, p.unit, p.relation, p.delta, p.accountant, p.simulated)
 
@@ -162,6 +179,7 @@ def _kind(point: Point) -> tuple[object, ...]:
 def _facts(point: Point) -> dict[str, str]:
     """What a label or the caption may mention."""
     facts = {"dataset": point.dataset, "data": f"data {point.data_sha256[:6]}", "model": point.model}
+    facts["variant"] = point.variant
     return facts if point.privacy is None else {**facts, **_privacy_facts(point.privacy)}
 
 
@@ -185,9 +203,16 @@ def _varying(points: Sequence[Point]) -> set[str]:
     return varying - {"data"} if "dataset" in varying else varying
 
 
+def _name(point: Point) -> str:
+    """The pipeline, with a unit that is not its own, as in the names of runs."""
+    own = PRIVATE_UNITS.get(point.pipeline, ())[:1]
+    unit = None if point.privacy is None else point.privacy.unit
+    return point.pipeline if unit is None or unit in own else f"{point.pipeline} unit={unit}"
+
+
 def _label(point: Point, varying: set[str]) -> str:
     facts = _facts(point)
-    return ", ".join([point.pipeline, *(facts[name] for name in facts if name in varying and facts[name])])
+    return ", ".join([_name(point), *(facts[name] for name in facts if name in varying and facts[name])])
 
 
 def _with_settings(

@@ -1,6 +1,7 @@
 """Points of the frontier: runs that are equal in everything but their seed, with mean and interval."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from pipelines.tracking.read import RunRow
+from pipelines.tracking.read import VARIANT_TAG, RunRow
 
 CONFIDENCE = 0.95
 IRRELEVANT = {
@@ -17,6 +18,8 @@ IRRELEVANT = {
 """Parameters in which runs of one point may differ: repetition, hardware, and where the data lies (its fingerprint
 says what it is)."""
 LOWER_BOUND = "audit/epsilon_lower_bound"
+OVERRIDE = re.compile(r" (?=[+~]*[\w./@]+=)")
+"""Between two overrides in one line."""
 STRENGTH = ("privacy.epsilon", "privacy.noise_multiplier")
 """Parameters that move a run along its frontier."""
 
@@ -51,20 +54,22 @@ class Point:
     """One configuration, over its seeds.
 
     Attributes:
-      pipeline, dataset, model: names.
+      pipeline, dataset, model: names; the model's says on which features it stands, where those are not the inputs.
+      variant: of the recipe's part that it is from; empty where it has none.
       data_sha256: which data it really was.
       settings: every parameter that matters, less those of `STRENGTH`.
       accuracy: mean over seeds, in [0, 1].
       interval: half-width of the 95 % t-interval of that mean; None for a single seed.
       seeds, run_ids: in order of the seed.
       majority: accuracy of always answering the most frequent class; None if it was not logged.
-      overrides: command-line overrides of the first run; None if they were not logged.
+      overrides: command-line overrides of the first run, less those of the store; None if they were not logged.
       privacy: None where nothing is private: such a point has no epsilon at all.
     """
 
     pipeline: str
     dataset: str
     model: str
+    variant: str
     data_sha256: str
     settings: tuple[tuple[str, str], ...]
     accuracy: float
@@ -87,7 +92,14 @@ def build_points(rows: Iterable[RunRow]) -> list[Point]:
         if _usable(row):
             groups[_key(row)][_seed(row)] = row
     points = [_point([group[seed] for seed in sorted(group, key=_by_number)]) for group in groups.values()]
-    return sorted(points, key=lambda p: (p.dataset, p.pipeline, p.privacy.epsilon if p.privacy else 0.0, p.settings))
+    return sorted(points, key=in_order)
+
+
+def in_order(point: Point) -> tuple[object, ...]:
+    """Sorting key: data, pipeline, variant, then epsilon."""
+    return (
+        point.dataset, point.pipeline, point.variant, point.privacy.epsilon if point.privacy else 0.0, point.settings
+    )  # fmt: skip
 
 
 def t_interval(values: Sequence[float]) -> float | None:
@@ -111,7 +123,8 @@ def _key(row: RunRow) -> tuple[object, ...]:
         row.tags.get(f"privacy.{name}") for name in ("unit", "relation", "delta", "accountant", "simulated")
     )
     strength = tuple(row.params.get(name) for name in STRENGTH) if _private(row) else None
-    return row.tags.get("data.sha256"), row.tags.get("pipeline"), guarantee, strength, _settings(row)
+    origin = (row.tags.get("data.sha256"), row.tags.get("pipeline"), row.tags.get(VARIANT_TAG))
+    return *origin, guarantee, strength, _settings(row)
 
 
 def _private(row: RunRow) -> bool:
@@ -146,7 +159,8 @@ def _point(rows: list[RunRow]) -> Point:
     return Point(
         pipeline=first.tags.get("pipeline", "?"),
         dataset=first.tags.get("dataset", "?"),
-        model=first.tags.get("model", "?"),
+        model=_model(first),
+        variant=first.tags.get(VARIANT_TAG, ""),
         data_sha256=first.tags.get("data.sha256", ""),
         settings=_settings(first),
         accuracy=float(np.mean(accuracies)),
@@ -154,9 +168,21 @@ def _point(rows: list[RunRow]) -> Point:
         seeds=tuple(_seed(row) for row in rows),
         run_ids=tuple(row.run_id for row in rows),
         majority=first.metrics.get("test/majority"),
-        overrides=first.tags.get("overrides"),
+        overrides=_overrides(first.tags.get("overrides")),
         privacy=_privacy(rows) if _private(first) else None,
     )
+
+
+def _model(row: RunRow) -> str:
+    name, features = row.tags.get("model", "?"), row.params.get("features.name", "none")
+    return name if features == "none" else f"{name} on {features}"
+
+
+def _overrides(logged: str | None) -> str | None:
+    """Where a run was recorded says nothing of how to repeat it."""
+    if logged is None:
+        return None
+    return " ".join(word for word in OVERRIDE.split(logged) if not word.startswith("tracking."))
 
 
 def _privacy(rows: list[RunRow]) -> Privacy:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from pipelines.report.panels import Frontier, Line, Panel
+from pipelines.report.panels import Ceiling, Frontier, Line, Panel
 
 # Okabe & Ito's palette, told apart with every common colour blindness. Hue says the engine, the line's style privacy.
 CENTRAL, FEDERATED, FLOOR, INK = "#0072B2", "#D55E00", "#767676", "#222222"
 COLOURS = {"sgd": CENTRAL, "dp_sgd": CENTRAL, "fed_avg": FEDERATED, "dp_fed_avg": FEDERATED}
 MORE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "D", "^", "v", "P")
+MARKERS = ("o", "s", "^", "v", "P", "X")  # no diamond: those are published by others
 Span = tuple[float, float]
 
 
@@ -24,17 +24,30 @@ def line_colours(lines: Sequence[Line]) -> list[str]:
     return colours
 
 
+def ceiling_colour(panel: Panel, ceiling: Ceiling) -> str:
+    """That of the line with the same variant and engine, where there is one; else the pipeline's."""
+    own = COLOURS.get(ceiling.point.pipeline, INK)
+    if ceiling.point.variant:
+        for line, colour in zip(panel.lines, line_colours(panel.lines), strict=True):
+            if line.points[0].variant == ceiling.point.variant and COLOURS.get(line.pipeline) == own:
+                return colour
+    return own
+
+
 def accuracy_span(frontier: Frontier) -> Span:
     """Range of the accuracy axis, the same in all panels.
 
     The floor is inside, unless it lies so far below that the points would be pressed into one stripe; then the
-    figures say where it is.
+    figures say where it is. Published points may press them a little more.
     """
     lows = [point.accuracy - (point.interval or 0.0) for point in frontier.points]
     highs = [point.accuracy + (point.interval or 0.0) for point in frontier.points]
     low, high = min(lows), min(1.0, max(highs))
     spread = max(high - low, 0.02)
     floors = [share for panel in frontier.panels for _, share in panel.floors]
+    published = [point.accuracy for panel in frontier.panels for _, point in panel.published]
+    high = max([high, *published])
+    low = min([low, *(share for share in published if low - share <= 2 * spread)])
     if floors and low - min(floors) <= spread / 2:
         low = min(low, *floors)
     margin = 0.08 * max(high - low, 0.02)
@@ -52,8 +65,10 @@ def epsilon_ticks(panel: Panel) -> list[float]:
 
 def epsilon_span(panel: Panel) -> Span:
     """Range of the epsilon axis, with room at both ends."""
-    ticks = epsilon_ticks(panel) or [1.0]
-    return ticks[0] / 1.35, ticks[-1] * 1.35
+    published = [point.epsilon for _, point in panel.published]
+    here = [point.epsilon_here for _, point in panel.published if point.epsilon_here is not None]
+    inside = [*epsilon_ticks(panel), *published, *here] or [1.0]
+    return min(inside) / 1.35, max(inside) * 1.35
 
 
 def epsilon_text(epsilon: float) -> str:

@@ -1,42 +1,53 @@
-"""The frontier as text for a terminal, at most 100 columns wide, and as CSV."""
+"""The frontier as text for a terminal, at most 100 columns wide where commands allow it, and as CSV."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from tabulate import tabulate
 
+from pipelines.report.command import commands, folded
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
+from pipelines.report.published import published_key
 
 WIDTH = 100
 LABEL_WIDTH = 44
 COLUMNS = (
-    "pipeline", "dataset", "model", "unit", "epsilon", "delta", "relation", "accountant", "target_epsilon",
+    "pipeline", "dataset", "model", "variant", "unit", "epsilon", "delta", "relation", "accountant", "target_epsilon",
     "noise_multiplier", "simulated", "epsilon_lower_bound", "accuracy", "accuracy_interval", "seed_count", "seeds",
     "majority", "data_sha256", "run_ids", "overrides",
 )  # fmt: skip
 
 
 def frontier_table(frontier: Frontier) -> str:
-    """Renders each panel: private points by epsilon, then what no privacy reaches, then the majority class."""
+    """Renders each panel, what all points share, and the commands that repeat them.
+
+    A panel has the private points by epsilon, then what no privacy reaches, the majority class, and what others
+    published.
+    """
     blocks = []
     for panel in frontier.panels:
         heading = f"{panel.title}: {panel.promise}"
         body = tabulate(
-            _rows(panel),
+            [*_rows(panel), *_published_rows(panel)],
             headers=["", "epsilon", "sigma", "accuracy", "seeds"],
             tablefmt="simple",
             colalign=("left", "right", "right", "right", "right"),
             disable_numparse=True,
         )
         blocks.append(f"{heading}\n{body}")
-    return "\n\n".join([*blocks, _folded(frontier.caption)])
+    notes = [_folded(frontier.caption), fill(published_key(frontier), WIDTH)]
+    return "\n\n".join(filter(None, [*blocks, *notes, _commands(frontier)]))
 
 
 def accuracy_text(point: Point) -> str:
-    """Mean and interval in percent."""
-    mean = f"{100 * point.accuracy:.1f}"
-    return f"{mean} %" if point.interval is None else f"{mean} ± {100 * point.interval:.1f} %"
+    """Mean and interval in percent, with a second decimal where the interval is below half a point."""
+    if point.interval is None:
+        return f"{100 * point.accuracy:.1f} %"
+    decimals = 2 if point.interval < 0.005 else 1
+    return f"{100 * point.accuracy:.{decimals}f} ± {100 * point.interval:.{decimals}f} %"
 
 
 def write_csv(frontier: Frontier, path: Path) -> None:
@@ -71,6 +82,29 @@ def _rows(panel: Panel) -> list[list[str]]:
     return rows
 
 
+def _published_rows(panel: Panel) -> list[list[str]]:
+    return [
+        [
+            _shortened(f"\u25c7{number} {point.label}"),
+            f"{point.epsilon_here or point.epsilon:.3f}",
+            f"{point.stages[0].noise_multiplier:.3f}" if point.stages else "",
+            f"{100 * point.accuracy:.1f} %",
+            "theirs",
+        ]
+        for number, point in panel.published
+    ]
+
+
+def _commands(frontier: Frontier) -> str:
+    """One command a line of the figure where one will do."""
+    lines: list[Sequence[Point]] = [line.points for panel in frontier.panels for line in panel.lines]
+    groups = [*lines, *([point] for point in frontier.points if point.privacy is None)]
+    found = [command for points in groups for command in commands(points)]
+    if not found:
+        return ""
+    return "\n".join(["Again:", *(f"  {line}" for command in found for line in folded(command, WIDTH - 2))])
+
+
 def _shortened(label: str) -> str:
     return label if len(label) <= LABEL_WIDTH else f"{label[: LABEL_WIDTH - 1]}…"
 
@@ -91,6 +125,7 @@ def _record(point: Point) -> dict[str, object]:
         "pipeline": point.pipeline,
         "dataset": point.dataset,
         "model": point.model,
+        "variant": point.variant,
         "accuracy": point.accuracy,
         "accuracy_interval": point.interval,
         "seed_count": len(point.seeds),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 PARENT_TAG = "mlflow.parentRunId"
 REFUTED_TAG = "privacy.refuted"
 """Why a run's claim is false, where its own checks or an audit found out."""
+VARIANT_TAG = "recipe.variant"
+"""Which part of a recipe a run is from, where the recipe names its parts."""
 PAGE = 1000
 
 

@@ -143,7 +143,8 @@ def open_run(
     """Opens a run, and closes it with the status it earned, whatever happens inside.
 
     FINISHED after the block; FAILED after an exception, with its message as tag `error`; KILLED after
-    KeyboardInterrupt, SystemExit or GeneratorExit. Metrics recorded before are kept.
+    KeyboardInterrupt, SystemExit or GeneratorExit, which then carries a note that says so. Metrics recorded before are
+    kept.
 
     Args:
       store: from `open_store`.
@@ -168,6 +169,7 @@ def open_run(
         raise
     except BaseException as error:
         _close_after(log, store, "KILLED", error, private)
+        error.add_note("the run is marked KILLED and keeps what it logged")  # for whoever tells the user
         raise
     with translated_errors(store.uri):
         store.client.set_terminated(log.run_id, "FINISHED")

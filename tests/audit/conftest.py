@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.audit import conduct, mechanism
+from pipelines.audit import conduct, observation
 from pipelines.config import Config, parse
 from pipelines.model.spec import build_spec, initial_weights
 from pipelines.pipeline import TrainingData
@@ -18,7 +18,7 @@ from pipelines.randomness import public_stream
 def known_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound of 95 % may be wrong once in 20 times: here it is the same every time."""
     seeds = itertools.count(1)
-    monkeypatch.setattr(mechanism, "secret_seed", lambda: next(seeds))
+    monkeypatch.setattr(observation, "secret_seed", lambda: next(seeds))
     monkeypatch.setattr(conduct, "private_stream", lambda _, name: public_stream(next(seeds), name))
 
 

@@ -13,14 +13,17 @@ from scipy.stats import binom
 
 from pipelines.audit import probe
 from pipelines.audit.finding import AuditError, Finding
-from pipelines.audit.mechanism import FALSE_ALARM, Observation, audit_mechanism, judge, noise_faults
+from pipelines.audit.mechanism import audit_mechanism, judge
+from pipelines.audit.noise import FALSE_ALARM, noise_faults
+from pipelines.audit.observation import Observation
 from pipelines.audit.probe import Probe
 from pipelines.central import book_keeping, gradients
 from pipelines.config import Config
 from pipelines.job import build_pipeline
 from pipelines.pipeline import Pipeline
 from pipelines.privacy.accounting import epsilon
-from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.tree_plan import Plan, TreePlan
 from tests.audit.conftest import config_of, plan_of
 from tests.mutants import central
 
@@ -52,21 +55,84 @@ def test_dp_sgd_is_what_its_plan_says(q: float, sigma: float, clip: float, mode:
     assert found.evidence["sensitivity_in_clip_norms"] == pytest.approx([1, 1], abs=1e-4)
 
 
-def audit_federated(plan: MechanismPlan) -> Finding:
+def observed(plan: Plan) -> Observation:
     """A fifth of the observations: a round of TFF takes as long as 50 of PyTorch's steps."""
-    seen = Observation.of(config_of("dp_fed_avg"), Probe.of(plan, observations=1000), THREADS)
+    return Observation.of(config_of("dp_fed_avg"), Probe.of(plan, observations=1000), THREADS)
+
+
+def judged(plan: Plan, seen: Observation) -> Finding:
     return judge(seen, plan, claim=epsilon(plan), confidence=0.95)
 
 
 def test_dp_fed_avg_is_what_its_plan_says() -> None:
-    adaptive = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=1.0)
-    plan = plan_of("dp_fed_avg", adaptive=adaptive)
-    found = audit_federated(plan)
+    found = judged(plan := plan_of("dp_fed_avg"), observed(plan))
     assert found.faults == ()
     found.require()
     assert 0.5 * epsilon(plan) < found.epsilon_lower_bound < epsilon(plan)
-    # Under adaptive clipping the update's own noise is larger than the step's, which the count shares.
-    assert found.evidence["noise_multiplier_claimed"] == plan.update_noise_multiplier
+
+
+ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=4.0)
+
+
+def assert_adaptive(found: Finding, plan: MechanismPlan, *, estimate_within: float) -> None:
+    assert found.faults == ()
+    found.require()
+    claim = epsilon(plan)
+    assert 0.3 * claim < found.epsilon_lower_bound < claim
+    assert found.epsilon_estimate == pytest.approx(claim, rel=estimate_within)
+    # The update's own noise is larger than the step's, which the count shares.
+    assert found.evidence["noise_multiplier_claimed"] == pytest.approx(plan.update_noise_multiplier)
+    low, high = found.evidence["count_stddev_interval"]
+    # A twentieth of the probe's sample of 50, which is less than the plan's.
+    assert low < 2.5 < high
+    assert found.evidence["count_stddev_claimed"] == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    ("unit", "clip_norm", "changes"),
+    [
+        (PrivacyUnit.EXAMPLE, 0.05, {}),
+        (PrivacyUnit.EXAMPLE, 30.0, {"grad_sample": "ghost"}),
+        (PrivacyUnit.USER, 1.0, {"user_update": "delta"}),
+    ],
+)
+def test_adaptive_clipping_is_what_its_plan_says(unit: PrivacyUnit, clip_norm: float, changes: dict[str, Any]) -> None:
+    plan = plan_of("dp_sgd", unit=unit, clip_norm=clip_norm, adaptive=ADAPTIVE)
+    seen = Observation.of(config_of("dp_sgd", **changes), Probe.of(plan, observations=2000), THREADS)
+    assert_adaptive(judged(plan, seen), plan, estimate_within=0.05)
+    assert seen.sizes.min() < 0.4  # half of the units are not clipped
+
+
+def test_adaptive_clipping_in_rounds_is_what_its_plan_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "LEAST_COUNTS", 40)
+    plan = plan_of("dp_fed_avg", adaptive=ADAPTIVE)
+    seen = Observation.of(config_of("dp_fed_avg"), Probe.of(plan, observations=1000), THREADS)
+    assert_adaptive(judged(plan, seen), plan, estimate_within=0.1)
+
+
+def tree_plan(**changes: Any) -> TreePlan:
+    values: dict[str, Any] = {
+        "population": 1000, "clients_per_round": 50, "steps": 70, "restart_every": 20, "noise_multiplier": 2.0,
+        "clip_norm": 0.5, "delta": 1e-5,
+    }  # fmt: skip
+    return TreePlan(**values | changes)
+
+
+def test_trees_are_what_their_plan_says() -> None:
+    plan = tree_plan(restart_every=6)
+    seen = observed(plan)
+    found = judged(plan, seen)
+    assert found.faults == ()
+    found.require()
+    low, high = found.evidence["noise_multiplier_interval"]
+    assert low < 2.0 < high < 1.1 * low
+    assert found.epsilon_estimate == pytest.approx(epsilon(plan), rel=0.03)
+    assert 0.4 * epsilon(plan) < found.epsilon_lower_bound < epsilon(plan)
+    # Somebody who joins in two rounds of a tree, which a run's own record of turns would refuse before.
+    towards = seen.loud.towards.copy()
+    towards[1] += seen.shifts[0]
+    twice = replace(seen, loud=replace(seen.loud, towards=towards))
+    assert judged(plan, twice).faults == ("a user joins a tree more than once", "rounds have 50 to 100 users, not 50")
 
 
 def test_bounds_of_correct_runs_exceed_the_claim_no_more_often_than_their_confidence_allows() -> None:

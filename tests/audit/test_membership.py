@@ -1,12 +1,15 @@
 """The membership test's curve, worked out by hand, and the region that a claim leaves it."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from pipelines.audit.finding import Membership
 from pipelines.audit.membership import Roc, allowed, roc
-from pipelines.report.membership import CAPTION, membership_figure
+from pipelines.report.membership import CAPTION, membership_csv, membership_figure, membership_table, sweep_figure
 
 
 def test_roc_counts_what_lies_above_each_threshold() -> None:
@@ -43,14 +46,70 @@ def test_no_test_leaves_the_region_of_a_mechanism_that_keeps_its_claim() -> None
     assert curve.true_positive[1] == pytest.approx(edge[1], abs=0.02)
 
 
-@pytest.mark.parametrize("claim", [None, (2.0, 1e-5)])
-def test_figure_says_that_no_epsilon_covers_it(claim: tuple[float, float] | None) -> None:
-    figure = membership_figure(Roc(np.array([0, 0.1, 1]), np.array([0, 0.3, 1])), label="sgd", claim=claim)
+def test_a_thinned_curve_keeps_the_rates_that_are_reported() -> None:
+    rng = np.random.default_rng(0)
+    curve = roc(rng.normal(0.5, 1, 20_000), rng.normal(0, 1, 20_000))
+    thin = curve.thinned()
+    assert len(thin.false_positive) <= 303 < len(curve.false_positive)
+    for rate in (0.0, 0.001, 0.01, 1.0):
+        assert thin.true_positive_at(rate) == curve.true_positive_at(rate)
+    assert set(thin.false_positive) <= set(curve.false_positive)
+    again = Roc.from_dict(json.loads(json.dumps(thin.to_dict())))
+    assert np.array_equal(again.true_positive, thin.true_positive)
+
+
+def found_in(pipeline: str, epsilon: float | None = None, unit: str | None = None, seed: int = 0) -> Membership:
+    delta = None if epsilon is None else 1e-5
+    rates = {"0.1pct": 0.004, "1pct": 0.0213}
+    return Membership(
+        pipeline=pipeline, model="cnn", dataset="digits", seed=seed, unit=unit, epsilon=epsilon, delta=delta,
+        true_positive=rates,
+    )  # fmt: skip
+
+
+CURVE = Roc(np.array([0, 0.1, 1]), np.array([0, 0.3, 1]))
+
+
+def legend_of(figure: Figure) -> list[str]:
     (axes,) = figure.axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert "not covered by any epsilon" in CAPTION
     assert figure.get_supxlabel().replace("\n", " ") == CAPTION
+    assert "not covered by any epsilon" in CAPTION
     legend = axes.get_legend()
     assert legend is not None
-    named = any("ε = 2" in text.get_text() for text in legend.get_texts())
-    assert named == (claim is not None)
+    return [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize(
+    ("found", "edge"),
+    [
+        (found_in("sgd"), False),
+        (found_in("dp_sgd", 2.0, "example"), True),
+        (found_in("dp_fed_avg", 2.0, "user"), False),
+    ],
+)
+def test_figure_says_that_no_epsilon_covers_it(found: Membership, edge: bool) -> None:
+    # A user's epsilon says nothing of a test of examples, so that only an example's is drawn.
+    assert any("most that ε = 2" in text for text in legend_of(membership_figure(CURVE, found))) == edge
+
+
+def test_a_sweeps_figure_names_each_kind_of_run_once() -> None:
+    runs = [found_in("dp_sgd", 8.0, "example", seed) for seed in (0, 1)]
+    runs += [found_in("dp_fed_avg", 2.0, "user"), found_in("sgd")]
+    figure = sweep_figure([(found, CURVE) for found in runs])
+    assert legend_of(figure) == [
+        "guessing", "sgd cnn on digits, no privacy", "dp_fed_avg cnn on digits, ε = 2 a user",
+        "dp_sgd cnn on digits, ε = 8 an example (2 runs)",
+    ]  # fmt: skip
+    dashed = [line.get_linestyle() == "--" for line in figure.axes[0].get_lines()]
+    assert sum(dashed) == 1  # what is not private
+
+
+def test_what_was_found_is_read_back_and_said_in_a_line() -> None:
+    found = found_in("dp_sgd", 2.0, "example")
+    assert Membership.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert found.summary() == "audit=membership: TPR 0.4 % at 0.1 % FPR, 2.1 % at 1 % FPR"
+    header, row = membership_csv([found]).splitlines()
+    assert header == "pipeline,model,dataset,unit,epsilon,delta,seed,tpr_at_0.1pct_fpr,tpr_at_1pct_fpr"
+    assert row == "dp_sgd,cnn,digits,example,2.0,1e-05,0,0.004,0.0213"
+    assert "2.13 %" in membership_table([found])

@@ -1,5 +1,6 @@
 """Canaries in training data: certificates that hold for private training, and are large without privacy."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -7,17 +8,20 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from pipelines.audit.canaries import Canaries, plant_clients, plant_examples
+from pipelines.audit.canaries import ClientCanaries, ExampleCanaries, plant_clients, plant_examples
 from pipelines.audit.finding import Finding
+from pipelines.audit.scores import ClientScores
 from pipelines.audit.trial import CanaryTrial, count_correct
 from pipelines.central.dp_sgd import DpSgd
 from pipelines.central.sgd import Sgd
 from pipelines.central.training import Hardware
 from pipelines.config import DpSgdConfig, SgdConfig
 from pipelines.errors import UserError
+from pipelines.federated.model import TensorFlowModel
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import RoundRecord, TrainingData
 from pipelines.privacy.accounting import epsilon
+from pipelines.privacy.plan import PrivacyUnit
 from tests.audit.conftest import PIPELINES, blobs, plan_of
 
 CPU = Hardware(device="cpu", threads=1)
@@ -27,7 +31,7 @@ def ignore(_: RoundRecord) -> None:
     pass
 
 
-def planted(data: TrainingData, count: int, seed: int | None = None, *, noise: bool = True) -> Canaries:
+def planted(data: TrainingData, count: int, seed: int | None = None, *, noise: bool = True) -> ExampleCanaries:
     return plant_examples(data, count, noise=noise, content=np.random.default_rng(1), coins=np.random.default_rng(seed))
 
 
@@ -67,20 +71,53 @@ def test_mislabelled_canaries_are_real_inputs_under_wrong_labels() -> None:
         assert labels[example.tobytes()] != label
 
 
-def test_canary_clients_leave_with_everything_they_hold() -> None:
+@pytest.mark.parametrize("stay", [False, True])
+def test_canary_clients_send_their_direction_or_nothing(stay: bool) -> None:
     owners = np.sort(np.arange(90) % 30)
     data = replace(blobs(90), partition=Partition.from_owners(owners, 30))
-    found = plant_clients(data, 12, content=np.random.default_rng(0), coins=np.random.default_rng(0))
-    assert found.data.partition is not None
+    streams = {"content": np.random.default_rng(0), "coins": np.random.default_rng(0)}
+    found = plant_clients(data, 12, length=3.0, stay=stay, **streams)
     out = int((~found.included).sum())
-    assert len(found.data.partition) == 30 - out
-    assert (found.data.partition.sizes == 3).all()
-    held = {found.data.inputs[client[0]].tobytes() for client in found.data.partition.clients}
-    for example, label, there in zip(found.examples.inputs, found.examples.labels, found.included, strict=True):
-        assert (example.tobytes() in held) == there
-        mine = (found.data.inputs == example).all(axis=1)
-        assert mine.sum() == (3 if there else 0)
-        assert (found.data.labels[mine] == label).all()
+    assert 2 < out < 10
+    assert np.linalg.norm(found.directions, axis=1) == pytest.approx(np.ones(12), rel=1e-5)
+    assert found.directions.shape == (12, data.spec.parameters)
+    partition, canaries = found.data.partition, found.data.canaries
+    assert partition is not None
+    assert canaries is not None
+    assert len(partition) == 30 - (0 if stay else out)
+    assert len(canaries.rows) == 12 - (0 if stay else out)
+    for client, row in canaries.rows.items():
+        expected = 3.0 * found.directions[row] if found.included[row] else np.zeros(data.spec.parameters)
+        np.testing.assert_allclose(canaries.updates[row], expected, rtol=1e-6)
+        assert len(partition.clients[client]) == 3
+    # Whoever is no canary holds what it held.
+    originals = {data.inputs[indices].tobytes() for indices in Partition.from_owners(owners, 30).clients}
+    assert {found.data.inputs[indices].tobytes() for indices in partition.clients} <= originals
+
+
+def toy_rounds(found: ClientCanaries, moves: list[np.ndarray]) -> Iterator[RoundRecord]:
+    """Records of rounds that take `moves` away from the weights, one after the other."""
+    spec, weights = found.data.spec, np.concatenate([value.ravel() for value in found.data.initial_weights])
+    for step, move in enumerate(moves, 1):
+        weights = weights - move
+        model = TensorFlowModel(spec, spec.shaped(weights.astype(np.float32)))
+        yield RoundRecord(step=step, steps=len(moves), examples=1, train_s=0, model=model)
+
+
+@pytest.mark.parametrize("score", ["final", "largest"])
+def test_client_scores_are_cosines_with_the_change(score: Any) -> None:
+    data = replace(blobs(90), partition=Partition.from_owners(np.arange(90) % 30, 30))
+    streams = {"content": np.random.default_rng(0), "coins": np.random.default_rng(0)}
+    found = plant_clients(data, 12, length=1.0, stay=True, **streams)
+    scores = ClientScores(found, score)
+    d = found.directions
+    moves = [2 * d[0] - d[1], 0 * d[0], -5 * d[0]]
+    for record in toy_rounds(found, moves):
+        scores.observe(record)
+    # Over all rounds -3 d0 - d1, of which the first canary has the larger part; in the best one 2 d0 - d1.
+    vector = sum(moves) if score == "final" else moves[0]
+    assert scores.now()[0] == pytest.approx(d[0] @ vector / np.linalg.norm(vector), abs=1e-4)
+    assert (scores.now()[0] > 0.8) == (score == "largest")
 
 
 @pytest.mark.parametrize("count", [5, 100])
@@ -150,4 +187,36 @@ def test_little_noise_is_told_from_enough() -> None:
         trial = CanaryTrial(planted(data, 200, seed=0), "white_box")
         bounds.append(trained(trial, DpSgd(settings, plan, noise_seed=0, hardware=CPU)).epsilon_lower_bound)
     assert bounds[0] > 0.8
+    assert bounds[1] < 0.5
+
+
+def trained_over_users(
+    sigma: float, score: Any, *, seed: int | None = None, features: int = 60
+) -> tuple[Finding, float]:
+    """A private run over 100 users, of whom 60 become canary clients; and its claim."""
+    data = replace(blobs(200, features=features), partition=Partition.from_owners(np.arange(200) % 100, 100))
+    content, coins = np.random.default_rng(1), np.random.default_rng(seed)
+    plan = plan_of(
+        "dp_sgd", unit=PrivacyUnit.USER, population=100, sampling_probability=0.2, steps=10, noise_multiplier=sigma,
+        delta=1e-4,
+    )  # fmt: skip
+    found = plant_clients(data, 60, length=10 * plan.clip_norm, stay=False, content=content, coins=coins)
+    settings = DpSgdConfig.model_validate({"name": "dp_sgd"} | PIPELINES["dp_sgd"] | {"momentum": 0.0})
+    claim = epsilon(plan)
+    engine = DpSgd(settings, plan, noise_seed=seed, hardware=CPU)
+    trial = CanaryTrial(found, score)
+    asked = {"audit": "canary_clients", "guesses": 40, "claim": claim, "delta": plan.delta}
+    return trained(trial, engine, **asked), claim
+
+
+@pytest.mark.parametrize("score", ["final", "largest"])
+def test_bounds_by_canary_clients_exceed_the_claim_no_more_often_than_their_confidence_allows(score: Any) -> None:
+    found = [trained_over_users(2.5, score) for _ in range(40)]
+    assert found[0][1] < 1.5
+    assert sum(one.refuted for one, _ in found) <= binom.ppf(0.999, 40, 0.05)
+
+
+def test_canary_clients_tell_little_noise_from_enough() -> None:
+    bounds = [trained_over_users(sigma, "final", seed=0, features=1000)[0].epsilon_lower_bound for sigma in (0.02, 3.0)]
+    assert bounds[0] > 1
     assert bounds[1] < 0.5

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.config import DatasetConfig
 from pipelines.data.load import load_dataset
+from pipelines.data.settings import DatasetConfig
 from pipelines.data.shuffle import public_order
 from pipelines.errors import UserError
 

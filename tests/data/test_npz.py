@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.config import DatasetConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
+from pipelines.data.settings import DatasetConfig
 from pipelines.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.config import DatasetConfig
+from pipelines.data.settings import DatasetConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 

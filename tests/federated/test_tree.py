@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from pipelines.errors import UserError
-from pipelines.federated import dp_fed_avg
+from pipelines.errors import GuaranteeError, UserError
+from pipelines.federated import dp_fed_avg, fast
 from pipelines.federated.dp_fed_avg import DpFedAvg
 from pipelines.federated.engine import tf
 from pipelines.federated.keys import DRAWS
 from pipelines.federated.noise import Noise, private_mean_query, with_fresh_keys
 from pipelines.federated.process import Server
 from pipelines.federated.runtime import ensure_worker
+from pipelines.federated.tree import KeyedTreeSum
 from pipelines.model.spec import Weights
 from pipelines.pipeline import RoundRecord, TrainingData
 from pipelines.privacy.tree_plan import TreePlan
@@ -178,6 +179,20 @@ def test_a_schedule_that_breaks_the_restriction_ends_before_its_round(monkeypatc
     with pytest.raises(UserError, match="round 2 contradicts its plan"):
         private.fit(users_of_unit_vectors(5), rounds.append)
     assert [record.step for record in rounds] == [1]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_nodes_with_other_noise_than_the_plans_end_the_run(secure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tree_plan(noise_multiplier=1.5, clip_norm=0.123, steps=1)
+    private = DpFedAvg(dp_settings(secure_aggregation=secure), plan, noise_seed=0, threads=None)
+    private.fit(users_of_unit_vectors(5), lambda record: None)
+    real = KeyedTreeSum.__init__
+    half = {"stddev": 1.5 * 0.123 / 2}
+    monkeypatch.setattr(KeyedTreeSum, "__init__", lambda self, **given: real(self, **{**given, **half}))
+    fast.build_process.cache_clear()
+    with pytest.raises(GuaranteeError, match=r"reports noise_multiplier=0\.75\d* where the plan has 1\.5"):
+        private.fit(users_of_unit_vectors(5), lambda record: None)
+    fast.build_process.cache_clear()
 
 
 def test_noise_on_the_weights_is_the_trees_also_where_nobody_joins() -> None:

@@ -19,6 +19,7 @@ def test_a_run_by_trees_logs_its_guarantee(cli: Cli, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "ERROR" not in done.err
+    assert "note: privacy=tree with pipeline.clients_per_round=40 of 100 users" in done.err
     row = done.row
     assert (row.name, row.status) == ("dp_fed_avg tree eps=8 seed=0", "FINISHED")
     expected = {

@@ -1,6 +1,7 @@
 """Bugs in the PyTorch engine, the sampler and the noise."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from pipelines.central import dp_sgd, gradients, training, users
 from pipelines.central.gradients import KeyedOptimizer, SummedGradients
 from pipelines.privacy import sampling
+from pipelines.privacy.plan import AdaptiveClipping
 from pipelines.randomness import public_stream
 
 UNBOUNDED = 1e12
@@ -97,6 +99,23 @@ def _not_on_biases(real: Any, optimizer: Any) -> None:
 
 
 frozen_noise, bare_bias = map(noise_with, (_frozen, _not_on_biases))
+
+
+def count_noise_times(factor: float) -> Callable[[pytest.MonkeyPatch], None]:
+    """Scales the noise on the count that adaptive clipping follows."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = gradients.next_clip_norm
+
+        def moved(clip_norm: float, adaptive: AdaptiveClipping, **step: Any) -> float:
+            return real(clip_norm, replace(adaptive, count_stddev=factor * adaptive.count_stddev), **step)
+
+        patch.setattr(gradients, "next_clip_norm", moved)
+
+    return plant
+
+
+half_count_noise, no_count_noise = map(count_noise_times, (0.5, 0.0))
 
 
 def one_stream(patch: pytest.MonkeyPatch) -> None:

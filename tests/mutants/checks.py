@@ -6,15 +6,15 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pipelines.audit.mechanism import Observation, judge, require_auditable
+from pipelines.audit.mechanism import judge, require_auditable
+from pipelines.audit.observation import Observation
 from pipelines.audit.probe import Probe
 from pipelines.checkout import REPOSITORY
-from pipelines.config import Config, DpSgdConfig, parse
-from pipelines.errors import GuaranteeError
+from pipelines.config import Config, parse
 from pipelines.execution import execute
 from pipelines.federated import fast, stock
 from pipelines.job import prepare
-from pipelines.privacy import accounting, planning
+from pipelines.privacy import accounting
 from pipelines.tracking.read import RunRow, read_json, read_rows
 from pipelines.tracking.store import open_store
 
@@ -59,19 +59,3 @@ def logged(folder: Path) -> list[tuple[RunRow, object]]:
         return []
     store = open_store(f"sqlite:///{folder / 'runs.db'}", "mutants")
     return [(row, read_json(store, row.run_id, "privacy.json")) for row in read_rows(store)]
-
-
-def accountants(folder: Path, overrides: tuple[str, ...]) -> None:
-    """The second and the third opinion on an epsilon."""
-    plan = prepare(configured(overrides), THREADS).plan
-    assert plan is not None
-    if found := accounting.contradictions(accounting.opinions(plan)):
-        raise GuaranteeError("; ".join(found))
-
-
-def public_plan(folder: Path, overrides: tuple[str, ...]) -> None:
-    """One plan, whether one unit more or less is there than the public population."""
-    config = configured((*overrides, "privacy.population=1437"))
-    assert isinstance(config.pipeline, DpSgdConfig)
-    if len({planning.plan_for(config.pipeline, config.privacy, units) for units in (1436, 1437, 1438)}) > 1:
-        raise GuaranteeError("the plan follows the private number of units")

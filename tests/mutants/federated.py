@@ -5,20 +5,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.federated import fast, keys, noise, stock
+from pipelines.federated import fast, keys, noise, stock, tree
 from pipelines.federated.engine import tf, tff
 from pipelines.federated.noise import KeyedSum
 from pipelines.privacy.turns import TurnsInTrees
 
 
+def _half_normal(shape: Any, key: Any) -> tuple[Any, Any]:
+    values, after = keys.stateless_normal(shape, key)
+    return values / 2, after
+
+
 def half_noise(patch: pytest.MonkeyPatch) -> None:
-    real = noise.stateless_normal
+    patch.setattr(noise, "stateless_normal", _half_normal)
 
-    def half(shape: Any, key: Any) -> tuple[Any, Any]:
-        values, after = real(shape, key)
-        return values / 2, after
 
-    patch.setattr(noise, "stateless_normal", half)
+def half_node_noise(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tree, "stateless_normal", _half_normal)
 
 
 def half_stddev(patch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.config import PartitionConfig
 from pipelines.data.dataset import Dataset, Split
 from pipelines.errors import UserError
 from pipelines.partition.build import build_partition
 from pipelines.partition.partition import Partition
+from pipelines.partition.settings import PartitionConfig
 from pipelines.randomness import public_stream
 
 SCHEMES: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.config import PartitionConfig
+from pipelines.partition.settings import PartitionConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 

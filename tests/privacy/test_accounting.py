@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import UserError
+from pipelines.errors import GuaranteeError, UserError
 from pipelines.privacy import accounting
-from pipelines.privacy.accounting import Opinion, contradictions, epsilon, opinions, quick_epsilon, rdp_epsilon
+from pipelines.privacy.accounting import Opinion, epsilon, opinions, quick_epsilon, rdp_epsilon
+from pipelines.privacy.agreement import contradictions, refutations
+from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.opacus_prv import prv_epsilon
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 
@@ -110,14 +112,60 @@ def test_adaptive_clipping_pays_for_the_count_it_releases() -> None:
     assert epsilon(adaptive) == pytest.approx(epsilon(plan(sigma=1.0)), abs=1e-9)
 
 
-def test_accountants_that_disagree_are_reported() -> None:
-    def said(accountant: str, value: float | None) -> Opinion:
-        return Opinion(accountant=accountant, version="", epsilon=value)
+def said(pld: float, rdp: float, prv: float | None) -> tuple[Opinion, ...]:
+    values = {"dp-accounting PLD": pld, "dp-accounting RDP": rdp, "Opacus PRV": prv}
+    return tuple(Opinion(accountant=name, version="", epsilon=value) for name, value in values.items())
 
-    pld = said("dp-accounting PLD", 2.0)
-    assert contradictions((pld, said("dp-accounting RDP", 2.2), said("Opacus PRV", 2.01))) == []
-    assert len(contradictions((pld, said("dp-accounting RDP", 1.9), said("Opacus PRV", 1.9)))) == 2
-    assert contradictions((pld, said("Opacus PRV", None))) == []
+
+@pytest.mark.parametrize(
+    ("answers", "refuted", "contradicted"),
+    [
+        ((2.0, 2.2, 2.01), 0, 0),
+        ((2.0, 2.2, 2.0201), 0, 0),
+        ((2.0, 2.2, 2.03), 1, 1),  # PRV says at least 2.01
+        ((1.0, 2.2, 2.01), 1, 1),
+        ((300.0, 330.0, 300.045), 0, 0),  # where a thousandth of delta moves epsilon by as much
+        ((300.0, 330.0, 300.06), 1, 1),
+        ((2.0, 1.99, 2.01), 0, 1),  # the guarantee's is the highest, or nearly
+        ((2.0, 2.2, 1.97), 0, 1),
+        ((2.0, 1.9, 1.9), 0, 2),
+        ((2.0, 2.2, 2.3), 0, 1),  # above the upper bound: PRV itself is wrong
+        ((2.0, 2.2, None), 0, 0),
+    ],
+)
+def test_only_an_epsilon_that_could_be_too_low_is_refuted(
+    answers: tuple[float, float, float | None], refuted: int, contradicted: int
+) -> None:
+    found = said(*answers)
+    assert (len(refutations(found)), len(contradictions(found))) == (refuted, contradicted)
+
+
+def test_a_guarantee_whose_epsilon_could_be_too_low_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = plan(steps=123)
+    real = epsilon(mine)
+    monkeypatch.setattr(accounting, "epsilon", lambda plan: real - 0.03)
+    with pytest.raises(GuaranteeError, match=r"lies below PRV .* it could be too low"):
+        PrivacyGuarantee.of(mine, simulated=False)
+    accounting.opinions.cache_clear()
+
+
+EXTREMES = [
+    (0.01, 0.2, 10, 1e-10), (0.01, 0.2, 1, 1e-10), (1e-4, 1.4, 100, 1e-10), (0.001, 0.5, 100, 1e-3),
+    (0.5, 1000.0, 100, 1e-8), (0.9, 30.0, 1000, 1e-4), (1.0, 100.0, 1, 1e-3), (1.0, 2.0, 10, 1e-5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("q", "sigma", "steps", "delta"), EXTREMES)
+def test_no_extreme_plan_is_refuted(q: float, sigma: float, steps: int, delta: float) -> None:
+    found = opinions(plan(q=q, sigma=sigma, steps=steps, delta=delta, population=100))
+    assert None not in [opinion.epsilon for opinion in found]
+    assert refutations(found) == []
+
+
+def test_an_answer_that_is_no_number_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounting, "prv_epsilon", lambda **_: math.nan)
+    opinion = accounting._prv_opinion(plan())
+    assert (opinion.epsilon, opinion.remark) == (None, "failed: its epsilon is nan")
 
 
 def test_prv_stops_at_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,19 @@ def test_settings_of_which_none_is_the_worst_at_every_order_are_bounded_together
     assert both > max(library(plan, 2, inf) for plan in (rare, every)) - 1e-12
 
 
+def test_a_random_number_that_costs_more_than_all_runs_is_explained() -> None:
+    alike = cost(*[WEAK] * 4)
+    assert alike.select_best < alike.publish_all
+    # Three more runs with strong protection cost little together, but a random run may be as weak as the weakest.
+    mixed = cost(WEAK, *[STRONG] * 3)
+    assert mixed.select_best == alike.select_best > mixed.publish_all
+    words = "Here the best of a random number costs more than all 4"
+    texts = [choosing_statement([item], unprotected=0, unknown=0) for item in (alike, mixed)]
+    assert [text.count(words) for text in texts] == [0, 1]
+    # The smaller of the two is no bound for a random number of runs, which may be more than four.
+    assert cost_metrics([mixed])["privacy/epsilon_select_best"] == mixed.select_best
+
+
 def test_publishing_everything_is_the_composition_of_all_runs() -> None:
     # Three times 600 steps are 1800 steps; full samples compose as mu^2 adds up: 2 (1/2)^2 + (1/sqrt 2)^2 = 1.
     assert cost(WEAK, WEAK, WEAK).publish_all == pytest.approx(epsilon(replace(WEAK, steps=1800)), abs=1e-3)

@@ -1,6 +1,7 @@
 """The guarantee of an executed plan, as data and in words."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,8 +21,6 @@ PLAN = MechanismPlan(
 
 @pytest.mark.parametrize("adaptive", [None, AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=5.0)])
 def test_guarantee_survives_json(adaptive: AdaptiveClipping | None) -> None:
-    from dataclasses import replace
-
     guarantee = PrivacyGuarantee.of(replace(PLAN, adaptive=adaptive), simulated=True)
     assert PrivacyGuarantee.from_dict(json.loads(json.dumps(guarantee.to_dict()))) == guarantee
 
@@ -50,6 +49,24 @@ def test_statement_says_who_is_protected_how_well_and_what_is_not_covered() -> N
 
 def test_statement_warns_that_a_seeded_run_protects_nobody() -> None:
     assert "**Simulated:**" in statement(PrivacyGuarantee.of(PLAN, simulated=True))
+
+
+def test_statement_says_which_accountants_confirm_the_epsilon() -> None:
+    guarantee = PrivacyGuarantee.of(PLAN, simulated=False)
+    assert "PRV, which could show it to be too low, agrees to 0.02 and 0.01%." in statement(guarantee)
+    pld, rdp, prv = guarantee.opinions
+    silent = replace(guarantee, opinions=(pld, rdp, replace(prv, epsilon=None, remark="no answer within 20 s")))
+    assert "RDP, an upper bound, is not exceeded." in statement(silent)
+    assert "agrees to" not in statement(silent)
+    assert "none confirms it" in statement(PrivacyGuarantee.of(PLAN.executed(0), simulated=False))
+
+
+def test_statement_says_whether_the_size_of_the_data_is_public() -> None:
+    guarantee = PrivacyGuarantee.of(PLAN, simulated=False)
+    assert "That there are 1,000 users is no secret: it is the size of the data" in statement(guarantee)
+    stated = statement(guarantee, population_stated=True)
+    assert "A population of 1,000 users, stated in advance" in stated
+    assert "no secret" not in stated
 
 
 def test_poisson_samples_vary_like_a_binomial_and_include_everyone_equally() -> None:

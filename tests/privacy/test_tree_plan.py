@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.privacy.accounting import contradictions, epsilon, opinions, quick_epsilon, rdp_epsilon
+from pipelines.privacy.accounting import epsilon, opinions, quick_epsilon, rdp_epsilon
+from pipelines.privacy.agreement import contradictions
 from pipelines.privacy.calibration import calibrate
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation
-from pipelines.privacy.planning import plan_for, tree_plan_for
+from pipelines.privacy.planning import plan_for, remark_on, tree_plan_for
 from pipelines.privacy.statement import statement
 from pipelines.privacy.tree_plan import TreePlan
 from pipelines.privacy.turns import TurnsInTrees, TurnsRecord
@@ -117,6 +118,12 @@ def test_the_schedule_and_the_normaliser_follow_from_public_numbers() -> None:
     ("settings", "wishes", "message"),
     [
         ({}, {"restart_every": 21}, "privacy.restart_every=21 with pipeline.clients_per_round=50 gives a tree 1050"),
+        (
+            {"clients_per_round": 501},
+            {},
+            r"has trees of one round, .* \(125 gives trees of 8 rounds\) or take more users",
+        ),
+        ({}, {"restart_every": 1}, "has trees of one round, .* raise privacy.restart_every, up to 20, or use"),
         ({"clients_per_round": 1001}, {}, "pipeline.clients_per_round=1001 gives a tree 1001 turns"),
         ({}, {"delta": 1e-3}, r"privacy.delta=0.001 must lie in \(0, 0.001\)"),
         ({}, {"population": 400}, "privacy.population=400 is far below the units present"),
@@ -128,6 +135,18 @@ def test_schedules_that_break_the_restriction_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         tree_plan_for(dp_fed_avg(**settings), privacy(mechanism="tree", **wishes), users=1000)
+
+
+def test_trees_of_two_rounds_are_remarked_on_and_longer_ones_are_not() -> None:
+    def remark(*, rounds: int = 30, size: int = 50, restart_every: int | None = None) -> str | None:
+        settings = dp_fed_avg(rounds=rounds, clients_per_round=size)
+        return remark_on(tree_plan_for(settings, privacy(mechanism="tree", restart_every=restart_every), users=1000))
+
+    assert "has trees of two rounds" in str(remark(size=400))
+    assert "lower pipeline.clients_per_round (125 gives trees of 8 rounds)" in str(remark(size=400))
+    assert "raise privacy.restart_every, up to 20" in str(remark(restart_every=2))
+    # Where there are no more rounds than that, longer trees would change nothing.
+    assert remark(size=250) is remark(rounds=2, size=400) is remark(rounds=1, size=900) is remark_on(None) is None
 
 
 def test_local_work_and_server_optimizers_change_neither_plan_nor_epsilon() -> None:

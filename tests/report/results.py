@@ -1,6 +1,6 @@
 """Rows of a record, without a sweep."""
 
-from pipelines.recipe import ResultRow
+from pipelines.record import ResultRow
 
 
 def row(accuracy: float, *, seed: int, pipeline: str = "dp_sgd", epsilon: float | None = 0.998) -> ResultRow:

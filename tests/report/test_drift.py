@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.recipe import Bands, ResultRow
-from pipelines.report.drift import Comparison, build_cells, compare, drift_table, equal, prediction_band
+from pipelines.recipe import Bands
+from pipelines.record import ResultRow
+from pipelines.report.drift import Comparison, bands_in_words, build_cells, compare, drift_table, equal, prediction_band
 
 from .results import row
 
@@ -62,7 +63,7 @@ def test_a_new_mean_of_an_unchanged_program_is_in_the_band_as_often_as_promised(
         ({"noise_multiplier": 5.5001}, ("noise_multiplier",)),
         ({"steps": 101}, ("steps",)),
         ({"delta": 1.01e-4}, ("delta",)),
-        ({"unit": "user", "relation": "replace_one"}, ("unit", "relation")),
+        ({"relation": "replace_one"}, ("relation",)),
     ],
 )
 def test_what_drifts_is_named(change: dict[str, object], faults: tuple[str, ...]) -> None:
@@ -72,6 +73,24 @@ def test_what_drifts_is_named(change: dict[str, object], faults: tuple[str, ...]
     assert ("DRIFTED: " + ", ".join(faults) if faults else "ok") in table
     if faults == ("epsilon",):
         assert "0.998000 -> 0.998010" in table
+
+
+def test_units_and_variants_are_rows_of_their_own() -> None:
+    user = [ResultRow(**{**r.model_dump(), "unit": "user"}) for r in RECORDED]
+    far = [ResultRow(**{**r.model_dump(), "variant": "6,000 users"}) for r in user]
+    three = [*RECORDED, *user, *far]
+    assert [c.faults for c in against(three, three)] == [()] * 3
+    assert [c.faults for c in against(RECORDED, user)] == [("did not run",), ("not in the record",)]
+    assert "dp_sgd, 6,000 users" in drift_table(against(far, far))
+
+
+def test_the_table_says_what_each_band_is_made_of() -> None:
+    same = [row(0.97, seed=seed, pipeline="sgd", epsilon=None) for seed in range(4)]
+    table = drift_table(against([*RECORDED, *same], [*RECORDED, *same]))
+    assert "spread 2.00 of 3 seeds" in table
+    assert "one test example" in table
+    assert "95 %" in bands_in_words(2, BANDS)
+    assert "1 points" in bands_in_words(2, BANDS)
 
 
 def test_a_missing_row_and_an_unknown_one_have_drifted() -> None:

@@ -1,5 +1,7 @@
 import csv
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from tests.report.rows import row, sweep
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> FrontierFiles:
-    return write_frontier(sweep(), tmp_path_factory.mktemp("frontier") / "new")
+    return write_frontier(build_points(sweep()), tmp_path_factory.mktemp("frontier") / "new")
 
 
 def test_csv_holds_every_point_in_full(files: FrontierFiles) -> None:
@@ -43,6 +45,20 @@ def test_html_loads_nothing_from_elsewhere(files: FrontierFiles) -> None:
     assert len(html) > 3_000_000, "the plotting library is inside"
     assert not re.search(r"""<(script|link|img|iframe)[^>]*\s(src|href)\s*=""", html)
     assert "@import" not in html.partition("<script")[0]
+
+
+def test_a_name_in_the_legend_stands_for_both_panels_and_a_click_keeps_the_statement(files: FrontierFiles) -> None:
+    html = files.html.read_text(encoding="utf-8")
+    traces = json.JSONDecoder().raw_decode(html[html.rindex("Plotly.newPlot(") :].partition(",")[2].strip())[0]
+    groups = [(trace["legendgroup"], trace["showlegend"]) for trace in traces]
+    assert groups.count(("sgd, no privacy", True)) == groups.count(("sgd, no privacy", False)) == 1
+    assert [group for group, shown in groups if shown] == sorted({group for group, _ in groups}, key=groups_in(groups))
+    assert "plotly_click" in html
+    assert '<pre id="statement">' in html
+
+
+def groups_in(groups: list[tuple[str, bool]]) -> Callable[[str], int]:
+    return [group for group, _ in groups].index
 
 
 def test_png_is_an_image(files: FrontierFiles) -> None:
@@ -70,7 +86,7 @@ def test_long_labels_do_not_widen_the_table(tmp_path: Path) -> None:
         )
         for rate in ("0.1", "0.5")
     ]
-    assert max(map(len, write_frontier(rows, tmp_path).table.splitlines())) <= WIDTH
+    assert max(map(len, write_frontier(build_points(rows), tmp_path).table.splitlines())) <= WIDTH
 
 
 def test_figure_has_one_axis_a_unit_and_ticks_at_the_epsilons() -> None:
@@ -83,7 +99,7 @@ def test_figure_has_one_axis_a_unit_and_ticks_at_the_epsilons() -> None:
 
 
 def test_non_private_runs_alone_make_a_figure_without_epsilons(tmp_path: Path) -> None:
-    files = write_frontier([row("sgd", 0.9), row("fed_avg", 0.8)], tmp_path)
+    files = write_frontier(build_points([row("sgd", 0.9), row("fed_avg", 0.8)]), tmp_path)
     (axes,) = frontier_figure(build_frontier(build_points([row("sgd", 0.9)]))).axes
     assert list(axes.get_xticks()) == []
     assert "none" in files.table
@@ -94,7 +110,14 @@ def test_hover_names_the_guarantee_and_the_command() -> None:
     private.tags["overrides"] = "pipeline=dp_sgd <b>"
     (point,) = build_points([private])
     text = hover_text(point)
-    for words in ("dp_sgd", "ε = 1.996", "δ = 0.0001", "unit: example", "1 seed: 0", "pipelines.run pipeline=dp_sgd"):
+    for words in (
+        "dp_sgd",
+        "ε = 1.996",
+        "δ = 0.0001",
+        "unit: example",
+        "1 seed: 0",
+        "&#x27;pipeline=dp_sgd &lt;b&gt;&#x27; seed=0",
+    ):
         assert words in text
     assert "&lt;b&gt;" in text
     (ceiling,) = build_points([row("sgd", 0.9)])
@@ -109,7 +132,7 @@ def test_audited_points_have_a_band_from_bound_to_claim(tmp_path: Path) -> None:
     # A bound of zero reaches the left edge of the logarithmic axis.
     assert bands == [[[axes.get_xlim()[0], 0.8], [0.998, 0.8]], [[1.5, 0.9], [1.996, 0.9]]]
     assert "audit proved" in frontier.caption
-    files = write_frontier(rows, tmp_path)
+    files = write_frontier(build_points(rows), tmp_path)
     with files.csv.open(newline="", encoding="utf-8") as file:
         assert [record["epsilon_lower_bound"] for record in csv.DictReader(file)] == ["0.0", "1.5"]
     assert "audit: ε is at least 1.5" in hover_text(build_points(rows)[1])
@@ -136,4 +159,4 @@ def test_labels_keep_their_distance_and_order() -> None:
 def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is not writable"):
-        write_frontier(sweep(), tmp_path / "file" / "folder")
+        write_frontier(build_points(sweep()), tmp_path / "file" / "folder")

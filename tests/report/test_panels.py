@@ -5,6 +5,8 @@ import pytest
 from pipelines.errors import UserError
 from pipelines.report.panels import Line, build_frontier
 from pipelines.report.points import Point, build_points
+from pipelines.report.style import COLOURS, ceiling_colour, line_colours
+from pipelines.tracking.read import VARIANT_TAG
 from tests.report.rows import row, sweep
 
 
@@ -43,7 +45,7 @@ def test_both_engines_stand_side_by_side_at_user_level() -> None:
     central = [row("dp_sgd", 0.8, epsilon=e, unit="user") for e in (1.0, 2.0)]
     example, user = build_frontier(build_points([*sweep(), *central])).panels
     assert [(line.label, len(line.points)) for line in example.lines] == [("dp_sgd", 3)]
-    assert [(line.label, len(line.points)) for line in user.lines] == [("dp_fed_avg", 3), ("dp_sgd", 2)]
+    assert [(line.label, len(line.points)) for line in user.lines] == [("dp_fed_avg", 3), ("dp_sgd unit=user", 2)]
 
 
 def test_labels_say_what_differs_and_the_caption_what_does_not() -> None:
@@ -67,6 +69,25 @@ def test_settings_tuned_per_epsilon_stay_one_line() -> None:
     second = points(0.9, 0.92, params={"pipeline.learning_rate": "0.5"})[1]
     (line,) = build_frontier([*first, second]).panels[0].lines
     assert (line.label, len(line.points)) == ("dp_sgd", 2)
+
+
+def test_the_caption_names_the_features_of_a_model() -> None:
+    assert "linear on scattering" in build_frontier(points(0.9, params={"features.name": "scattering"})).caption
+    assert "linear · δ" in build_frontier(points(0.9, params={"features.name": "none"})).caption
+
+
+def test_variants_have_lines_and_ceilings_of_their_own() -> None:
+    rows = []
+    for variant in ("near", "far"):
+        rows += [row("dp_sgd", 0.9, epsilon=e) for e in (1.0, 2.0)] + [row("sgd", 0.95)]
+        for made in rows[-3:]:
+            made.tags[VARIANT_TAG] = variant
+    (panel,) = build_frontier(build_points([*rows, row("sgd", 0.96)])).panels
+    assert [line.label for line in panel.lines] == ["dp_sgd, far", "dp_sgd, near"]
+    assert [ceiling.label for ceiling in panel.ceilings] == ["sgd", "sgd, far", "sgd, near"]
+    far, near = line_colours(panel.lines)
+    assert [ceiling_colour(panel, ceiling) for ceiling in panel.ceilings] == [COLOURS["sgd"], far, near]
+    assert far != near
 
 
 def test_fixed_noise_seed_is_said() -> None:

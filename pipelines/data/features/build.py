@@ -4,16 +4,21 @@ import hashlib
 from dataclasses import replace
 from importlib.metadata import version
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.data.dataset import Dataset, Split
+from pipelines.data.features.bins import Bins
 from pipelines.data.features.cache import cached_features
+from pipelines.data.features.fourier import RandomFourier
 from pipelines.data.features.scattering import Scattering
-from pipelines.data.features.settings import NoFeatures, ScatteringConfig
+from pipelines.data.features.settings import BinsConfig, NoFeatures, ScatteringConfig
 from pipelines.data.raw import cache_folder
 
 _latest: dict[str, Dataset] = {}
 
 
-def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig, threads: int) -> Dataset:
+def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig | BinsConfig, threads: int) -> Dataset:
     """Maps both splits, example by example; nothing is fitted, so that nothing is spent.
 
     Args:
@@ -30,7 +35,9 @@ def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig, threa
     """
     if isinstance(config, NoFeatures):
         return dataset
-    transform = Scattering(dataset.features, scales=config.scales, angles=config.angles, groups=config.groups)
+    if isinstance(config, BinsConfig):
+        return _binned(dataset, config)
+    transform = _Chain(dataset.features, config)
     recipe = f"{dataset.fingerprint} {config.model_dump_json()} kymatio {version('kymatio')}"
     source = hashlib.sha256(recipe.encode()).hexdigest()
     if source not in _latest:
@@ -46,5 +53,33 @@ def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig, threa
             )
 
         train, test = mapped("train", dataset.train), mapped("test", dataset.test)
+        _latest[source] = replace(dataset, train=train, test=test, source=source)
+    return _latest[source]
+
+
+class _Chain:
+    """Scattering, and random Fourier features of it where the configuration has some."""
+
+    def __init__(self, features: tuple[int, ...], config: ScatteringConfig) -> None:
+        self._scattering = Scattering(
+            features, scales=config.scales, angles=config.angles, groups=config.groups, rotations=config.rotations
+        )
+        self._fourier: RandomFourier | None = None
+        if config.fourier is not None and config.bandwidth is not None:
+            self._fourier = RandomFourier(self._scattering.shape, count=config.fourier, bandwidth=config.bandwidth)
+        self.shape = (self._fourier or self._scattering).shape
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        scattered = self._scattering(images)
+        return scattered if self._fourier is None else self._fourier(scattered)
+
+
+def _binned(dataset: Dataset, config: BinsConfig) -> Dataset:
+    """Computes bins in memory, which is faster than to read them from a cache."""
+    source = hashlib.sha256(f"{dataset.fingerprint} {config.model_dump_json()}".encode()).hexdigest()
+    if source not in _latest:
+        _latest.clear()
+        transform = Bins(dataset.features, config.columns)
+        train, test = (Split(transform(split.inputs), split.labels) for split in (dataset.train, dataset.test))
         _latest[source] = replace(dataset, train=train, test=test, source=source)
     return _latest[source]

@@ -22,7 +22,15 @@ class Scattering:
       shape: of one example's features: (height / 2^scales, width / 2^scales, channels * coefficients).
     """
 
-    def __init__(self, features: tuple[int, ...], *, scales: int, angles: int, groups: int | None) -> None:
+    def __init__(
+        self,
+        features: tuple[int, ...],
+        *,
+        scales: int,
+        angles: int,
+        groups: int | None,
+        rotations: tuple[float, ...] = (0.0,),
+    ) -> None:
         """Builds the wavelets.
 
         Args:
@@ -31,6 +39,8 @@ class Scattering:
           angles: L, of the wavelets.
           groups: of each channel's coefficients, each brought to mean 0 and variance 1 within one image (group
             normalisation without parameters); None leaves them as they are.
+          rotations: in degrees, about the centre; the normalised coefficients are averaged over them, which keeps what
+            a small turn of the image does not change.
 
         Raises:
           UserError: no images, too small for the scales, or groups that do not divide the coefficients.
@@ -47,11 +57,15 @@ class Scattering:
         if groups is not None and coefficients % groups:
             raise UserError(f"features.groups={groups} must divide the {coefficients} coefficients")
         self._transform = _wavelets(height, width, scales, angles)
-        self._groups = groups
+        self._groups, self._rotations = groups, rotations
         self.shape = (height >> scales, width >> scales, channels * coefficients)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Maps images, float32 (n, height, width, channels), to features, float32 (n, *shape)."""
+        turned = [self._one(images if angle == 0 else _turned(images, angle)) for angle in self._rotations]
+        return turned[0] if len(turned) == 1 else np.mean(turned, axis=0, dtype=np.float32)
+
+    def _one(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         n = len(images)
         scattered = self._transform(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
         scattered = scattered.astype(np.float32)  # (n, channels, coefficients, height, width)
@@ -61,6 +75,13 @@ class Scattering:
             scattered = (centred / np.sqrt(centred.var(axis=2, keepdims=True) + EPSILON)).reshape(scattered.shape)
         height, width, _ = self.shape
         return np.ascontiguousarray(scattered.reshape(n, -1, height, width).transpose(0, 2, 3, 1))
+
+
+def _turned(images: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
+    """Rotates about the centre with linear interpolation; what comes in from outside is 0."""
+    from scipy.ndimage import rotate
+
+    return np.asarray(rotate(images, degrees, axes=(1, 2), reshape=False, order=1), np.float32)
 
 
 @lru_cache(maxsize=4)

@@ -13,6 +13,7 @@ from pipelines.data.dataset import Split
 from pipelines.data.digits import load_digits
 from pipelines.data.features import build
 from pipelines.data.features.build import with_features
+from pipelines.data.features.fourier import RandomFourier
 from pipelines.data.features.scattering import Scattering
 from pipelines.data.features.settings import NoFeatures, ScatteringConfig
 from pipelines.errors import UserError
@@ -50,9 +51,24 @@ def test_the_fingerprint_tells_data_and_parameters_apart() -> None:
     fewer = replace(raw, train=Split(raw.train.inputs[:50], raw.train.labels[:50]), name="digits")
     found = {
         with_features(dataset, ScatteringConfig(**SCATTERING | changes), threads=1).fingerprint
-        for dataset, changes in ((raw, {}), (raw, {"groups": None}), (raw, {"angles": 4, "groups": 5}), (fewer, {}))
-    }
-    assert len(found | {raw.fingerprint}) == 5
+        for dataset, changes in (
+            (raw, {}), (raw, {"groups": None}), (raw, {"angles": 4, "groups": 5}), (fewer, {}),
+            (raw, {"rotations": [-9, 9]}), (raw, {"fourier": 8, "bandwidth": 1}),
+        )
+    }  # fmt: skip
+    assert len(found | {raw.fingerprint}) == 7
+
+
+def test_a_kernel_stands_on_scattering() -> None:
+    dataset = with_features(load_digits(), ScatteringConfig(**SCATTERING, fourier=32, bandwidth=0.5), threads=1)
+    scattered = Scattering((8, 8, 1), scales=2, angles=8, groups=27)(load_digits().test.inputs)
+    expected = RandomFourier((2, 2, 81), count=32, bandwidth=0.5)(scattered)
+    assert np.allclose(dataset.test.inputs, expected, atol=1e-4)
+
+
+def test_half_a_kernel_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match=r"features\.fourier=None and features\.bandwidth=2\.0 go together"):
+        parse(composed("features=scattering", "features.bandwidth=2"))
 
 
 def test_features_are_the_same_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:

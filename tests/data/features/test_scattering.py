@@ -41,6 +41,16 @@ def test_no_image_matters_for_another() -> None:
     assert all(np.allclose(together[i], transform(x[i : i + 1])[0], atol=1e-5) for i in range(5))
 
 
+def test_turned_images_are_averaged_after_normalisation() -> None:
+    x = images(n=2)
+    x[:] = x * (np.hypot(*np.mgrid[-13.5:14, -13.5:14]) < 13)[..., None]  # nothing to lose in the corners
+    keep = {"scales": 2, "angles": 8, "groups": 27}
+    both, none = (Scattering((28, 28, 1), **keep, rotations=angles) for angles in ((0.0, 90.0), (0.0,)))
+    turned = np.ascontiguousarray(np.rot90(x, axes=(2, 1)))
+    expected = [(none(x) + none(other)) / 2 for other in (turned, np.ascontiguousarray(np.rot90(x, axes=(1, 2))))]
+    assert min(np.abs(both(x) - one).max() for one in expected) < 1e-3
+
+
 def test_without_groups_coefficients_grow_with_the_image() -> None:
     x = images()
     plain = Scattering((28, 28, 1), scales=2, angles=8, groups=None)

@@ -1,0 +1,126 @@
+"""What others published on a recipe's question: `published.yaml`, which a person writes from their papers and code.
+
+Their epsilons stand beside ours only if both are computed alike. Where a paper says how often, how many and with how
+much noise, epsilon is recomputed here, by the accountant and under the assumptions of our own runs: neighbours differ
+by adding or removing one unit, Poisson sampling, privacy loss distributions. It is never typed in.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from pipelines.errors import UserError
+from pipelines.privacy.accounting import composed_epsilon
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.recipe import Checked, Positive, parse_as, read_text
+
+PUBLISHED = "published.yaml"
+Count = Annotated[int, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Stage(Checked):
+    """A subsampled Gaussian mechanism that their program ran.
+
+    Attributes:
+      sample: expected number of units in a step, <= population.
+      noise_multiplier: sigma.
+      steps: how often.
+    """
+
+    sample: Count
+    noise_multiplier: Positive
+    steps: Count
+
+
+class PublishedPoint(Checked):
+    """One published accuracy with its guarantee.
+
+    Attributes:
+      source: authors and year, short enough for a figure.
+      method: what they trained, in a few words.
+      url: of the paper or the code.
+      other_data: the data, where they are not the recipe's; None where they are.
+      unit: whom the guarantee protects.
+      epsilon, delta, accuracy: as published; accuracy in [0, 1].
+      population: number of units; None where it is not known.
+      stages: what ran on them, training first; empty where it is not known.
+      note: where the parameters are from, and what to bear in mind.
+
+    Raises:
+      ValueError: stages without a population, or with a sample or a delta that does not fit it.
+    """
+
+    source: Text
+    method: Text
+    url: Annotated[str, Field(pattern=r"^https://")]
+    other_data: Text | None = None
+    unit: Literal["example", "user"]
+    epsilon: Positive
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    population: Count | None = None
+    stages: tuple[Stage, ...] = ()
+    note: Text
+
+    @model_validator(mode="after")
+    def _known_population(self) -> Self:
+        if self.stages and self.population is None:
+            raise ValueError("stages need a population")
+        if self.stages and self.delta * (self.population or 0) >= 1:
+            raise ValueError(f"delta={self.delta:g} is no promise for population={self.population}")
+        if any(stage.sample > (self.population or 0) for stage in self.stages):
+            raise ValueError(f"a sample exceeds population={self.population}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Source, method and, where they differ, data."""
+        return f"{self.source}, {self.method}{f', on {self.other_data}' if self.other_data else ''}"
+
+    @property
+    def epsilon_here(self) -> float | None:
+        """Epsilon as our runs are accounted, at the published delta; None where the parameters are not known."""
+        return composed_epsilon(self._plans()) if self.stages else None
+
+    @property
+    def epsilon_of_training(self) -> float | None:
+        """The same of the first stage alone; None unless there are more."""
+        return composed_epsilon(self._plans()[:1]) if len(self.stages) > 1 else None
+
+    def _plans(self) -> list[MechanismPlan]:
+        population = self.population
+        assert population is not None, "checked at construction"
+        return [
+            MechanismPlan(
+                unit=PrivacyUnit(self.unit),
+                population=population,
+                sampling_probability=stage.sample / population,
+                steps=stage.steps,
+                noise_multiplier=stage.noise_multiplier,
+                clip_norm=1.0,  # a unit of length: epsilon does not depend on it
+                delta=self.delta,
+            )
+            for stage in self.stages
+        ]
+
+
+class _File(Checked):
+    points: Annotated[tuple[PublishedPoint, ...], Field(min_length=1)]
+
+
+def read_published(folder: Path) -> tuple[PublishedPoint, ...]:
+    """Reads `published.yaml`; a recipe without one has no published points.
+
+    Raises:
+      UserError: not YAML, or not as `PublishedPoint` has it.
+    """
+    path = folder / PUBLISHED
+    if not path.exists():
+        return ()
+    try:
+        return parse_as(_File, yaml.safe_load(read_text(path)), path).points
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None

@@ -1,0 +1,63 @@
+"""Points of the frontier as a recipe recorded them, to be drawn again without a run."""
+
+import csv
+from pathlib import Path
+
+from pipelines.errors import UserError
+from pipelines.report.points import Point, Privacy
+
+FILE = "frontier.csv"
+
+
+def read_points(folder: Path) -> list[Point]:
+    """Reads the points of a recipe's record; their settings are lost, but for the overrides of their runs.
+
+    Raises:
+      UserError: no record, or not one of this program's.
+    """
+    path = folder / FILE
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [_point(record) for record in csv.DictReader(file)]
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); python -m pipelines.reproduce {folder} --record writes it"
+        ) from None
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is no frontier of this program: {error}; record it again") from None
+
+
+def _point(record: dict[str, str]) -> Point:
+    return Point(
+        pipeline=record["pipeline"],
+        dataset=record["dataset"],
+        model=record["model"],
+        variant=record["variant"],
+        data_sha256=record["data_sha256"],
+        settings=(),
+        accuracy=float(record["accuracy"]),
+        interval=_number(record["accuracy_interval"]),
+        seeds=tuple(record["seeds"].split()),
+        run_ids=tuple(record["run_ids"].split()),
+        majority=_number(record["majority"]),
+        overrides=record["overrides"] or None,
+        privacy=_privacy(record) if record["unit"] else None,
+    )
+
+
+def _privacy(record: dict[str, str]) -> Privacy:
+    return Privacy(
+        epsilon=float(record["epsilon"]),
+        target=_number(record["target_epsilon"]),
+        delta=float(record["delta"]),
+        unit=record["unit"],
+        relation=record["relation"],
+        accountant=record["accountant"],
+        noise_multiplier=_number(record["noise_multiplier"]),
+        simulated=record["simulated"] == "True",
+        audited=_number(record["epsilon_lower_bound"]),
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

@@ -1,0 +1,29 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.report.frontier import write_frontier
+from pipelines.report.points import build_points
+from pipelines.report.recorded import read_points
+from pipelines.tracking.read import VARIANT_TAG
+from tests.report.rows import row, sweep
+
+
+def test_recorded_points_are_those_that_were_drawn(tmp_path: Path) -> None:
+    rows = [*sweep(), row("dp_sgd", 0.7, epsilon=8.0, simulated="true", audited=0.0)]
+    rows[-1].tags.update({VARIANT_TAG: "far", "overrides": "pipeline=dp_sgd seed=0 tracking.uri=sqlite:///a.db"})
+    points = build_points(rows)
+    table = write_frontier(points, tmp_path).table
+    assert read_points(tmp_path) == [replace(point, settings=()) for point in points]
+    assert write_frontier(read_points(tmp_path), tmp_path / "again").table == table
+    assert "tracking" not in (tmp_path / "frontier.csv").read_text()
+
+
+def test_no_record_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--record writes it"):
+        read_points(tmp_path)
+    (tmp_path / "frontier.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="is no frontier of this program"):
+        read_points(tmp_path)

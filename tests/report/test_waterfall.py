@@ -98,7 +98,7 @@ def test_a_stage_that_is_not_one_row_is_one_clear_line(stage: dict[str, object],
     users = [ResultRow(**{**found.model_dump(), "unit": "user"}) for found in record()[2:]]
     found = [*record(), *(users if "2 of" in message else [])]
     with pytest.raises(UserError) as error:
-        build_waterfall({"All": (STAGES[0], Stage(label="a", **stage))}, build_cells(found, "here"))
+        build_waterfall({"All": (STAGES[0], Stage.model_validate({"label": "a", **stage}))}, build_cells(found, "here"))
     assert message in str(error.value)
     assert str(error.value).startswith("waterfall, All: ")
     assert "\n" not in str(error.value)

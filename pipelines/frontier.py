@@ -14,12 +14,12 @@ from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.published import PublishedPoint
+    from pipelines.published import PublishedPoint, Reference
     from pipelines.report.frontier import FrontierFiles
     from pipelines.report.points import Point
     from pipelines.tracking.store import Store
 
-    Drawn = tuple[Sequence[Point], Sequence[PublishedPoint], str]
+    Drawn = tuple[Sequence[Point], Sequence[PublishedPoint], Sequence[Reference], str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Late, so that --help answers at once.
         from pipelines.report.frontier import write_frontier
 
-        points, published, name = _recorded(chosen.recipe) if chosen.recipe else _tracked(chosen)
+        points, published, references, name = _recorded(chosen.recipe) if chosen.recipe else _tracked(chosen)
         folder = chosen.output or REPOSITORY / "outputs" / "frontier" / name
-        _show(write_frontier(points, folder, published))
+        _show(write_frontier(points, folder, published, references))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -46,17 +46,18 @@ def _tracked(chosen: argparse.Namespace) -> "Drawn":
 
     store = open_store(chosen.uri, chosen.experiment, create=False)
     rows = read_rows(store, parent_id=chosen.parent)
-    return build_points(rows), (), chosen.parent or chosen.experiment
+    return build_points(rows), (), (), chosen.parent or chosen.experiment
 
 
 def _recorded(folders: Sequence[Path]) -> "Drawn":
-    """The records of recipes, with what others published on their questions."""
-    from pipelines.published import read_published
+    """The records of recipes, with what stands beside them."""
+    from pipelines.published import read_published, read_references
     from pipelines.report.recorded import read_points
 
     points = [point for folder in folders for point in read_points(folder)]
     published = [point for folder in folders for point in read_published(folder)]
-    return points, published, "-".join(folder.resolve().name for folder in folders)
+    references = [reference for folder in folders for reference in read_references(folder)]
+    return points, published, references, "-".join(folder.resolve().name for folder in folders)
 
 
 def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "FrontierFiles":

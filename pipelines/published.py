@@ -1,8 +1,9 @@
-"""What others published on a recipe's question: `published.yaml`, which a person writes from their papers and code.
+"""What stands beside our runs: `published.yaml`, which a person writes from papers, code and a command's output.
 
 Their epsilons stand beside ours only if both are computed alike. Where a paper says how often, how many and with how
 much noise, epsilon is recomputed here, by the accountant and under the assumptions of our own runs: neighbours differ
-by adding or removing one unit, Poisson sampling, privacy loss distributions. It is never typed in.
+by adding or removing one unit, Poisson sampling, privacy loss distributions. It is never typed in. References have no
+epsilon: they are other methods without privacy, which a command measures on the recipe's own data.
 """
 
 from pathlib import Path
@@ -107,20 +108,58 @@ class PublishedPoint(Checked):
         ]
 
 
+class Reference(Checked):
+    """A method without privacy that is no run of ours, drawn as a horizontal line.
+
+    Attributes:
+      label: the method, short enough for a figure.
+      accuracy: on the recipe's test split, in [0, 1].
+      command: what measures it, from the repository's root.
+      unit: whose panel shows it.
+    """
+
+    label: Text
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    command: Text
+    unit: Literal["example", "user"]
+
+
 class _File(Checked):
-    points: Annotated[tuple[PublishedPoint, ...], Field(min_length=1)]
+    points: tuple[PublishedPoint, ...] = ()
+    references: tuple[Reference, ...] = ()
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not (self.points or self.references):
+            raise ValueError("neither points nor references")
+        return self
 
 
 def read_published(folder: Path) -> tuple[PublishedPoint, ...]:
-    """Reads `published.yaml`; a recipe without one has no published points.
+    """Reads the points of `published.yaml`; a recipe without one has none.
 
     Raises:
-      UserError: not YAML, or not as `PublishedPoint` has it.
+      UserError: not YAML, or not as `PublishedPoint` and `Reference` have it.
     """
+    file = _read(folder)
+    return file.points if file else ()
+
+
+def read_references(folder: Path) -> tuple[Reference, ...]:
+    """Reads the references of `published.yaml`; a recipe without one has none.
+
+    Raises:
+      UserError: as `read_published`.
+    """
+    file = _read(folder)
+    return file.references if file else ()
+
+
+def _read(folder: Path) -> _File | None:
     path = folder / PUBLISHED
     if not path.exists():
-        return ()
+        return None
     try:
-        return parse_as(_File, yaml.safe_load(read_text(path)), path).points
+        return parse_as(_File, yaml.safe_load(read_text(path)), path)
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None

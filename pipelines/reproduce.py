@@ -145,12 +145,13 @@ def _measure(folder: Path, recipe: "Recipe", commands: "Sequence[Command]", uri:
 
 
 def _draw(folder: Path, measured: "Measured") -> "FrontierFiles":
-    """The frontier of all parts with the published points, where that of the last part would otherwise be."""
-    from pipelines.published import read_published
+    """The frontier of all parts with what stands beside it, where that of the last part would otherwise be."""
+    from pipelines.published import read_published, read_references
     from pipelines.report.frontier import write_frontier
     from pipelines.report.points import build_points
 
-    return write_frontier(build_points(measured.runs), _output(folder), read_published(folder))
+    beside = read_published(folder), read_references(folder)
+    return write_frontier(build_points(measured.runs), _output(folder), *beside)
 
 
 def _draw_waterfall(folder: Path, recipe: "Recipe", measured: "Measured", cells: "dict[Key, Cell]") -> "WaterfallFiles":

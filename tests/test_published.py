@@ -7,7 +7,7 @@ import pytest
 from pipelines.errors import UserError
 from pipelines.privacy.accounting import composed_epsilon
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
-from pipelines.published import PublishedPoint, read_published
+from pipelines.published import PublishedPoint, read_published, read_references
 from pipelines.tracking.store import REPOSITORY
 
 FILES = sorted((REPOSITORY / "experiments").glob("*/published.yaml"))
@@ -15,6 +15,7 @@ POINT = """\
 points:
   - {source: A 2020, method: m, url: "https://a.b", unit: example, epsilon: 3, delta: 1.0e-5, accuracy: 0.9, note: n}
 """
+REFERENCE = "references: [{label: trees, accuracy: 0.9, command: python a.py, unit: example}]"
 
 
 def gaussian(sigma: float, steps: int, q: float = 1.0) -> MechanismPlan:
@@ -76,6 +77,29 @@ def test_a_bad_file_is_one_clear_line(tmp_path: Path, old: str, new: str, messag
     (tmp_path / "published.yaml").write_text(POINT.replace(old, new))
     with pytest.raises(UserError) as caught:
         read_published(tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_references_need_no_points(tmp_path: Path) -> None:
+    assert read_references(tmp_path) == ()
+    (tmp_path / "published.yaml").write_text(REFERENCE)
+    (trees,) = read_references(tmp_path)
+    assert (trees.label, trees.accuracy, trees.command, trees.unit) == ("trees", 0.9, "python a.py", "example")
+    assert read_published(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (REFERENCE.replace("0.9", "90"), "references.0.accuracy=90"),
+        ("references: []", "neither points nor references"),
+    ],
+)
+def test_a_bad_reference_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "published.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_references(tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from pipelines.published import PublishedPoint
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
-from pipelines.report.published import published_key
+from pipelines.report.published import published_key, reference_label
 from pipelines.report.style import (
     FLOOR,
     INK,
@@ -76,7 +76,7 @@ def _dress(axes: "Axes", panel: Panel, span: Span) -> None:
 
 
 def _draw_references(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
-    """Ceilings dashed, floors dotted; returns their labels."""
+    """Ceilings dashed, floors dotted, references in thin dots; returns their labels, of those below from the lowest."""
     labels: list[Label] = []
     for ceiling in panel.ceilings:
         colour = ceiling_colour(panel, ceiling)
@@ -89,6 +89,12 @@ def _draw_references(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
         if not below:
             axes.axhline(share, color=FLOOR, linestyle=":", linewidth=1.6)
         labels.append((f"{name}: {100 * share:.1f} %{' ↓' if below else ''}", max(share, span[0]), FLOOR))
+    for reference in panel.references:
+        below = reference.accuracy < span[0]
+        if not below:
+            axes.axhline(reference.accuracy, color=FLOOR, linestyle=":", linewidth=0.9)
+        text = f"{reference_label(reference)}{' ↓' if below else ''}"
+        labels.append((text, max(reference.accuracy, span[0]), FLOOR))
     return labels
 
 
@@ -151,6 +157,6 @@ def _write_labels(axes: "Axes", labels: list[Label], span: Span) -> None:
     for text, (_, _, colour), height in zip(texts, labels, heights, strict=True):
         axes.annotate(
             text, (1.015, height), xycoords=("axes fraction", "data"), va="center", fontsize=9.5, color=colour,
-            fontweight="normal" if text.startswith("majority") or "no privacy" in fill(text, 999) else "bold",
+            fontweight="normal" if colour == FLOOR or "no privacy" in fill(text, 999) else "bold",
             annotation_clip=False,
         )  # fmt: skip

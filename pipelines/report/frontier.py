@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import UserError
-from pipelines.published import PublishedPoint
+from pipelines.published import PublishedPoint, Reference
 from pipelines.report.figure import frontier_figure
 from pipelines.report.interactive import frontier_html
 from pipelines.report.panels import build_frontier
@@ -23,18 +23,24 @@ class FrontierFiles:
     table: str
 
 
-def write_frontier(points: Sequence[Point], folder: Path, published: Sequence[PublishedPoint] = ()) -> FrontierFiles:
+def write_frontier(
+    points: Sequence[Point],
+    folder: Path,
+    published: Sequence[PublishedPoint] = (),
+    references: Sequence[Reference] = (),
+) -> FrontierFiles:
     """Writes frontier.csv, frontier.png and frontier.html to a folder, which is made if need be.
 
     Args:
       points: of our own runs.
       folder: where the files go.
       published: by others; drawn beside them.
+      references: other methods without privacy; drawn as lines.
 
     Raises:
       UserError: no point, or the folder is not writable.
     """
-    frontier = build_frontier(points, published)
+    frontier = build_frontier(points, published, references)
     files = FrontierFiles(
         csv=folder / "frontier.csv",
         png=folder / "frontier.png",

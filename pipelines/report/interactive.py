@@ -13,7 +13,7 @@ from pipelines.published import PublishedPoint
 from pipelines.report.command import commands, folded
 from pipelines.report.panels import PROMISES, RELATIONS, Frontier, Panel
 from pipelines.report.points import Point
-from pipelines.report.published import epsilon_in_words, published_key
+from pipelines.report.published import epsilon_in_words, published_key, reference_label
 from pipelines.report.style import (
     FLOOR,
     INK,
@@ -130,7 +130,7 @@ def _add_audit(figure: go.Figure, point: Point, column: int, *, left: float, col
 
 
 def _add_references(figure: go.Figure, panel: Panel, column: int, span: Span) -> None:
-    """Ceilings and floors as two-point traces, so that they have a legend entry and can be hovered."""
+    """Ceilings, floors and references as two-point traces, so that they have a legend entry and can be hovered."""
     ends = list(epsilon_span(panel))
     for ceiling in panel.ceilings:
         # The same ceiling in two panels is one entry of the legend.
@@ -150,6 +150,14 @@ def _add_references(figure: go.Figure, panel: Panel, column: int, span: Span) ->
             x=ends, y=[share] * 2, mode="lines", name=f"{text}{' (below the axis)' if share < span[0] else ''}",
             line={"color": FLOOR, "dash": "dot", "width": 1.8}, hovertext=text, hoverinfo="text",
             legendgroup=group, showlegend=_is_new(figure, group), row=1, col=column,
+        )  # fmt: skip
+    for reference in panel.references:
+        text = reference_label(reference)
+        figure.add_scatter(
+            x=ends, y=[reference.accuracy] * 2, mode="lines", line={"color": FLOOR, "dash": "dot", "width": 1},
+            name=f"{text}{' (below the axis)' if reference.accuracy < span[0] else ''}", legendgroup=text,
+            hovertext=f"{escape(text)}<br>not our run<br>{escape(reference.command)}", hoverinfo="text",
+            showlegend=_is_new(figure, text), row=1, col=column,
         )  # fmt: skip
 
 

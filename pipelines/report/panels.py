@@ -7,7 +7,7 @@ from itertools import count
 
 from pipelines.config import PRIVATE_UNITS
 from pipelines.errors import UserError
-from pipelines.published import PublishedPoint
+from pipelines.published import PublishedPoint, Reference
 from pipelines.report.points import Point, Privacy
 
 CEILINGS = {"example": ("sgd",), "user": ("sgd", "fed_avg"), None: ("sgd", "fed_avg")}
@@ -64,6 +64,7 @@ class Panel:
       ceilings: non-private accuracy.
       floors: dataset and accuracy of its majority class.
       published: by others, about this unit and with a delta no larger than any here; each with its number.
+      references: other methods without privacy, from the lowest accuracy.
     """
 
     unit: str | None
@@ -71,6 +72,7 @@ class Panel:
     ceilings: tuple[Ceiling, ...]
     floors: tuple[tuple[str, float], ...]
     published: tuple[tuple[int, PublishedPoint], ...] = ()
+    references: tuple[Reference, ...] = ()
 
     @property
     def title(self) -> str:
@@ -98,12 +100,15 @@ class Frontier:
     caption: str
 
 
-def build_frontier(points: Sequence[Point], published: Sequence[PublishedPoint] = ()) -> Frontier:
+def build_frontier(
+    points: Sequence[Point], published: Sequence[PublishedPoint] = (), references: Sequence[Reference] = ()
+) -> Frontier:
     """Arranges points into panels, and names each line by what sets it apart.
 
     Args:
       points: of our own runs.
       published: by others, on the same question.
+      references: other methods without privacy, on the same data.
 
     Raises:
       UserError: there is no point.
@@ -123,6 +128,7 @@ def build_frontier(points: Sequence[Point], published: Sequence[PublishedPoint] 
             ceilings=tuple(_ceilings(points, CEILINGS.get(unit, ("sgd", "fed_avg")), varying)),
             floors=floors,
             published=tuple((next(numbers), point) for point in _comparable(published, points, unit)),
+            references=tuple(sorted((r for r in references if r.unit == unit), key=lambda r: r.accuracy)),
         )
         for unit in units or [None]
     ]

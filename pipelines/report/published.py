@@ -1,6 +1,6 @@
-"""What figures and tables say of points that others published."""
+"""What figures and tables say of published points and of references."""
 
-from pipelines.published import PublishedPoint
+from pipelines.published import PublishedPoint, Reference
 from pipelines.report.panels import Frontier
 
 
@@ -14,6 +14,11 @@ def published_key(frontier: Frontier) -> str:
     if not entries:
         return ""
     return f"\u25c7 published by others, not our runs; a thin line comes from their own ε. {'; '.join(entries)}."
+
+
+def reference_label(reference: Reference) -> str:
+    """The method and its accuracy, in the words of our own runs without privacy."""
+    return f"{reference.label}, no privacy: {100 * reference.accuracy:.1f} %"
 
 
 def epsilon_in_words(point: PublishedPoint) -> str:

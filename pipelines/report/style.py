@@ -37,19 +37,19 @@ def ceiling_colour(panel: Panel, ceiling: Ceiling) -> str:
 def accuracy_span(frontier: Frontier) -> Span:
     """Range of the accuracy axis, the same in all panels.
 
-    The floor is inside, unless it lies so far below that the points would be pressed into one stripe; then the
-    figures say where it is. Published points may press them a little more.
+    Floors and references are inside, unless they lie so far below that the points would be pressed into one stripe;
+    then the figures say where they are. Published points may press them a little more.
     """
     lows = [point.accuracy - (point.interval or 0.0) for point in frontier.points]
     highs = [point.accuracy + (point.interval or 0.0) for point in frontier.points]
     low, high = min(lows), min(1.0, max(highs))
     spread = max(high - low, 0.02)
     floors = [share for panel in frontier.panels for _, share in panel.floors]
+    references = [reference.accuracy for panel in frontier.panels for reference in panel.references]
     published = [point.accuracy for panel in frontier.panels for _, point in panel.published]
-    high = max([high, *published])
+    high = max([high, *published, *references])
     low = min([low, *(share for share in published if low - share <= 2 * spread)])
-    if floors and low - min(floors) <= spread / 2:
-        low = min(low, *floors)
+    low = min([low, *(share for share in (*floors, *references) if low - share <= spread / 2)])
     margin = 0.08 * max(high - low, 0.02)
     return max(0.0, low - margin), min(1.01, high + 1.5 * margin)
 

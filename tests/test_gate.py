@@ -1,4 +1,4 @@
-"""The gate, the nightly workflow and make frontier run every recipe, and keep what they leave behind."""
+"""The gate, the nightly workflow and make frontier run every recorded recipe, and keep what they leave behind."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import yaml
 from pipelines.recipe import recipe_names
 from pipelines.tracking.store import REPOSITORY
 
-RECIPES = "$(dirname experiments/*/recipe.yaml)"
+RECIPES = "$(dirname experiments/*/record.json)"
 
 
 def steps(workflow: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from pipelines.reproduce import QUICK_SEEDS
 from pipelines.tracking.store import REPOSITORY
 from tests.report.results import row
 
-RECIPES = sorted(path.parent for path in (REPOSITORY / "experiments").glob("*/recipe.yaml"))
+RECIPES = sorted(path.parent for path in (REPOSITORY / "experiments").glob("*/record.json"))
 # Of two seeds the spread may be nil by chance, so the noise is the same in every run.
 RECIPE = """\
 sweep: ["pipeline=sgd,dp_sgd", privacy.epsilon=3, privacy.noise_seed=0, pipeline.epochs=4, evaluations=1]

@@ -66,7 +66,7 @@ def test_the_axes_make_room_for_published_points() -> None:
 
 def test_references_are_thin_dotted_lines_in_the_panel_of_their_unit_with_labels_apart(tmp_path: Path) -> None:
     ours = build_points([*(row("dp_sgd", 0.90, epsilon=e) for e in (1.0, 2.0)), row("sgd", 0.901)])
-    values = {"trees": 0.915, "linear": 0.88}
+    values = {"trees": 0.915, "linear": 0.88, "rule": 0.5}
     theirs = [Reference(label=k, accuracy=v, command=f"python {k}.py", unit="example") for k, v in values.items()]
     elsewhere = Reference(label="elsewhere", accuracy=0.95, command="python a.py", unit="user")
     figure = frontier_figure(build_frontier(ours, (), [*theirs, elsewhere]))
@@ -74,12 +74,12 @@ def test_references_are_thin_dotted_lines_in_the_panel_of_their_unit_with_labels
     (dotted,) = [line for line in axes.lines if line.get_linestyle() == ":"]
     assert np.asarray(dotted.get_ydata()).tolist() == [0.915, 0.915]
     foot, top = axes.get_ylim()
-    assert foot > 0.88  # the lower one would press the points together: an arrow, above that of the floor
+    assert foot > 0.88  # the lower ones would press the points together: arrows, above that of the floor
     assert 0.915 < top < 0.95
     figure.draw_without_rendering()
     places = {" ".join(text.get_text().split()): text.get_window_extent() for text in axes.texts}
-    names = ["majority class: 10.0 % ↓", "linear, no privacy: 88.0 % ↓", "dp_sgd", "sgd, no privacy: 90.1 %"]
-    boxes = [places[name] for name in [*names, "trees, no privacy: 91.5 %"]]
+    names = ["majority class: 10.0 % ↓", "rule, no privacy: 50.0 % ↓", "linear, no privacy: 88.0 % ↓", "dp_sgd"]
+    boxes = [places[name] for name in [*names, "sgd, no privacy: 90.1 %", "trees, no privacy: 91.5 %"]]
     assert all(lower.y1 <= upper.y0 for lower, upper in pairwise(boxes))
     page = write_frontier(ours, tmp_path, (), theirs).html.read_text(encoding="utf-8")
     assert "trees, no privacy: 91.5 %" in page

@@ -6,23 +6,22 @@ by adding or removing one unit, Poisson sampling, privacy loss distributions. It
 epsilon: they are other methods without privacy, which a command measures on the recipe's own data.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
-from pipelines.errors import UserError
 from pipelines.privacy.accounting import composed_epsilon
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
-from pipelines.recipe import Checked, Positive, parse_as, read_text
+from pipelines.recipe import Text, read_yaml
+from pipelines.section import Positive, Section
 
 PUBLISHED = "published.yaml"
 Count = Annotated[int, Field(gt=0)]
-Text = Annotated[str, Field(min_length=1)]
 
 
-class Stage(Checked):
+class Stage(Section):
     """A subsampled Gaussian mechanism that their program ran.
 
     Attributes:
@@ -36,7 +35,7 @@ class Stage(Checked):
     steps: Count
 
 
-class PublishedPoint(Checked):
+class PublishedPoint(Section):
     """One published accuracy with its guarantee.
 
     Attributes:
@@ -81,12 +80,12 @@ class PublishedPoint(Checked):
         """Source, method and, where they differ, data."""
         return f"{self.source}, {self.method}{f', on {self.other_data}' if self.other_data else ''}"
 
-    @property
+    @cached_property
     def epsilon_here(self) -> float | None:
         """Epsilon as our runs are accounted, at the published delta; None where the parameters are not known."""
         return composed_epsilon(self._plans()) if self.stages else None
 
-    @property
+    @cached_property
     def epsilon_of_training(self) -> float | None:
         """The same of the first stage alone; None unless there are more."""
         return composed_epsilon(self._plans()[:1]) if len(self.stages) > 1 else None
@@ -108,7 +107,7 @@ class PublishedPoint(Checked):
         ]
 
 
-class Reference(Checked):
+class Reference(Section):
     """A method without privacy that is no run of ours, drawn as a horizontal line.
 
     Attributes:
@@ -124,7 +123,7 @@ class Reference(Checked):
     unit: Literal["example", "user"]
 
 
-class _File(Checked):
+class _File(Section):
     points: tuple[PublishedPoint, ...] = ()
     references: tuple[Reference, ...] = ()
 
@@ -157,9 +156,4 @@ def read_references(folder: Path) -> tuple[Reference, ...]:
 
 def _read(folder: Path) -> _File | None:
     path = folder / PUBLISHED
-    if not path.exists():
-        return None
-    try:
-        return parse_as(_File, yaml.safe_load(read_text(path)), path)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    return read_yaml(_File, path) if path.exists() else None

@@ -7,27 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
+from pipelines.section import Positive, Section
 
 RECIPE = "recipe.yaml"
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Overrides = Annotated[tuple[str, ...], Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class Checked(BaseModel):
-    """Content of a file of a recipe: typed, complete, and nothing more."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Kind = TypeVar("Kind", bound=Section)
 
 
-Kind = TypeVar("Kind", bound=Checked)
-
-
-class Bands(Checked):
+class Bands(Section):
     """How far an accuracy may lie from its record.
 
     Attributes:
@@ -39,7 +33,7 @@ class Bands(Checked):
     test_examples: Annotated[int, Field(gt=0)]
 
 
-class Part(Checked):
+class Part(Section):
     """One of several sweeps, where settings differ in a way that no single sweep can say.
 
     Attributes:
@@ -52,7 +46,7 @@ class Part(Checked):
     variant: Text | None = None
 
 
-class Sweeps(Checked):
+class Sweeps(Section):
     """Sweeps that make one record, each as overrides of `python -m pipelines.run -m`.
 
     Attributes:
@@ -71,7 +65,7 @@ class Sweeps(Checked):
         return [(part.variant, (*self.sweep, *part.sweep, *added)) for part in self.parts]
 
 
-class Stage(Checked):
+class Stage(Section):
     """A row of the record that is a stage of a waterfall.
 
     Attributes:
@@ -112,7 +106,7 @@ class Recipe(Sweeps):
 
     quick: Overrides | Sweeps
     bands: Bands
-    waterfall: dict[Text, Stages] = {}
+    waterfall: Annotated[dict[Text, Stages], Field(default_factory=dict)]
 
     @field_validator("waterfall")
     @classmethod
@@ -143,10 +137,19 @@ def read_recipe(folder: Path) -> Recipe:
     """
     if not (folder / RECIPE).exists():
         raise UserError(f"{folder / RECIPE} does not exist; the recipes are: {', '.join(recipe_names())}")
+    return read_yaml(Recipe, folder / RECIPE)
+
+
+def read_yaml(kind: type[Kind], path: Path) -> Kind:
+    """Reads a file that a person writes.
+
+    Raises:
+      UserError: it cannot be read, is no YAML, or not of that type.
+    """
     try:
-        return parse_as(Recipe, yaml.safe_load(read_text(folder / RECIPE)), folder / RECIPE)
+        return parse_as(kind, yaml.safe_load(read_text(path)), path)
     except yaml.YAMLError as error:
-        raise UserError(f"{folder / RECIPE} is no YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
 
 
 def read_text(path: Path) -> str:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from pipelines.errors import UserError
-from pipelines.recipe import Checked, Positive, parse_as, read_text
+from pipelines.recipe import parse_as, read_text
+from pipelines.section import Positive, Section
 
 if TYPE_CHECKING:
     from pipelines.result import RunResult
@@ -39,7 +40,7 @@ class RecordFiles:
         return cls(*(folder / name for name in names))
 
 
-class ResultRow(Checked):
+class ResultRow(Section):
     """One run. A run without privacy has no epsilon, delta, unit, relation and noise.
 
     Attributes:
@@ -95,7 +96,7 @@ class ResultRow(Checked):
         )
 
 
-class Origin(Checked):
+class Origin(Section):
     """What made a record.
 
     Attributes:

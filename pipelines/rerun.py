@@ -57,11 +57,16 @@ def measure(experiment: str, commands: Sequence[Command], uri: str | None) -> Me
             part = f"[part {number} of {len(commands)}] " if len(commands) > 1 else ""
             print(f"{part}{_in_words(overrides)}", flush=True)
             _sweep(store, overrides, variant)
-        runs = [row for row in read_rows(store) if row.run_id not in before and "pipeline" in row.tags]
+        runs = _since(before, store)
         measured = _read(store, runs, "\n".join(_in_words(overrides) for _, overrides in commands), Path(scratch))
     if uri is None:
         print("these runs were in a temporary store, which is gone; --uri sqlite:///runs.db keeps them")
     return measured
+
+
+def _since(before: set[str], store: Store) -> list[RunRow]:
+    """Runs of pipelines, not parents of sweeps, that were not there before."""
+    return [row for row in read_rows(store) if row.run_id not in before and "pipeline" in row.tags]
 
 
 def _in_words(overrides: Sequence[str]) -> str:
@@ -78,7 +83,7 @@ def _sweep(store: Store, overrides: Sequence[str], variant: str | None) -> None:
     finally:
         # The sweep closes its runs itself, unless it was killed.
         close_orphans(store)
-    runs = [row for row in read_rows(store) if row.run_id not in before and "pipeline" in row.tags]
+    runs = _since(before, store)
     if code or not runs:
         raise UserError(f"the sweep ended with exit code {code} after {len(runs)} runs; its own lines above say why")
     for run in runs if variant is not None else ():

@@ -1,4 +1,4 @@
-"""What every part of the configuration is made of."""
+"""What every part of the configuration, and of a recipe's files, is made of."""
 
 from typing import Annotated
 
@@ -10,6 +10,6 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A frozen part of the configuration that refuses unknown keys."""
+    """A frozen part that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -84,7 +84,12 @@ def test_a_record_reads_back_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("recipe.yaml", None, None, "recipe.yaml does not exist; the recipes are: adult_example_level, adult_user_level, digits_frontier"),
+        (
+            "recipe.yaml",
+            None,
+            None,
+            "recipe.yaml does not exist; the recipes are: adult_example_level, adult_user_level, digits_frontier",
+        ),
         ("recipe.yaml", "bands:", "bands: [", "recipe.yaml is no YAML"),
         ("recipe.yaml", "quick:", "quickly:", "recipe.yaml: quick="),
         ("recipe.yaml", "0.999", "1.5", "bands.confidence=1.5: Input should be less than 1"),

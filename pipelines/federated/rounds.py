@@ -13,7 +13,7 @@ from pipelines.federated.engine import tf, tff
 from pipelines.federated.model import TensorFlowModel
 from pipelines.federated.process import Server
 from pipelines.model.averaging import share_of_newest
-from pipelines.model.spec import ModelSpec
+from pipelines.model.spec import ModelSpec, Weights
 from pipelines.pipeline import OnRound, RoundRecord
 from pipelines.privacy.sampling import Participation
 
@@ -54,7 +54,7 @@ def run_rounds(
       DivergedError: `check` raised it, or a weight is not finite.
     """
     examples, train_s = 0.0, 0.0
-    average = server.weights
+    average: Weights = []
     for step in range(1, steps + 1):
         begin = time.perf_counter()
         cohort = draw_cohort()
@@ -66,7 +66,10 @@ def run_rounds(
         if not all(np.isfinite(value).all() for value in weights):
             raise DivergedError(step, "a weight")
         share = share_of_newest(step, ema_decay)
-        average = [(1 - share) * before + share * now for before, now in zip(average, weights, strict=True)]
+        if share == 1:  # the first round, or no average at all
+            average = weights
+        else:
+            average = [(1 - share) * before + share * now for before, now in zip(average, weights, strict=True)]
         examples += count_examples(cohort)
         train_s += time.perf_counter() - begin
         model = TensorFlowModel(spec, average)

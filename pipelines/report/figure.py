@@ -22,6 +22,7 @@ from pipelines.report.style import (
     epsilon_ticks,
     line_colours,
     spread_apart,
+    without_privacy,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _draw_references(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
     for ceiling in panel.ceilings:
         colour = ceiling_colour(panel, ceiling)
         axes.axhline(ceiling.point.accuracy, color=colour, linestyle=(0, (6, 3)), linewidth=1.4)
-        text = f"{ceiling.label}, no privacy: {100 * ceiling.point.accuracy:.1f} %"
+        text = without_privacy(ceiling.label, ceiling.point.accuracy)
         labels.append((text, ceiling.point.accuracy, colour))
     for dataset, share in panel.floors:
         name = "majority class" if len(panel.floors) == 1 else f"majority class, {dataset}"

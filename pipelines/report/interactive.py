@@ -24,6 +24,7 @@ from pipelines.report.style import (
     epsilon_text,
     epsilon_ticks,
     line_colours,
+    without_privacy,
 )
 from pipelines.report.table import accuracy_text
 
@@ -137,7 +138,7 @@ def _add_references(figure: go.Figure, panel: Panel, column: int, span: Span) ->
         group = f"{ceiling.label}, no privacy"
         figure.add_scatter(
             x=ends, y=[ceiling.point.accuracy] * 2, mode="lines",
-            name=f"{ceiling.label}, no privacy: {100 * ceiling.point.accuracy:.1f} %",
+            name=without_privacy(ceiling.label, ceiling.point.accuracy),
             line={"color": ceiling_colour(panel, ceiling), "dash": "dash", "width": 1.8},
             hovertext=hover_text(ceiling.point), hoverinfo="text", legendgroup=group,
             showlegend=_is_new(figure, group),

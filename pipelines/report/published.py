@@ -2,6 +2,7 @@
 
 from pipelines.published import PublishedPoint, Reference
 from pipelines.report.panels import Frontier
+from pipelines.report.style import without_privacy
 
 
 def published_key(frontier: Frontier) -> str:
@@ -17,8 +18,8 @@ def published_key(frontier: Frontier) -> str:
 
 
 def reference_label(reference: Reference) -> str:
-    """The method and its accuracy, in the words of our own runs without privacy."""
-    return f"{reference.label}, no privacy: {100 * reference.accuracy:.1f} %"
+    """The method and its accuracy."""
+    return without_privacy(reference.label, reference.accuracy)
 
 
 def epsilon_in_words(point: PublishedPoint) -> str:

@@ -76,6 +76,11 @@ def epsilon_text(epsilon: float) -> str:
     return f"{epsilon:.2g}" if epsilon < 10 else f"{epsilon:.0f}"
 
 
+def without_privacy(label: str, accuracy: float) -> str:
+    """What a line says that hides nobody."""
+    return f"{label}, no privacy: {100 * accuracy:.1f} %"
+
+
 def spread_apart(places: Sequence[float], gap: float, span: Span) -> list[float]:
     """Moves label places as little as needed to keep them `gap` apart and inside the span; keeps their order."""
     order = sorted(range(len(places)), key=lambda index: places[index])

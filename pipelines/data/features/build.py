@@ -35,26 +35,36 @@ def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig | Bins
     """
     if isinstance(config, NoFeatures):
         return dataset
-    if isinstance(config, BinsConfig):
-        return _binned(dataset, config)
-    transform = _Chain(dataset.features, config)
-    recipe = f"{dataset.fingerprint} {config.model_dump_json()} kymatio {version('kymatio')}"
-    source = hashlib.sha256(recipe.encode()).hexdigest()
+    made_with = f" kymatio {version('kymatio')}" if isinstance(config, ScatteringConfig) else ""
+    source = hashlib.sha256(f"{dataset.fingerprint} {config.model_dump_json()}{made_with}".encode()).hexdigest()
     if source not in _latest:
         _latest.clear()
-        folder = cache_folder() / "features"
-
-        def mapped(name: str, split: Split) -> Split:
-            path = folder / f"{dataset.name}-{name}-{source[:16]}.npy"
-            title = f"{config.name}, {dataset.name} {name}"
-            return Split(
-                cached_features(path, split.inputs, transform, transform.shape, threads=threads, title=title),
-                split.labels,
-            )
-
-        train, test = mapped("train", dataset.train), mapped("test", dataset.test)
+        if isinstance(config, BinsConfig):
+            train, test = _binned(dataset, config)
+        else:
+            train, test = _scattered(dataset, config, source, threads)
         _latest[source] = replace(dataset, train=train, test=test, source=source)
     return _latest[source]
+
+
+def _binned(dataset: Dataset, config: BinsConfig) -> tuple[Split, Split]:
+    """Computes bins in memory, which is faster than to read them from a cache."""
+    transform = Bins(dataset.features, config.columns)
+    train, test = (Split(transform(split.inputs), split.labels) for split in (dataset.train, dataset.test))
+    return train, test
+
+
+def _scattered(dataset: Dataset, config: ScatteringConfig, source: str, threads: int) -> tuple[Split, Split]:
+    transform, folder = _Chain(dataset.features, config), cache_folder() / "features"
+
+    def mapped(name: str, split: Split) -> Split:
+        path = folder / f"{dataset.name}-{name}-{source[:16]}.npy"
+        title = f"{config.name}, {dataset.name} {name}"
+        return Split(
+            cached_features(path, split.inputs, transform, transform.shape, threads=threads, title=title), split.labels
+        )
+
+    return mapped("train", dataset.train), mapped("test", dataset.test)
 
 
 class _Chain:
@@ -72,14 +82,3 @@ class _Chain:
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         scattered = self._scattering(images)
         return scattered if self._fourier is None else self._fourier(scattered)
-
-
-def _binned(dataset: Dataset, config: BinsConfig) -> Dataset:
-    """Computes bins in memory, which is faster than to read them from a cache."""
-    source = hashlib.sha256(f"{dataset.fingerprint} {config.model_dump_json()}".encode()).hexdigest()
-    if source not in _latest:
-        _latest.clear()
-        transform = Bins(dataset.features, config.columns)
-        train, test = (Split(transform(split.inputs), split.labels) for split in (dataset.train, dataset.test))
-        _latest[source] = replace(dataset, train=train, test=test, source=source)
-    return _latest[source]

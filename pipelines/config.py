@@ -130,7 +130,8 @@ class PrivacyConfig(Section):
       unit: who is protected; None takes the pipeline's own (dp_sgd: example; dp_fed_avg: user, its only one).
       epsilon: target, calibrated to a noise multiplier.
       noise_multiplier: sigma, given instead of a target.
-      delta: probability with which the epsilon bound may fail; below 1e-10 the accountants' rounding would show.
+      delta: what the bound on probabilities grants on top of the factor; below 1e-10 the accountants' rounding would
+        show.
       clip_norm: L2 bound of one unit's contribution.
       clipping: fixed, or adaptive.
       mechanism: gaussian, on Poisson samples; or tree, DP-FTRL without sampling (dp_fed_avg only).
@@ -208,6 +209,7 @@ class Config(Section):
             rules.require_one_target(self)
             rules.require_unit_fits(self, PRIVATE_UNITS[self.pipeline.name])
             rules.require_mechanism_fits(self)
+            rules.require_population_fits(self)
         return self
 
     @property

@@ -50,7 +50,8 @@ def prepare(config: Config, threads: int) -> Job:
     """Loads the data and plans the run.
 
     Raises:
-      UserError: data missing or corrupt, a plan out of bounds, an engine that is not installed.
+      UserError: data missing or corrupt, private labels that tell how many classes, a plan out of bounds, an engine
+        that is not installed.
       GuaranteeError: a plan that follows the private number of units.
     """
     dataset = load_dataset(config.dataset)
@@ -68,6 +69,7 @@ def prepare(config: Config, threads: int) -> Job:
     )
     plan: Plan | None = None
     if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
+        dataset.require_stated_classes()
         units = len(dataset.train) if partition is None else len(partition)
         plan = public_plan(config.pipeline, config.privacy, units)
     return Job(

@@ -49,6 +49,20 @@ def require_mechanism_fits(config: "Config") -> None:
         raise ValueError(f"privacy.restart_every={privacy.restart_every} is for privacy=tree; drop it")
 
 
+def require_population_fits(config: "Config") -> None:
+    """Refuses to state a population of data that are cut to a number: one example more or fewer would not change it.
+
+    Raises:
+      ValueError: one line that names fields, values and remedy.
+    """
+    population, limit = config.privacy.population, config.dataset.limit
+    if population is not None and limit is not None:
+        raise ValueError(
+            f"privacy.population={population} says that one unit more or fewer may be there, but dataset.limit={limit} "
+            "always keeps as many, others in their place; drop one of them"
+        )
+
+
 def require_secure_sums_fit(config: "Config") -> None:
     """Refuses secure aggregation where its bounds are not public, or something would go round it.
 

@@ -1,5 +1,6 @@
 """The command line as its users call it, on a store of its own."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from pipelines.tracking.read import RunRow, read_rows
 from pipelines.tracking.store import import_mlflow, open_store
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX, which something imports, sets a chattier default
 import_mlflow()  # before a test module imports it with its own, chattier, defaults
 
 Cli = Callable[..., "Outcome"]

@@ -79,6 +79,11 @@ def test_tuned_values_apply_to_their_combination_and_yield_to_the_command_line()
             ["pipeline=dp_fed_avg", "privacy=tree", "privacy.clipping=adaptive", "privacy.epsilon=1"],
             "privacy.mechanism=tree needs privacy.clipping=fixed",
         ),
+        (
+            ["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.population=100", "dataset.limit=100"],
+            "dataset.limit=100 always keeps as many",
+        ),
+        (["dataset=digits", "dataset.classes=3"], "dataset.classes=3 belongs to dataset=npz"),
         (["pipeline=dp_fed_avg", "privacy.restart_every=3", "privacy.epsilon=1"], "privacy.restart_every=3 is for"),
         (
             ["pipeline=dp_fed_avg", "privacy=adaptive", "privacy.epsilon=1", "pipeline.secure_aggregation=true"],

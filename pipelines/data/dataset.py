@@ -36,6 +36,7 @@ class Dataset:
       train, test: the splits.
       classes: number of classes, >= 2.
       client_ids: int64, shape (len(train),): the natural owner of each training example; None where there is none.
+      classes_stated: whether the number of classes was given, and not read off the labels.
       source: sha256 of what the arrays follow from, where they are computed; None where they are the data itself.
 
     Raises:
@@ -48,6 +49,7 @@ class Dataset:
     test: Split
     classes: int
     client_ids: NDArray[np.int64] | None = None
+    classes_stated: bool = True
     source: str | None = None
 
     def __post_init__(self) -> None:
@@ -110,6 +112,18 @@ class Dataset:
             raise UserError(
                 f"dataset {self.name}: {self.overlap:.0%} of the test examples are training examples too; give a test "
                 "split that was held out"
+            )
+
+    def require_stated_classes(self) -> None:
+        """Refuses a number of classes that was read off private labels: it decides the shape of the released model.
+
+        Raises:
+          UserError: it was.
+        """
+        if not self.classes_stated:
+            raise UserError(
+                f"dataset {self.name}: the number of classes would follow from private labels, which no epsilon "
+                "covers; state it with dataset.classes=, or save classes in the archive"
             )
 
     @cached_property

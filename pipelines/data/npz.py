@@ -18,7 +18,7 @@ DAMAGED = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib
 Arrays = dict[str, NDArray[Any]]
 
 
-def load_npz(file: str) -> Dataset:
+def load_npz(file: str, classes: int | None = None) -> Dataset:
     """Returns the dataset in an archive made with `numpy.savez`; its name is the file's, without .npz.
 
     | key | what | allowed |
@@ -29,8 +29,12 @@ def load_npz(file: str) -> Dataset:
     | classes | optional: number of classes | one integer >= 2 |
 
     Images of uint8 are divided by 255. Features of rank 2 are taken as they are: scale them by public bounds.
-    Without `classes` their number is the largest label of both splits plus one. That looks at the private labels;
-    where it matters that even the number of classes stays independent of them, give `classes`.
+    Where neither the archive nor the caller states the number of classes, it is the largest label of both splits plus
+    one. That looks at the private labels, so private pipelines refuse it.
+
+    Args:
+      file: path of the archive.
+      classes: the number of classes, instead of what the archive says.
 
     Raises:
       UserError: the archive is missing, damaged or lacks a key, or an array has a wrong type, shape or range.
@@ -43,7 +47,8 @@ def load_npz(file: str) -> Dataset:
         name=path.stem,
         train=train,
         test=test,
-        classes=_classes(path, arrays, np.concatenate([train.labels, test.labels])),
+        classes=classes or _classes(path, arrays, np.concatenate([train.labels, test.labels])),
+        classes_stated=classes is not None or "classes" in arrays,
         client_ids=_integers(path, "client_ids", arrays) if "client_ids" in arrays else None,
     )
 

@@ -1,8 +1,8 @@
 """The dataset's part of the configuration."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pipelines.section import Count, Section
 
@@ -14,12 +14,14 @@ class DatasetConfig(Section):
       name: which loader.
       folder: a local folder that holds the raw files; None uses the cache, then a download.
       file: the user's archive; npz only.
+      classes: number of classes; npz only, whose archive may state it too.
       limit: keep only the first `limit` training examples after a public shuffle; None keeps all. For quick looks.
     """
 
     name: Literal["digits", "mnist", "fashion_mnist", "adult", "npz"]
     folder: str | None = None
     file: str | None = None
+    classes: Annotated[int, Field(ge=2)] | None = None
     limit: Count | None = None
 
     @model_validator(mode="after")
@@ -30,4 +32,6 @@ class DatasetConfig(Section):
                 if self.file is None
                 else f"dataset.file={self.file} belongs to dataset=npz; with dataset={self.name} drop it"
             )
+        if self.classes is not None and self.name != "npz":
+            raise ValueError(f"dataset.classes={self.classes} belongs to dataset=npz; with dataset={self.name} drop it")
         return self

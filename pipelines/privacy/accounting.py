@@ -219,7 +219,7 @@ def _prv_opinion(plan: MechanismPlan) -> Opinion:
         opacus, remark = "", "Opacus is not installed"
     except TimeoutError:
         remark = f"no answer within {PRV_TIME_LIMIT_S} s"
-    except (ValueError, RuntimeError, ArithmeticError) as error:
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         remark = f"failed: {error}".splitlines()[0]
     return Opinion(accountant="Opacus PRV", version=opacus, epsilon=value, remark=remark)
 

@@ -18,6 +18,9 @@ from typing import Any
 
 import numpy as np
 
+LARGEST_GRID = 2**24
+"""Points; about 2 GB. Opacus itself asks for as many as the loss is wide: terabytes where the noise is next to none."""
+
 
 def prv_epsilon(*, sigma: float, q: float, steps: int, delta: float) -> float:
     """Upper bound on epsilon of a self-composed Poisson-subsampled Gaussian, with an error of at most 0.01.
@@ -30,15 +33,23 @@ def prv_epsilon(*, sigma: float, q: float, steps: int, delta: float) -> float:
 
     Raises:
       PackageNotFoundError: Opacus is not installed.
+      MemoryError: the grid would have more than `LARGEST_GRID` points.
 
     Source: Gopi et al. 2021, arXiv:2106.02848, as implemented in Opacus.
     """
     accountant = _accountant_class()()
     accountant.history = [(sigma, q, steps)]
+    whole, accountant._get_domain = accountant._get_domain, lambda **options: _bounded(whole(**options))
     with warnings.catch_warnings(), np.errstate(divide="ignore"):  # at q = 1 it takes the logarithm of 1 - q
         # Its RDP, asked for a domain size only, warns that more orders would be tighter.
         warnings.filterwarnings("ignore", "Optimal order")
         return float(accountant.get_epsilon(delta))
+
+
+def _bounded(domain: Any) -> Any:
+    if domain.size > LARGEST_GRID:
+        raise MemoryError(f"its grid would have {domain.size:,} points")
+    return domain
 
 
 @lru_cache(maxsize=1)

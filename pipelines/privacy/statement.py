@@ -70,9 +70,8 @@ def promise(guarantee: PrivacyGuarantee) -> str:
     else:
         event = f"Whether or not any one of the {plan.population:,} {noun}s (a public number) took part"
     text = (
-        f"{event} changes the "
-        f"probability of any model that could come out by at most a factor {factor}, but for a probability of "
-        f"{plan.delta:g}. "
+        f"{event} changes the probability that the model is one of any given set of models by at most a factor "
+        f"{factor}, plus {plan.delta:g}. "
         f"It holds against anyone who sees the trained model and every state on the way to it. {scope}"
     )
     if guarantee.simulated:
@@ -201,8 +200,12 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
         "- Metrics under `diagnostics/`, and `membership.png` and `.json`, where a run was asked for them: they come "
         "from the raw training data.\n"
         f"- The machine: {engine}. Running time and memory are side channels.\n"
-        "- A run that somebody stopped for what it showed: the epsilon is that of the steps that ran, and the decision "
-        "to stop is not accounted for.\n"
+        "- A run that stopped early for what it showed, by somebody's hand or because it diverged: the epsilon is that "
+        "of the steps that ran; the one planned for all steps covers the decision to stop as well.\n"
+        "- Which examples `dataset.limit` kept, where it was set: their choice depends on how many there are, and the "
+        "guarantee is about those kept.\n"
+        "- How the settings were found: those of this project that apply by themselves (`conf/tuning/`) were chosen on "
+        "its own datasets.\n"
         "- Floating point: contributions are clipped and summed, and noise is sampled, in finite precision, the noise "
         "by statistical generators with 128-bit keys and not by a cryptographically secure sampler.\n"
         "- Anything else derived from the raw data outside this run.\n"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
+from pipelines.data.npz import load_npz
 from pipelines.data.settings import DatasetConfig
 from pipelines.errors import UserError
 
@@ -69,6 +70,16 @@ def test_labels_may_be_any_integers(tmp_path: Path, dtype: type) -> None:
 def test_classes_come_from_both_splits_unless_given(tmp_path: Path) -> None:
     assert _load(tmp_path, y_test=np.array([3, 1, 0])).classes == 4
     assert _load(tmp_path, classes=7).classes == 7
+
+
+def test_only_stated_classes_serve_a_private_run(tmp_path: Path) -> None:
+    _load(tmp_path, classes=7).require_stated_classes()
+    derived = _load(tmp_path)
+    with pytest.raises(UserError, match=r"state it with dataset\.classes="):
+        derived.require_stated_classes()
+    stated = load_npz(str(tmp_path / "own.npz"), 5)
+    assert stated.classes == 5
+    stated.require_stated_classes()
 
 
 def test_client_ids_are_kept(tmp_path: Path) -> None:

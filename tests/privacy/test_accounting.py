@@ -194,3 +194,15 @@ def test_accounting_needs_neither_torch_nor_tensorflow() -> None:
 def test_delta_enters_the_epsilon() -> None:
     assert epsilon(replace(plan(), delta=1e-7)) > epsilon(plan())
     assert math.isfinite(epsilon(plan(steps=5000)))
+
+
+def test_prv_says_so_where_its_grid_would_not_fit_in_memory() -> None:
+    plan = MechanismPlan(
+        unit=PrivacyUnit.USER, population=1000, sampling_probability=0.2, steps=60, noise_multiplier=0.001,
+        clip_norm=1.0, delta=1e-5,
+    )  # fmt: skip
+    pld, _, prv = opinions(plan)
+    assert pld.epsilon is not None
+    assert pld.epsilon > 1e7
+    assert prv.epsilon is None
+    assert prv.remark.startswith("failed: its grid would have 165,281,")

@@ -37,7 +37,7 @@ def test_guarantee_is_the_pld_epsilon_of_the_steps_that_ran() -> None:
 def test_statement_says_who_is_protected_how_well_and_what_is_not_covered() -> None:
     text = statement(PrivacyGuarantee.of(PLAN, simulated=False))
     assert "any one of the 1,000 users (a public number) took part" in text
-    assert "factor e^2 = 7.39, but for a probability of 1e-05" in text
+    assert "is one of any given set of models by at most a factor e^2 = 7.39, plus 1e-05." in text
     assert "clipped to L2 norm 0.3" in text
     assert "A conversion, not what this run was planned for" in text
     assert f"| 2 | {group_epsilon(PLAN, 2):.4g} |\n| 5 | {group_epsilon(PLAN, 5):.4g} |" in text

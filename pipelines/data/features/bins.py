@@ -1,4 +1,4 @@
-"""Public bins of a table's numbers, so that a linear model can follow a curve: no edge is fitted to the data."""
+"""Public bins of a table's numbers, so that a linear model can follow a curve: no edge is fitted in a run."""
 
 import numpy as np
 from numpy.typing import NDArray

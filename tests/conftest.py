@@ -11,6 +11,9 @@ import pytest
 
 from pipelines.tracking.read import RunRow, read_rows
 from pipelines.tracking.store import import_mlflow, open_store
+from tests.mutants.summary import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]  # pytest finds it here, whichever tests it is asked for
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX, which something imports, sets a chattier default
 import_mlflow()  # before a test module imports it with its own, chattier, defaults

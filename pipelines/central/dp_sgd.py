@@ -22,7 +22,7 @@ from pipelines.errors import GuaranteeError, UserError
 from pipelines.model.spec import ModelSpec
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import Fit, OnRound, TrainingData, require_partition
-from pipelines.privacy.conformity import require_independent
+from pipelines.privacy.conformity import require_event, require_independent
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
 from pipelines.randomness import private_stream
@@ -66,6 +66,7 @@ class DpSgd:
         Raises:
           UserError: a plan for users, and no partition.
           DivergedError: a weight is not finite.
+          GuaranteeError: the noise in use is not the plan's.
         """
         settings, plan, by_user = self._settings, self._plan, self._plan.unit is PrivacyUnit.USER
         units = len(_users(data)) if by_user else len(data.labels)
@@ -83,6 +84,7 @@ class DpSgd:
             gradients.step(torch.from_numpy(sample).to(bench.device))
             record = clock.tick(step, step * plan.normaliser)
         gradients.close()
+        require_event(plan, gradients.optimizer.dp_event)
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
             facts["final_clip_norm"] = f"{gradients.optimizer.max_grad_norm:.6g}"
         return Fit(record=record, executed=plan.executed(step), facts=facts, sampler=seen.verdict())

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class PrivateGradients(Protocol):
       optimizer: takes them; its `max_grad_norm` is the clip norm of the next one.
     """
 
-    optimizer: DPOptimizer
+    optimizer: "KeyedOptimizer"
 
     def step(self, sample: Tensor) -> None:
         """Updates the weights from one Poisson sample, indices (n,) with n >= 0; noise is added once."""
@@ -88,7 +88,18 @@ class KeyedOptimizer(DPOptimizer):
             max_grad_norm=plan.clip_norm,
             expected_batch_size=plan.normaliser,
         )
+        self.adaptive = plan.adaptive
         self._rng = rng
+
+    @property
+    def dp_event(self) -> Any:
+        """What a step releases, as a `dp_accounting.DpEvent` without its sampling: from the noise that is in use."""
+        from dp_accounting import dp_event as events
+
+        update = events.GaussianDpEvent(self.noise_multiplier)
+        if self.adaptive is None:
+            return update
+        return events.ComposedDpEvent([update, events.GaussianDpEvent(2 * self.adaptive.count_stddev)])
 
     def add_noise(self) -> None:
         """Adds N(0, (noise_multiplier * max_grad_norm)^2) to every coordinate of the clipped sums."""
@@ -103,10 +114,6 @@ class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):
     """The same for sums that were clipped before, to the `max_grad_norm` of the moment."""
 
     max_grad_norm: float
-
-    def __init__(self, optimizer: torch.optim.Optimizer, *, plan: MechanismPlan, rng: np.random.Generator) -> None:
-        super().__init__(optimizer, plan=plan, rng=rng)
-        self.adaptive = plan.adaptive
 
     def release(self, sums: list[Tensor], *, units: int, clipped: int) -> None:
         """Takes a step with noised sums, then moves the clip norm if the plan has it follow a quantile.
@@ -141,7 +148,7 @@ class PerExampleGradients:
     ) -> None:
         self._bench, self._part = bench, settings.max_physical_batch
         self._module = GradSampleModule(bench.module, loss_reduction="sum", force_functorch=force_functorch)
-        self.optimizer: DPOptimizer = KeyedOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
+        self.optimizer: KeyedOptimizer = KeyedOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
 
     def step(self, sample: Tensor) -> None:
         """Clipped sums accumulate over physical batches, and noise is added with the last."""

@@ -180,11 +180,6 @@ def noise_with_every_part(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(gradients.SummedGradients, "_sums", noisy)
 
 
-def empty_samples_skipped(patch: pytest.MonkeyPatch) -> None:
-    step = gradients.SummedGradients.step
-    patch.setattr(gradients.SummedGradients, "step", lambda self, sample: step(self, sample) if len(sample) else None)
-
-
 def larger_samples(patch: pytest.MonkeyPatch) -> None:
     def build(config: Config, plan: MechanismPlan, threads: int) -> Pipeline:
         q, population = plan.sampling_probability * 1.25, round(plan.population / 1.25)  # the normaliser stays
@@ -202,7 +197,7 @@ def larger_samples(patch: pytest.MonkeyPatch) -> None:
         (clip_of_the_sum, "clip norms, not 1"),
         (central.realised_normaliser, "clip norms, not 1"),
         (noise_with_every_part, r"multiplier of (1\.9|2)"),
-        (empty_samples_skipped, "where samples are empty, noise"),
+        (central.skipped_empty, "where samples are empty, noise"),
         (central.bare_bias, "noise on some weight has a multiplier of 0,"),
         (central.frozen_noise, "noise "),
         (larger_samples, r"units join with probability 0\.12"),

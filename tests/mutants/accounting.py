@@ -46,7 +46,7 @@ def quieter_engine(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(job, "build_pipeline", build)
 
 
-def count_without_noise(patch: pytest.MonkeyPatch) -> None:
+def free_count(patch: pytest.MonkeyPatch) -> None:
     """Adaptive clipping whose count is accounted for as if it were free."""
     patch.setattr(accounting, "effective_noise_multiplier", lambda plan: plan.update_noise_multiplier)
 

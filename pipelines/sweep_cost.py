@@ -56,7 +56,7 @@ def _summary(costs: list[ChoosingCost]) -> str:
 
 def in_words(cost: ChoosingCost) -> str:
     """One sentence for the terminal and the note."""
-    if cost.runs == 1:
+    if cost.select_best is None:
         return f"The one run that protects {cost.unit}s costs epsilon {cost.single:.3f} at delta {cost.delta:g}."
     return (
         f"Publishing all {cost.runs} runs that protect {cost.unit}s, or the best of exactly these, costs epsilon "

@@ -34,7 +34,8 @@ class ChoosingCost:
       delta: of every epsilon here.
       runs: how many; each seed is a run.
       single: the largest epsilon of one run.
-      select_best: of publishing only the best of a Poisson number of runs, `runs` on average, by RDP.
+      select_best: of publishing only the best of a Poisson number of runs, `runs` on average, by RDP; None for one
+        run, which leaves nothing to choose.
       select_best_geometric: of a geometric number with the same mean.
       publish_all: of publishing all of them, and thus any choice among exactly these. It does not bound the two
         above, whose number of runs may come out larger; they exceed it where one setting is much weaker than others.
@@ -47,8 +48,8 @@ class ChoosingCost:
     delta: float
     runs: int
     single: float
-    select_best: float
-    select_best_geometric: float
+    select_best: float | None
+    select_best_geometric: float | None
     publish_all: float
     accountant: str
     simulated: bool
@@ -81,7 +82,8 @@ def cost_metrics(costs: Sequence[ChoosingCost]) -> dict[str, float]:
             if len({getattr(other, field) for other in costs}) > 1
             for value in [getattr(cost, field)]
         )
-        found[f"privacy/epsilon_select_best{name}"] = cost.select_best
+        if cost.select_best is not None:
+            found[f"privacy/epsilon_select_best{name}"] = cost.select_best
         found[f"privacy/epsilon_publish_all{name}"] = cost.publish_all
     return found
 
@@ -90,9 +92,8 @@ def _cost(runs: Sequence[PrivacyGuarantee], delta: float) -> ChoosingCost:
     plans, first = [run.executed for run in runs], runs[0].executed
     relation = neighbouring(first.relation)
     single = max(epsilon(replace(plan, delta=delta)) for plan in set(plans))
-    if len(runs) == 1:  # there is no choice
-        best = geometric = single
-    else:
+    best = geometric = None
+    if len(runs) > 1:  # with a mean of one a Poisson number is still 2 or more a quarter of the time
         best, geometric = (_select_best(plans, shape, relation, delta) for shape in (POISSON, GEOMETRIC))
     together, accountant = _publish_all(plans, relation, delta)
     return ChoosingCost(
@@ -164,7 +165,7 @@ def choosing_statement(costs: Sequence[ChoosingCost], *, unprotected: int, unkno
             "record), so what they spent is unknown."
         )
     if costs:
-        blocks.append(_presumptions())
+        blocks.append(_presumptions(chosen=any(cost.select_best is not None for cost in costs)))
     if unprotected:
         blocks.append(
             f"**Not private:** {_runs(unprotected)} of this sweep used the same data without any protection, not "
@@ -174,36 +175,55 @@ def choosing_statement(costs: Sequence[ChoosingCost], *, unprotected: int, unkno
 
 
 def _table(cost: ChoosingCost) -> str:
+    """The epsilons of one group, each with what has to be published for it."""
+    heading = f"{_runs(cost.runs).capitalize()} that protect{'s' * (cost.runs == 1)} {cost.unit}s"
+    rows = [("one run that was chosen before any of them started", f"at most {cost.single:.4g}", cost.accountant)]
+    if cost.select_best is not None and cost.select_best_geometric is not None:
+        rows += [
+            (
+                f"only the best of a random number of runs: Poisson with mean {cost.runs}",
+                f"{cost.select_best:.4g}",
+                "RDP",
+            ),
+            (f"the same: geometric with mean {cost.runs}", f"{cost.select_best_geometric:.4g}", "RDP"),
+        ]
+    everything = (
+        "all, which is this one run" if cost.runs == 1 else f"all {cost.runs}, or any choice among exactly these"
+    )
+    rows.append((everything, f"{cost.publish_all:.4g}", cost.accountant))
     return (
-        f"## {_runs(cost.runs).capitalize()} that protect{'s' * (cost.runs == 1)} {cost.unit}s "
-        f"({str(cost.relation).replace('_', ' ')})\n\n"
+        f"## {heading} ({str(cost.relation).replace('_', ' ')})\n\n"
         + ("**Simulated:** noise came from a known seed; with secret noise it would be:\n\n" if cost.simulated else "")
         + f"| what is published | epsilon at delta {cost.delta:g} | accountant |\n|---|---|---|\n"
-        f"| one run that was chosen before any of them started | at most {cost.single:.4g} | {cost.accountant} |\n"
-        f"| only the best of a random number of runs: Poisson with mean {cost.runs} | {cost.select_best:.4g} | RDP |\n"
-        f"| the same: geometric with mean {cost.runs} | {cost.select_best_geometric:.4g} | RDP |\n"
-        f"| all {cost.runs}, or any choice among exactly these | {cost.publish_all:.4g} | {cost.accountant} |"
-        + (f"\n\n{_dearer(cost)}" if cost.select_best > cost.publish_all else "")
+        + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        + (f"\n\n{DEARER.format(cost.runs)}" if _is_dearer(cost) else "")
     )
 
 
-def _dearer(cost: ChoosingCost) -> str:
-    """Why the best of a random number may cost more than everything."""
-    return (
-        f"Here the best of a random number costs more than all {cost.runs}: there may be more of them, "
-        "each may have the weakest setting of the list and is counted as if it had, and RDP is looser. The smaller "
-        f"number does not cover it; but whoever publishes the best of exactly these {cost.runs} pays the last row only."
-    )
+def _is_dearer(cost: ChoosingCost) -> bool:
+    """Whether the best of a random number costs more than everything, in the digits that the table shows."""
+    return cost.select_best is not None and float(f"{cost.select_best:.4g}") > float(f"{cost.publish_all:.4g}")
 
 
-def _presumptions() -> str:
+DEARER = (
+    "Here the best of a random number costs more than all {0}: there may be more of them, each may have the weakest "
+    "setting of the list and is counted as if it had, and RDP is looser. The smaller number does not cover it; but "
+    "whoever publishes the best of exactly these {0} pays the last row only."
+)
+THEOREM = (
+    "The rows for the best run rest on a theorem (Papernot & Steinke 2022, arXiv:2110.03620) that needs a *random* "
+    "number of runs: drawn in secret from that distribution, each run with a setting drawn from the same list, and "
+    "nothing of the others published. A fixed grid whose winner is published, such as this sweep, is covered by "
+    "the last row only; so is whatever anybody learns who sees all of these runs. A seed counts as a run. The "
+    "score that decides must come from data that need no protection, such as a public test split. "
+)
+
+
+def _presumptions(*, chosen: bool) -> str:
+    """What the tables presume; `chosen`: whether one has rows for the best run."""
     return (
-        "The rows for the best run rest on a theorem (Papernot & Steinke 2022, arXiv:2110.03620) that needs a *random* "
-        "number of runs: drawn in secret from that distribution, each run with a setting drawn from the same list, and "
-        "nothing of the others published. A fixed grid whose winner is published, such as this sweep, is covered by "
-        "the last row only; so is whatever anybody learns who sees all of these runs. A seed counts as a run. The "
-        "score that decides must come from data that need no protection, such as a public test split. Runs on the same "
-        "data outside this sweep, and runs of it in another group above, add to it."
+        f"{THEOREM if chosen else ''}Runs on the same data outside this sweep, and runs of it in another group above, "
+        "add to it."
     )
 
 

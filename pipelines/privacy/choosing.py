@@ -1,6 +1,8 @@
 """What it costs to choose among the private runs of a sweep, or to publish all of them.
 
 Each run's epsilon holds for that run alone. Whoever publishes the best of several has used the data several times.
+Their epsilons compose only if they hide the same units. Simulated users are dealt anew with every partition: what one
+of them holds in one run belongs to many in another, and no user-level epsilon of both follows.
 
 Source: Papernot & Steinke 2022, arXiv:2110.03620: theorem 6 (Poisson) and theorem 2 (geometric).
 """
@@ -22,7 +24,22 @@ from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation
 from pipelines.privacy.tree_plan import Plan
 
+SHOWN = 12  # characters of a fingerprint
 GEOMETRIC, POISSON = 1.0, inf  # the shapes' names in `RepeatAndSelectDpEvent`
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateRun:
+    """A run with what its unit is.
+
+    Attributes:
+      guarantee: of the steps that ran.
+      division: names the division of the data among simulated users, equal only for equal users; empty where units
+        are the data's own: examples, and natural users.
+    """
+
+    guarantee: PrivacyGuarantee
+    division: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +58,8 @@ class ChoosingCost:
         above, whose number of runs may come out larger; they exceed it where one setting is much weaker than others.
       accountant: of `publish_all`.
       simulated: whether noise or samples of a run came from a known seed, so that nothing is protected.
+      division: of these runs, where the runs of this unit divide the data in several ways: then nothing bounds all of
+        them together. None where they share one.
     """
 
     unit: PrivacyUnit
@@ -53,29 +72,37 @@ class ChoosingCost:
     publish_all: float
     accountant: str
     simulated: bool
+    division: str | None = None
 
 
-def choosing_costs(guarantees: Sequence[PrivacyGuarantee]) -> list[ChoosingCost]:
-    """Accounts for choosing, for each unit and relation at each delta among its runs.
+def choosing_costs(runs: Sequence[PrivateRun]) -> list[ChoosingCost]:
+    """Accounts for choosing, for each unit, relation and division at each delta among its runs.
 
     Runs that took no step touched no data and do not count. A delta that is not below 1/population of all is left out.
     """
-    groups: dict[tuple[PrivacyUnit, Relation], list[PrivacyGuarantee]] = {}
-    for guarantee in guarantees:
-        if guarantee.executed.steps:
-            groups.setdefault((guarantee.executed.unit, guarantee.executed.relation), []).append(guarantee)
+    groups: dict[tuple[PrivacyUnit, Relation, str], list[PrivacyGuarantee]] = {}
+    for run in runs:
+        plan = run.guarantee.executed
+        if plan.steps:
+            groups.setdefault((plan.unit, plan.relation, run.division), []).append(run.guarantee)
+    divided = {unit for unit, _, _ in groups if len({group[2] for group in groups if group[0] == unit}) > 1}
     return [
-        _cost(runs, delta)
-        for _, runs in sorted(groups.items())
-        for delta in sorted({run.executed.delta for run in runs}, reverse=True)
-        if all(delta * run.executed.population < 1 for run in runs)
+        replace(_cost(found, delta), division=division if unit in divided else None)
+        for (unit, _, division), found in sorted(groups.items())
+        for delta in sorted({each.executed.delta for each in found}, reverse=True)
+        if all(delta * each.executed.population < 1 for each in found)
     ]
 
 
 def cost_metrics(costs: Sequence[ChoosingCost]) -> dict[str, float]:
-    """The metrics of a sweep's parent; a unit, relation or delta is in the name where there are several."""
+    """The metrics of a sweep's parent; a unit, relation or delta is in the name where there are several.
+
+    Of a unit whose runs divide the data in several ways there are none.
+    """
     found = {}
     for cost in costs:
+        if cost.division is not None:
+            continue
         name = "".join(
             f"_{value:g}" if isinstance(value, float) else f"_{value}"
             for field in ("unit", "relation", "delta")
@@ -158,14 +185,18 @@ def choosing_statement(costs: Sequence[ChoosingCost], *, unprotected: int, unkno
       unknown: private runs that left no guarantee.
     """
     blocks = ["# What choosing among these runs costs"]
-    blocks += [_table(cost) for cost in costs]
+    tables = [cost for cost in costs if cost.division is None or cost.runs > 1]
+    if refusal := no_common_bound(costs):
+        apart = " Groups that name a partition below hold for its runs alone; they do not add up."
+        blocks.append(f"{refusal}{apart if any(cost.division for cost in tables) else ''}")
+    blocks += [_table(cost) for cost in tables]
     if unknown:
         blocks.append(
             f"**No bound can be given:** {_runs(unknown)} left no guarantee (killed, or contradicted by the sampler's "
             "record), so what they spent is unknown."
         )
-    if costs:
-        blocks.append(_presumptions(chosen=any(cost.select_best is not None for cost in costs)))
+    if tables:
+        blocks.append(_presumptions(tables))
     if unprotected:
         blocks.append(
             f"**Not private:** {_runs(unprotected)} of this sweep used the same data without any protection, not "
@@ -174,9 +205,25 @@ def choosing_statement(costs: Sequence[ChoosingCost], *, unprotected: int, unkno
     return "\n\n".join(blocks) + "\n"
 
 
+def no_common_bound(costs: Sequence[ChoosingCost]) -> str:
+    """Says why nothing bounds the runs of a unit together, and what would; empty where they share their units."""
+    divided = {(cost.division, cost.relation): cost for cost in costs if cost.division is not None}
+    if not divided:
+        return ""
+    runs, ways = sum(cost.runs for cost in divided.values()), len({division for division, _ in divided})
+    unit = next(iter(divided.values())).unit
+    return (
+        f"No bound can be given for the {_runs(runs)} that protect {unit}s together: they divide the data among "
+        f"different {unit}s, in {ways} ways, so that what one {unit} holds in one run belongs to many in another. The "
+        "same partition in all of them would give one: set partition.seed, keep the partition's settings and sweep "
+        "something else, or use partition=natural."
+    )
+
+
 def _table(cost: ChoosingCost) -> str:
     """The epsilons of one group, each with what has to be published for it."""
     heading = f"{_runs(cost.runs).capitalize()} that protect{'s' * (cost.runs == 1)} {cost.unit}s"
+    partition = f", partition {cost.division[:SHOWN]}" if cost.division else ""
     rows = [("one run that was chosen before any of them started", f"at most {cost.single:.4g}", cost.accountant)]
     if cost.select_best is not None and cost.select_best_geometric is not None:
         rows += [
@@ -192,7 +239,7 @@ def _table(cost: ChoosingCost) -> str:
     )
     rows.append((everything, f"{cost.publish_all:.4g}", cost.accountant))
     return (
-        f"## {heading} ({str(cost.relation).replace('_', ' ')})\n\n"
+        f"## {heading} ({str(cost.relation).replace('_', ' ')}){partition}\n\n"
         + ("**Simulated:** noise came from a known seed; with secret noise it would be:\n\n" if cost.simulated else "")
         + f"| what is published | epsilon at delta {cost.delta:g} | accountant |\n|---|---|---|\n"
         + "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -219,12 +266,10 @@ THEOREM = (
 )
 
 
-def _presumptions(*, chosen: bool) -> str:
-    """What the tables presume; `chosen`: whether one has rows for the best run."""
-    return (
-        f"{THEOREM if chosen else ''}Runs on the same data outside this sweep, and runs of it in another group above, "
-        "add to it."
-    )
+def _presumptions(tables: Sequence[ChoosingCost]) -> str:
+    theorem = THEOREM if any(cost.select_best is not None for cost in tables) else ""
+    same = " if they protect the same users" if any(cost.division is not None for cost in tables) else ""
+    return f"{theorem}Runs on the same data outside this sweep, and runs of it in another group above, add to it{same}."
 
 
 def _runs(count: int) -> str:

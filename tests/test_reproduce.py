@@ -209,7 +209,7 @@ def test_parts_make_one_record_and_a_quick_form_may_have_its_own(
     out, err = capfd.readouterr()
     assert err.startswith("error: ")
     assert "reproduced: all 3 rows" in out
-    assert "◇1 A 2020, linear" in out
+    assert "□1 A 2020, linear" in out
 
 
 def test_a_quick_record_needs_ten_seeds_and_sweeps_of_its_own(

@@ -59,7 +59,8 @@ def prepare(config: Config, threads: int) -> Job:
     dataset = with_features(dataset, config.features, threads)
     partition = None
     if config.divided:
-        partition = build_partition(config.partition, dataset, public_stream(config.seed, "partition"))
+        seed = config.seed if config.partition.seed is None else config.partition.seed
+        partition = build_partition(config.partition, dataset, public_stream(seed, "partition"))
     spec = build_spec(
         config.model.name,
         features=dataset.features,

@@ -4,6 +4,8 @@ import zlib
 
 import numpy as np
 
+from pipelines.errors import GuaranteeError
+
 
 def public_stream(seed: int, name: str) -> np.random.Generator:
     """Returns the stream of draws called `name` under a public seed.
@@ -26,3 +28,23 @@ def private_stream(noise_seed: int | None, name: str) -> np.random.Generator:
       name: what the draws are for.
     """
     return np.random.default_rng() if noise_seed is None else public_stream(noise_seed, name)
+
+
+def private_streams(noise_seed: int | None, *names: str) -> list[np.random.Generator]:
+    """Returns the private streams of a run, one a name, compared before their first draw.
+
+    Raises:
+      GuaranteeError: two are in the same state, so that noise would repeat the sampler's draws and give the sample
+        away; or, without a seed, one comes out as before when it is drawn again, so that anybody could draw it.
+    """
+    streams = [private_stream(noise_seed, name) for name in names]
+    states = [_state(stream) for stream in streams]
+    if len(set(states)) < len(states):
+        raise GuaranteeError("sampling and noise draw the same random numbers: the epsilon would be false")
+    if noise_seed is None and not set(states).isdisjoint(_state(private_stream(None, name)) for name in names):
+        raise GuaranteeError("sampling or noise can be drawn again without a seed: the epsilon would be false")
+    return streams
+
+
+def _state(stream: np.random.Generator) -> str:
+    return str(stream.bit_generator.state)

@@ -163,8 +163,8 @@ def _finish_sweep(*, interrupted: bool) -> int:
     try:
         costs = record_cost(store, sweep.parent_id)
         publish(store, sweep.parent_id)
-        for cost in costs:
-            print(in_words(cost))
+        for sentence in in_words(costs):
+            print(sentence)
         if table := publish_membership(store, sweep.parent_id):
             print(f"\nWho was in the training data? Not covered by any epsilon.\n{table}")
         print("\nEvery run is in MLflow: make ui, then http://127.0.0.1:5000")

@@ -96,6 +96,8 @@ def test_tuned_values_apply_to_their_combination_and_yield_to_the_command_line()
         (["dataset=npz"], "dataset=npz needs dataset.file=PATH.npz"),
         (["partition=dirichlet", "partition.alpha=null"], "partition=dirichlet needs partition.alpha"),
         (["partition.alpha=1"], "partition=iid does not take partition.alpha"),
+        (["partition=natural", "partition.seed=1"], "partition=natural does not take partition.seed; got 1"),
+        (["partition.seed=-1"], "partition.seed=-1: input should be greater than or equal to 0"),
         (["pipeline.learning_rate=fast"], "pipeline.learning_rate=fast: input should be a valid number"),
         (["pipeline.momentum=1"], "pipeline.momentum=1: input should be less than 1"),
         (["pipeline.ema_decay=1"], "pipeline.ema_decay=1: input should be less than 1"),

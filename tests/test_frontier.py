@@ -65,7 +65,7 @@ def test_records_of_several_recipes_are_drawn_together(tmp_path: Path, capsys: p
     assert main(["--recipe", str(example), str(user), "--output", str(tmp_path / "both")]) == 0
     out = capsys.readouterr().out
     assert "Example-level privacy" in out
-    assert "◇1 A 2020, m" in out.partition("User-level privacy")[2]
+    assert "□1 A 2020, m" in out.partition("User-level privacy")[2]
     assert main(["--recipe", str(tmp_path)]) == 1
     assert "frontier.csv cannot be read" in capsys.readouterr().err
 

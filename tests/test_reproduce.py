@@ -84,12 +84,7 @@ def test_a_record_reads_back_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        (
-            "recipe.yaml",
-            None,
-            None,
-            "recipe.yaml does not exist; the recipes are: adult_example_level, adult_user_level, digits_frontier",
-        ),
+        ("recipe.yaml", None, None, "recipe.yaml does not exist; the recipes are: adult_example_level, adult_user_level"),
         ("recipe.yaml", "bands:", "bands: [", "recipe.yaml is no YAML"),
         ("recipe.yaml", "quick:", "quickly:", "recipe.yaml: quick="),
         ("recipe.yaml", "0.999", "1.5", "bands.confidence=1.5: Input should be less than 1"),
@@ -209,7 +204,7 @@ def test_parts_make_one_record_and_a_quick_form_may_have_its_own(
     out, err = capfd.readouterr()
     assert err.startswith("error: ")
     assert "reproduced: all 3 rows" in out
-    assert "◇1 A 2020, linear" in out
+    assert "□1 A 2020, linear" in out
 
 
 def test_a_quick_record_needs_ten_seeds_and_sweeps_of_its_own(

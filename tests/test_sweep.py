@@ -39,6 +39,24 @@ def test_a_sweep_is_one_parent_with_a_child_for_each_distinct_configuration(cli:
     assert "[6/6]" in done.out
 
 
+def test_a_sweep_over_seeds_has_a_bound_for_users_only_where_they_stay_the_same(cli: Cli) -> None:
+    sweep = (
+        "-m", "pipeline=dp_sgd_users", "privacy.noise_multiplier=2", "seed=0,1", "pipeline.epochs=1", "evaluations=1",
+    )  # fmt: skip
+    fixed, anew = cli(*sweep, "partition.seed=0", experiment="fixed"), cli(*sweep, experiment="anew")
+    assert (fixed.code, anew.code) == (0, 0), fixed.err + anew.err
+    for done, users in ((fixed, 1), (anew, 2)):
+        (parent,) = [row for row in done.rows if "mlflow.parentRunId" not in row.tags]
+        children = [row for row in done.rows if row is not parent and "pipeline" in row.tags]
+        assert len(children) == 2
+        assert len({row.tags["partition.sha256"] for row in children}) == users
+        assert ("privacy/epsilon_publish_all" in parent.metrics) is (users == 1)
+        assert ("privacy/epsilon_select_best" in parent.metrics) is (users == 1)
+        assert ("Publishing all 2 runs" in done.out) is (users == 1)
+        assert ("No bound can be given for the 2 runs" in done.out) is (users == 2)
+        assert ("No bound can be given for the 2 runs" in parent.tags["mlflow.note.content"]) is (users == 2)
+
+
 def test_a_failed_job_fails_the_sweep_but_not_the_others(cli: Cli) -> None:
     done = cli(
         "-m", "pipeline=sgd", "pipeline.epochs=1", "seed=0,1", "pipeline.batch_size=64,128", "dataset.limit=100,9999"

@@ -62,7 +62,7 @@ def audit_mechanism(config: Config, plan: Plan, *, claim: float, confidence: flo
       plan: with the steps that ran.
       claim: the guarantee's epsilon.
       confidence: of the lower bound. At 95 % it refutes a correct run at most once in 20 audits; with the
-        arms' usual sizes once in 50 to 400.
+        arms' usual sizes about once in 50, or rarer.
       threads: CPU threads.
 
     Raises:

@@ -22,10 +22,10 @@ from pipelines.errors import GuaranteeError, UserError
 from pipelines.model.spec import ModelSpec
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import Fit, OnRound, TrainingData, require_partition
-from pipelines.privacy.conformity import require_event, require_independent
+from pipelines.privacy.conformity import require_event
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
-from pipelines.randomness import private_stream
+from pipelines.randomness import private_streams
 
 _Engine = tuple[Workbench, PrivateGradients, dict[str, str]]
 
@@ -71,8 +71,7 @@ class DpSgd:
         settings, plan, by_user = self._settings, self._plan, self._plan.unit is PrivacyUnit.USER
         units = len(_users(data)) if by_user else len(data.labels)
         names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
-        stream, *others = (private_stream(self._noise_seed, name) for name in names)
-        require_independent(stream, *others)
+        stream, *others = private_streams(self._noise_seed, *names)
         bench, gradients, facts = (self._over_users if by_user else self._over_examples)(data, *others)
         sampler = PoissonSampler(units, plan.sampling_probability, stream)
         seen = SamplerRecord(units, plan.sampling_probability)

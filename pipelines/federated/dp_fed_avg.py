@@ -11,12 +11,12 @@ from pipelines.federated.process import Server
 from pipelines.federated.rounds import Cohort, engine_facts, run_rounds
 from pipelines.federated.runtime import ensure_worker
 from pipelines.pipeline import Fit, OnRound, TrainingData, require_partition
-from pipelines.privacy.conformity import require_event, require_independent
+from pipelines.privacy.conformity import require_event
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import Participation, PoissonSampler, Sampler, SamplerRecord
 from pipelines.privacy.tree_plan import Plan, TreePlan
 from pipelines.privacy.turns import TurnsInTrees, TurnsRecord
-from pipelines.randomness import private_stream
+from pipelines.randomness import private_streams
 
 
 class DpFedAvg:
@@ -64,8 +64,7 @@ class DpFedAvg:
           DivergedError: the noised update or a weight is not finite; both are already public under the guarantee.
         """
         settings, plan, partition = self._settings, self._plan, require_partition(data)
-        stream, order, noise = (private_stream(self._noise_seed, name) for name in ("cohorts", "batch_order", "noise"))
-        require_independent(stream, order, noise)
+        stream, order, noise = private_streams(self._noise_seed, "cohorts", "batch_order", "noise")
         cohorts, seen = _sampler(plan, len(partition), stream)
         worker = ensure_worker(self._threads)
         server = Server(settings, data, noise_of(plan, secure=settings.secure_aggregation), order=order, noise=noise)

@@ -8,8 +8,6 @@ from dataclasses import replace
 from math import isclose
 from typing import Any
 
-import numpy as np
-
 from pipelines.errors import GuaranteeError
 from pipelines.privacy import accounting
 from pipelines.privacy.tree_plan import Plan, TreePlan
@@ -70,14 +68,3 @@ def require_event(plan: Plan, event: Any) -> None:
             f"the engine reports noise_multiplier={found:g} where the plan has {claimed:g}: its epsilon would be "
             "false; report this bug"
         )
-
-
-def require_independent(*streams: np.random.Generator) -> None:
-    """Compares streams before their first draw: noise that repeats the sampler's draws would give the sample away.
-
-    Raises:
-      GuaranteeError: two streams are in the same state.
-    """
-    states = [str(stream.bit_generator.state) for stream in streams]
-    if len(set(states)) < len(states):
-        raise GuaranteeError("sampling and noise draw the same random numbers: the epsilon would be false")

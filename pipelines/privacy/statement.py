@@ -188,11 +188,12 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
         PrivacyUnit.EXAMPLE: "whoever runs the training is trusted with the data",
         PrivacyUnit.USER: SECURE_SUM if guarantee.secure_aggregation else CLEAR_SUM,
     }[guarantee.executed.unit]
+    same = " (if all have the same users)" if guarantee.executed.unit is PrivacyUnit.USER else ""
     return (
         "## Not covered\n\n"
-        "- Other runs on the same data: each has its own epsilon, they add up for whoever sees several, and choosing "
-        "hyper-parameters by comparing runs costs more than the chosen run's; a sweep's parent run says how much "
-        "(choosing.md).\n"
+        f"- Other runs on the same data: each has its own epsilon, they add up for whoever sees several{same}, and "
+        "choosing hyper-parameters by comparing runs costs more than the chosen run's; a sweep's parent run says how "
+        "much (choosing.md).\n"
         "- What the log says of the data itself, without noise: fingerprints of data and partition, the number of "
         "examples, running times, the p-value of the sampler's test, and everything computed on the test split "
         "(accuracy, loss, confusion matrix).\n"

@@ -124,19 +124,28 @@ def _draw_lines(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
 
 
 def _draw_published(axes: "Axes", number: int, point: PublishedPoint, span: Span) -> None:
-    """A hollow diamond at the epsilon of our axis, with a thin line from the published one; numbered for the key."""
+    """A hollow mark with its number for the key, and a thin line where it stands at another epsilon than published.
+
+    A diamond stands at the epsilon of our axis, a square at the published one, which is all that is known of it.
+    """
     here = point.epsilon_here or point.epsilon
-    # One that lies below the axis stands on its edge, as an arrow.
+    # One that lies below the axis stands on its edge, with an arrow.
     below = point.accuracy < span[0]
     height = span[0] + 0.02 * (span[1] - span[0]) if below else point.accuracy
     if here != point.epsilon:
         axes.plot([point.epsilon, here], [height] * 2, color=INK, linewidth=0.8, marker="|", markevery=[0], zorder=4)
     axes.plot(
-        [here], [height], color=INK, marker="v" if below else "D", markersize=6.5, markerfacecolor="white",
-        markeredgewidth=1.1, zorder=4,
+        [here], [height], color=INK, marker="s" if point.epsilon_here is None else "D", markersize=6.5,
+        markerfacecolor="white", markeredgewidth=1.1, zorder=4,
     )  # fmt: skip
     axes.annotate(
-        f"{number}", (here, height), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8, color=INK
+        f"{number}{' ↓' if below else ''}",
+        (here, height),
+        xytext=(0, 6),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        color=INK,
     )
 
 

@@ -163,18 +163,20 @@ def _add_references(figure: go.Figure, panel: Panel, column: int, span: Span) ->
 
 
 def _add_published(figure: go.Figure, number: int, point: PublishedPoint, column: int, span: Span) -> None:
-    """A hollow diamond at the epsilon of our axis, with a thin line from the published one."""
+    """A hollow mark, as in the still figure: diamonds at the epsilon of our axis, squares at the published one."""
     here = point.epsilon_here or point.epsilon
     places = list(dict.fromkeys((here, point.epsilon)))
     below = point.accuracy < span[0]
     height = span[0] + 0.02 * (span[1] - span[0]) if below else point.accuracy
+    symbol, name = ("square", "their own ε") if point.epsilon_here is None else ("diamond", "the ε of our accountant")
+    group = f"published, at {name}"
     figure.add_scatter(
-        x=places, y=[height] * len(places), mode="lines+markers+text", text=[str(number), ""],
-        textposition="top center", name="published by others", legendgroup="published",
-        showlegend=_is_new(figure, "published"), line={"color": INK, "width": 0.8},
+        x=places, y=[height] * len(places), mode="lines+markers+text", text=[f"{number}{' ↓' if below else ''}", ""],
+        textposition="top center", name=group, legendgroup=group, showlegend=_is_new(figure, group),
+        line={"color": INK, "width": 0.8},
         marker={
             "size": [10, 7], "color": "white", "line": {"width": 1.2, "color": INK},
-            "symbol": ["triangle-down" if below else "diamond", "line-ns"],
+            "symbol": [symbol, "line-ns"],
         },
         hovertext=published_hover(number, point), hoverinfo="text", row=1, col=column,
     )  # fmt: skip

@@ -4,17 +4,29 @@ from pipelines.published import PublishedPoint, Reference
 from pipelines.report.panels import Frontier
 from pipelines.report.style import without_privacy
 
+MARKS = {
+    True: ("\u25c7", "published by others, at the ε that our accountant computes; a thin line comes from their own"),
+    False: ("\u25a1", "published by others, at their own ε, which we cannot recompute"),
+}
+"""Mark and meaning of a point, by whether its epsilon is recomputed."""
+
+
+def published_mark(point: PublishedPoint) -> str:
+    """The mark of a point in tables and in the key: hollow diamond, or hollow square."""
+    return MARKS[point.epsilon_here is not None][0]
+
 
 def published_key(frontier: Frontier) -> str:
-    """What the numbers stand for; empty where nothing is published."""
+    """What marks and numbers stand for; empty where nothing is published."""
+    points = [numbered for panel in frontier.panels for numbered in panel.published]
+    if not points:
+        return ""
+    used = [f"{mark} {meaning}" for mark, meaning in MARKS.values() if mark in {published_mark(p) for _, p in points}]
     entries = [
         f"{number}\u00a0{point.label}: {100 * point.accuracy:.4g}\u00a0% at {epsilon_in_words(point)}"
-        for panel in frontier.panels
-        for number, point in panel.published
+        for number, point in points
     ]
-    if not entries:
-        return ""
-    return f"\u25c7 published by others, not our runs; a thin line comes from their own ε. {'; '.join(entries)}."
+    return f"Not our runs: {'; '.join(used)}. {'; '.join(entries)}."
 
 
 def reference_label(reference: Reference) -> str:

@@ -8,7 +8,7 @@ from pipelines.report.panels import Ceiling, Frontier, Line, Panel
 CENTRAL, FEDERATED, FLOOR, INK = "#0072B2", "#D55E00", "#767676", "#222222"
 COLOURS = {"sgd": CENTRAL, "dp_sgd": CENTRAL, "fed_avg": FEDERATED, "dp_fed_avg": FEDERATED}
 MORE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "v", "P", "X")  # no diamond: those are published by others
+MARKERS = ("o", "s", "^", "v", "P", "X")  # no diamond: published by others, as are hollow squares
 Span = tuple[float, float]
 
 

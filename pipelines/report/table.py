@@ -10,7 +10,7 @@ from tabulate import tabulate
 from pipelines.report.command import commands, folded
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
-from pipelines.report.published import published_key
+from pipelines.report.published import published_key, published_mark
 
 WIDTH = 100
 LABEL_WIDTH = 44
@@ -85,7 +85,7 @@ def _rows(panel: Panel) -> list[list[str]]:
 def _published_rows(panel: Panel) -> list[list[str]]:
     return [
         [
-            _shortened(f"\u25c7{number} {point.label}"),
+            _shortened(f"{published_mark(point)}{number} {point.label}"),
             f"{point.epsilon_here or point.epsilon:.3f}",
             f"{point.stages[0].noise_multiplier:.3f}" if point.stages else "",
             f"{100 * point.accuracy:.1f} %",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.central import dp_sgd, gradients, training, users
+from pipelines import randomness
+from pipelines.central import gradients, training, users
 from pipelines.central.gradients import KeyedOptimizer, SummedGradients
 from pipelines.privacy import sampling
 from pipelines.privacy.plan import AdaptiveClipping
@@ -119,7 +120,11 @@ half_count_noise, no_count_noise = map(count_noise_times, (0.5, 0.0))
 
 
 def one_stream(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(dp_sgd, "private_stream", lambda seed, name: public_stream(seed or 0, "everything"))
+    patch.setattr(randomness, "private_stream", lambda seed, name: public_stream(seed or 0, "everything"))
+
+
+def constant_streams(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(randomness, "private_stream", lambda seed, name: public_stream(seed or 0, name))
 
 
 def batch_norm(patch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,7 @@ MUTANTS = [
     Mutant("delta changed after calibration", accounting.delta_changed, RUN, EXAMPLES, "delta=0.0005 instead"),
     Mutant("plan changed after accounting", accounting.quieter_engine, RUN, EXAMPLES, "noise_multiplier=1.0 instead"),
     Mutant("one seed for noise and sampling", central.one_stream, RUN, EXAMPLES, "same random numbers"),
+    Mutant("the same seed in every run", central.constant_streams, RUN, EXAMPLES, "drawn again without a seed"),
     Mutant("batch normalisation in the model", central.batch_norm, "model validator", EXAMPLES, "BatchNorm"),
     Mutant("test data in training", accounting.leak, "held-out test split", EXAMPLES, "100% of the test examples"),
     Mutant("epsilon by the central limit theorem", accounting.central_limit, "three accountants", EXAMPLES, "low"),

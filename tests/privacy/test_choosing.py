@@ -8,7 +8,14 @@ from dp_accounting import dp_event as events
 from dp_accounting.rdp import RdpAccountant
 
 from pipelines.privacy.accounting import dp_event, epsilon, rdp_epsilon
-from pipelines.privacy.choosing import ChoosingCost, choosing_costs, choosing_statement, cost_metrics
+from pipelines.privacy.choosing import (
+    ChoosingCost,
+    PrivateRun,
+    choosing_costs,
+    choosing_statement,
+    cost_metrics,
+    no_common_bound,
+)
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 
@@ -17,15 +24,17 @@ STRONG = MechanismPlan(
     clip_norm=1.0, delta=1e-5,
 )  # fmt: skip
 WEAK = replace(STRONG, noise_multiplier=2.433)
+USERS = replace(WEAK, unit=PrivacyUnit.USER, population=1000)
 
 
-def guarantees(*plans: MechanismPlan) -> list[PrivacyGuarantee]:
+def runs(*plans: MechanismPlan, division: str = "") -> list[PrivateRun]:
     # Second opinions play no part here.
-    return [PrivacyGuarantee(epsilon=epsilon(plan), executed=plan, opinions=(), simulated=False) for plan in plans]
+    found = [PrivacyGuarantee(epsilon=epsilon(plan), executed=plan, opinions=(), simulated=False) for plan in plans]
+    return [PrivateRun(guarantee=guarantee, division=division) for guarantee in found]
 
 
 def cost(*plans: MechanismPlan) -> ChoosingCost:
-    (found,) = choosing_costs(guarantees(*plans))
+    (found,) = choosing_costs(runs(*plans))
     return found
 
 
@@ -59,18 +68,23 @@ def test_settings_of_which_none_is_the_worst_at_every_order_are_bounded_together
     assert (curves[0] > curves[1]).any()
     assert (curves[0] < curves[1]).any()
     both = cost(rare, every).select_best
+    assert both is not None
     assert both > max(library(plan, 2, inf) for plan in (rare, every)) - 1e-12
 
 
 def test_a_random_number_that_costs_more_than_all_runs_is_explained() -> None:
     alike = cost(*[WEAK] * 4)
+    assert alike.select_best is not None
     assert alike.select_best < alike.publish_all
     # Three more runs with strong protection cost little together, but a random run may be as weak as the weakest.
     mixed = cost(WEAK, *[STRONG] * 3)
+    assert mixed.select_best is not None
     assert mixed.select_best == alike.select_best > mixed.publish_all
     words = "Here the best of a random number costs more than all 4"
-    texts = [choosing_statement([item], unprotected=0, unknown=0) for item in (alike, mixed)]
-    assert [text.count(words) for text in texts] == [0, 1]
+    # Numbers that read alike are not called unequal.
+    close = replace(mixed, publish_all=mixed.select_best - 1e-9)
+    texts = [choosing_statement([item], unprotected=0, unknown=0) for item in (alike, mixed, close)]
+    assert [text.count(words) for text in texts] == [0, 1, 0]
     # The smaller of the two is no bound for a random number of runs, which may be more than four.
     assert cost_metrics([mixed])["privacy/epsilon_select_best"] == mixed.select_best
 
@@ -86,22 +100,30 @@ def test_publishing_everything_is_the_composition_of_all_runs() -> None:
 
 def test_one_run_is_no_choice_and_no_step_no_run() -> None:
     alone = cost(WEAK, WEAK.executed(0))
-    assert alone.runs == 1
-    assert alone.select_best == alone.single == epsilon(WEAK)
+    assert (alone.runs, alone.single) == (1, epsilon(WEAK))
     assert alone.publish_all == pytest.approx(epsilon(WEAK), abs=1e-4)
-    assert choosing_costs(guarantees(WEAK.executed(0))) == []
+    # A random number of runs with mean one is another thing: it may come out at two or more, and costs more.
+    assert library(WEAK, 1, inf) > alone.single + 0.3
+    assert alone.select_best is alone.select_best_geometric is None
+    assert set(cost_metrics([alone])) == {"privacy/epsilon_publish_all"}
+    text = choosing_statement([alone], unprotected=0, unknown=0)
+    assert [row.split(" | ")[1] for row in text.splitlines() if row.endswith("PLD |")] == [
+        f"at most {alone.single:.4g}", f"{alone.publish_all:.4g}",
+    ]  # fmt: skip
+    assert "Poisson" not in text
+    assert "random" not in text
+    assert choosing_costs(runs(WEAK.executed(0))) == []
 
 
 def test_units_and_deltas_are_counted_apart() -> None:
-    users = replace(WEAK, unit=PrivacyUnit.USER, population=1000)
-    found = choosing_costs(guarantees(WEAK, WEAK, users))
-    assert [(item.unit, item.runs) for item in found] == [("example", 2), ("user", 1)]
+    found = choosing_costs(runs(WEAK, WEAK, USERS, USERS))
+    assert [(item.unit, item.runs) for item in found] == [("example", 2), ("user", 2)]
     assert set(cost_metrics(found)) == {
         f"privacy/epsilon_{kind}_{unit}" for kind in ("select_best", "publish_all") for unit in ("example", "user")
     }
     assert set(cost_metrics(found[:1])) == {"privacy/epsilon_select_best", "privacy/epsilon_publish_all"}
     # All runs count at each delta that one of them has.
-    deltas = choosing_costs(guarantees(WEAK, replace(WEAK, delta=1e-6)))
+    deltas = choosing_costs(runs(WEAK, replace(WEAK, delta=1e-6)))
     assert [(item.delta, item.runs) for item in deltas] == [(1e-5, 2), (1e-6, 2)]
     assert deltas[0].publish_all < deltas[1].publish_all
     assert "privacy/epsilon_publish_all_1e-06" in cost_metrics(deltas)
@@ -124,3 +146,41 @@ def test_a_run_without_a_guarantee_leaves_no_bound() -> None:
     text = choosing_statement([], unprotected=0, unknown=1)
     assert "**No bound can be given:** one run left no guarantee" in text
     assert "epsilon at delta" not in text
+
+
+def test_runs_with_different_users_have_no_bound_together() -> None:
+    first, second = runs(USERS, USERS, division="first"), runs(USERS, division="second")
+    examples = runs(WEAK, WEAK)
+    found = choosing_costs([*examples, *first, *second])
+    assert [(item.unit, item.division, item.runs) for item in found] == [
+        ("example", None, 2), ("user", "first", 2), ("user", "second", 1),
+    ]  # fmt: skip
+    # No number of users is logged, and that of examples still says that there are others.
+    assert set(cost_metrics(found)) == {"privacy/epsilon_publish_all_example", "privacy/epsilon_select_best_example"}
+    refusal = no_common_bound(found)
+    assert refusal.startswith("No bound can be given for the 3 runs that protect users together: they divide the data")
+    assert "in 2 ways" in refusal
+    assert "partition.seed" in refusal
+    text = choosing_statement(found, unprotected=0, unknown=0)
+    assert refusal in text
+    assert "they do not add up" in text
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## 2 runs that protect examples (add or remove one)",
+        "## 2 runs that protect users (add or remove one), partition first",
+    ]
+    # What one division costs is what it would cost alone.
+    (alone,) = choosing_costs(first)
+    assert replace(found[1], division=None) == alone
+    assert alone.publish_all > epsilon(USERS) + 1
+    assert no_common_bound([alone]) == ""
+
+
+def test_runs_that_each_have_their_own_users_leave_no_number_at_all() -> None:
+    own = [run for seed in range(3) for run in runs(USERS, division=f"seed {seed}")]
+    # One more that took no step knows no users either.
+    found = choosing_costs([*own, *runs(USERS.executed(0), division="seed 3")])
+    assert cost_metrics(found) == {}
+    text = choosing_statement(found, unprotected=0, unknown=0)
+    assert "in 3 ways" in text
+    assert "epsilon" not in text
+    assert "below" not in text

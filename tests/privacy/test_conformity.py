@@ -6,9 +6,8 @@ import dp_accounting
 import pytest
 
 from pipelines.errors import GuaranteeError
-from pipelines.privacy.conformity import require_event, require_executed, require_independent
+from pipelines.privacy.conformity import require_event, require_executed
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
-from pipelines.randomness import private_stream
 
 PLAN = MechanismPlan(
     unit=PrivacyUnit.USER, population=100, sampling_probability=0.1, steps=20, noise_multiplier=1.5, clip_norm=2.0,
@@ -61,10 +60,3 @@ def test_under_adaptive_clipping_update_and_count_share_the_noise() -> None:
     require_event(ADAPTIVE, dp_accounting.ComposedDpEvent([gaussian(update), gaussian(4.0)]))
     with pytest.raises(GuaranteeError, match=r"1\.6\d* where the plan has 1\.5"):
         require_event(ADAPTIVE, gaussian(update))
-
-
-def test_streams_must_differ() -> None:
-    require_independent(private_stream(None, "noise"), private_stream(None, "noise"))
-    require_independent(private_stream(7, "noise"), private_stream(7, "sampling"))
-    with pytest.raises(GuaranteeError, match="same random numbers"):
-        require_independent(private_stream(7, "noise"), private_stream(8, "noise"), private_stream(7, "noise"))

@@ -1,5 +1,6 @@
 """Published points in figure, page, table and README: only where they may be compared, and clearly not ours."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pipelines.report.frontier import write_frontier
 from pipelines.report.interactive import published_hover
 from pipelines.report.panels import build_frontier
 from pipelines.report.points import build_points
+from pipelines.report.published import published_key
 from pipelines.report.readme import published_table
 from pipelines.report.style import accuracy_span, epsilon_span
 from pipelines.report.table import WIDTH, frontier_table
@@ -44,14 +46,29 @@ def test_the_figure_has_a_hollow_diamond_and_a_line_from_the_published_epsilon()
     assert diamond.get_markerfacecolor() == "white"
     (link,) = [line for line in axes.lines if line.get_marker() == "|"]
     assert np.asarray(link.get_xydata()).tolist() == [[3.0, 0.93], [theirs.epsilon_here, 0.93]]
-    # Far below ours: at the foot of the axis, which stays with our points; without parameters, at its own epsilon.
-    (low,) = [line for line in axes.lines if line.get_marker() == "v"]
+    # Without parameters a square, at its own epsilon; far below ours, at the foot of the axis, which stays with ours.
+    (low,) = [line for line in axes.lines if line.get_marker() == "s" and line.get_markerfacecolor() == "white"]
     ((place, height),) = np.asarray(low.get_xydata()).tolist()
     assert place == 3.0
     foot, top = axes.get_ylim()
     assert 0 < (height - foot) / (top - foot) < 0.05
     assert foot > 0.7
-    assert {"1", "2"} <= {text.get_text() for text in axes.texts}
+    assert {"1", "2 ↓"} <= {text.get_text() for text in axes.texts}
+
+
+def test_key_table_and_page_tell_recomputed_epsilons_from_published_ones(tmp_path: Path) -> None:
+    ours = build_points(sweep())
+    computed, copied = published(), published(stages=(), source="B 2021")
+    keys = [published_key(build_frontier(ours, theirs)) for theirs in ([computed], [copied], [computed, copied])]
+    assert [("◇ published by others, at the ε that our accountant" in key) for key in keys] == [True, False, True]
+    assert [("□ published by others, at their own ε" in key) for key in keys] == [False, True, True]
+    files = write_frontier(ours, tmp_path, [computed, copied])
+    assert "◇1 A 2020, linear" in files.table
+    assert "□2 B 2021, linear" in files.table
+    html = files.html.read_text(encoding="utf-8")
+    traces = json.JSONDecoder().raw_decode(html[html.rindex("Plotly.newPlot(") :].partition(",")[2].strip())[0]
+    marks = {trace["name"]: trace["marker"]["symbol"][0] for trace in traces if trace["name"].startswith("published")}
+    assert marks == {"published, at the ε of our accountant": "diamond", "published, at their own ε": "square"}
 
 
 def test_the_axes_make_room_for_published_points() -> None:

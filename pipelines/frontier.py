@@ -7,6 +7,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,12 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tracked(chosen: argparse.Namespace) -> "Drawn":
     """The runs of an experiment or of a sweep."""
     from pipelines.report.points import build_points
-    from pipelines.tracking.read import read_rows
+    from pipelines.tracking.read import read_population, read_rows
     from pipelines.tracking.store import open_store
 
     store = open_store(chosen.uri, chosen.experiment, create=False)
     rows = read_rows(store, parent_id=chosen.parent)
-    return build_points(rows), (), (), chosen.parent or chosen.experiment
+    points = build_points(rows, partial(read_population, store))
+    return points, (), (), chosen.parent or chosen.experiment
 
 
 def _recorded(folders: Sequence[Path]) -> "Drawn":
@@ -73,11 +75,11 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "Fron
     """
     from pipelines.report.frontier import write_frontier
     from pipelines.report.points import build_points
-    from pipelines.tracking.read import read_rows
+    from pipelines.tracking.read import read_population, read_rows
     from pipelines.tracking.sweep import log_folder
 
     rows = read_rows(store, parent_id=parent_id)
-    if not (points := build_points(rows)):
+    if not (points := build_points(rows, partial(read_population, store))):
         raise UserError("no run of this sweep finished with an accuracy to show")
     files = write_frontier(points, folder or REPOSITORY / "outputs" / "frontier" / store.experiment)
     # From a folder of its own: the other one may hold older files.

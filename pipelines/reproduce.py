@@ -151,7 +151,7 @@ def _draw(folder: Path, measured: "Measured") -> "FrontierFiles":
     from pipelines.report.points import build_points
 
     beside = read_published(folder), read_references(folder)
-    return write_frontier(build_points(measured.runs), _output(folder), *beside)
+    return write_frontier(build_points(measured.runs, measured.populations.get), _output(folder), *beside)
 
 
 def _draw_waterfall(folder: Path, recipe: "Recipe", measured: "Measured", cells: "dict[Key, Cell]") -> "WaterfallFiles":

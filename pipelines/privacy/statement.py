@@ -85,10 +85,13 @@ def bound_in_words(
       unit: who is protected.
       relation: from which difference.
       population: public number of units; None leaves it out.
-      epsilon, delta: None leaves their names in place of the numbers.
+      epsilon: None leaves its name in place of the number.
+      delta: the same.
     """
     noun, _ = WHO[unit]
-    who = f"any one of the {noun}s" if population is None else f"any one of the {population:,} {noun}s (a public number)"
+    who = (
+        f"any one of the {noun}s" if population is None else f"any one of the {population:,} {noun}s (a public number)"
+    )
     if relation is Relation.ZERO_OUT_ONE:  # turns are taken whatever the data, so that presence itself is not hidden
         event = f"Whether {who} contributed, or zeros in its turns,"
     else:

@@ -56,6 +56,7 @@ def _privacy(record: dict[str, str]) -> Privacy:
         noise_multiplier=_number(record["noise_multiplier"]),
         simulated=record["simulated"] == "True",
         audited=_number(record["epsilon_lower_bound"]),
+        population=int(record["population"]) if record.get("population") else None,  # older records have no such column
     )
 
 

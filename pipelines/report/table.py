@@ -15,9 +15,9 @@ from pipelines.report.published import published_key, published_mark
 WIDTH = 100
 LABEL_WIDTH = 44
 COLUMNS = (
-    "pipeline", "dataset", "model", "variant", "unit", "epsilon", "delta", "relation", "accountant", "target_epsilon",
-    "noise_multiplier", "simulated", "epsilon_lower_bound", "accuracy", "accuracy_interval", "seed_count", "seeds",
-    "majority", "data_sha256", "run_ids", "overrides",
+    "pipeline", "dataset", "model", "variant", "unit", "population", "epsilon", "delta", "relation", "accountant",
+    "target_epsilon", "noise_multiplier", "simulated", "epsilon_lower_bound", "accuracy", "accuracy_interval",
+    "seed_count", "seeds", "majority", "data_sha256", "run_ids", "overrides",
 )  # fmt: skip
 
 
@@ -138,6 +138,7 @@ def _record(point: Point) -> dict[str, object]:
     if point.privacy is not None:
         record |= {
             "unit": point.privacy.unit,
+            "population": point.privacy.population,
             "epsilon": point.privacy.epsilon,
             "delta": point.privacy.delta,
             "relation": point.privacy.relation,

@@ -15,8 +15,11 @@ from pipelines.report.interactive import hover_text, kept_text
 from pipelines.report.panels import build_frontier
 from pipelines.report.points import build_points
 from pipelines.report.style import accuracy_span, epsilon_ticks, spread_apart
-from pipelines.report.table import WIDTH
+from pipelines.report.table import AUDIT, WIDTH, frontier_table
+from pipelines.tracking.read import VARIANT_TAG
 from tests.report.rows import row, sweep
+
+TREE = "zero_out_one"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,33 @@ def test_table_orders_epsilons_and_fits_a_terminal(files: FrontierFiles) -> None
     (ceiling, _) = [line for line in lines if line.startswith("sgd")]
     assert "none" in ceiling
     assert sum(line.startswith("majority class") for line in lines) == 2
+
+
+def test_table_has_the_sentence_of_each_guarantee() -> None:
+    rows = [row("dp_fed_avg", 0.9, epsilon=2.0, unit="user", relation=name) for name in ("add_or_remove_one", TREE)]
+    frontier = build_frontier(build_points([*rows, row("dp_sgd", 0.9, epsilon=1.0)]))
+    example, user = " ".join(frontier_table(frontier).split()).split("User-level privacy")
+    bound = "changes the probability that the model is one of any given set of models by at most a factor e^epsilon"
+    assert f"was used Whether or not any one of the training examples took part {bound}, plus delta. epsilon" in example
+    assert f"Whether or not any one of the users took part {bound}, plus delta." in user
+    assert f"Whether any one of the users contributed, or zeros in its turns, {bound}, plus delta." in user
+    assert "Whether" not in frontier_table(build_frontier(build_points([row("sgd", 0.9)])))
+
+
+def test_table_has_a_column_of_what_audits_proved_where_any_did() -> None:
+    rows = [row("dp_sgd", 1.0, seed=s, epsilon=1.0, audited=bound) for s, bound in enumerate((0.62, 0.77))]
+    rows += [row("dp_sgd", 0.9, epsilon=2.0), row("dp_fed_avg", 0.9, epsilon=4.0, unit="user")]
+    rows += [row("dp_sgd", 0.9, epsilon=3.0)]
+    rows[-1].tags[VARIANT_TAG] = "long " * 20
+    table = frontier_table(build_frontier(build_points(rows)))
+    lines = table.splitlines()
+    assert max(map(len, lines)) == WIDTH
+    assert sum(line.split() == ["epsilon", *AUDIT.split(), "sigma", "accuracy", "seeds"] for line in lines) == 2
+    assert [line.split()[:3] for line in lines if line.startswith("dp_sgd  ")] == [
+        ["dp_sgd", "0.998", "0.620"],
+        ["dp_sgd", "1.996", "90.0"],
+    ]
+    assert "audit" not in frontier_table(build_frontier(build_points(rows[2:])))
 
 
 def test_long_labels_do_not_widen_the_table(tmp_path: Path) -> None:

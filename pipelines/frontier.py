@@ -15,12 +15,9 @@ from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.published import PublishedPoint, Reference
     from pipelines.report.frontier import FrontierFiles
     from pipelines.report.points import Point
     from pipelines.tracking.store import Store
-
-    Drawn = tuple[Sequence[Point], Sequence[PublishedPoint], Sequence[Reference], str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,17 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Late, so that --help answers at once.
         from pipelines.report.frontier import write_frontier
+        from pipelines.report.recorded import draw_recorded
 
-        points, published, references, name = _recorded(chosen.recipe) if chosen.recipe else _tracked(chosen)
-        folder = chosen.output or REPOSITORY / "outputs" / "frontier" / name
-        _show(write_frontier(points, folder, published, references))
+        recipes = chosen.recipe or ()
+        name = "-".join(folder.resolve().name for folder in recipes) or chosen.parent or chosen.experiment
+        output = chosen.output or REPOSITORY / "outputs" / "frontier" / name
+        _show(draw_recorded(recipes, output) if recipes else write_frontier(_tracked(chosen), output))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _tracked(chosen: argparse.Namespace) -> "Drawn":
+def _tracked(chosen: argparse.Namespace) -> "list[Point]":
     """The runs of an experiment or of a sweep."""
     from pipelines.report.points import build_points
     from pipelines.tracking.read import read_population, read_rows
@@ -47,19 +46,7 @@ def _tracked(chosen: argparse.Namespace) -> "Drawn":
 
     store = open_store(chosen.uri, chosen.experiment, create=False)
     rows = read_rows(store, parent_id=chosen.parent)
-    points = build_points(rows, partial(read_population, store))
-    return points, (), (), chosen.parent or chosen.experiment
-
-
-def _recorded(folders: Sequence[Path]) -> "Drawn":
-    """The records of recipes, with what stands beside them."""
-    from pipelines.published import read_published, read_references
-    from pipelines.report.recorded import read_points
-
-    points = [point for folder in folders for point in read_points(folder)]
-    published = [point for folder in folders for point in read_published(folder)]
-    references = [reference for folder in folders for reference in read_references(folder)]
-    return points, published, references, "-".join(folder.resolve().name for folder in folders)
+    return build_points(rows, partial(read_population, store))
 
 
 def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "FrontierFiles":

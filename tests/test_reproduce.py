@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import reproduce, rerun, run
+from pipelines import reproduce, rerun
 from pipelines.published import read_published
 from pipelines.recipe import Sweeps, read_recipe
 from pipelines.record import Origin, RecordFiles, read_origin, read_results, write_results
@@ -22,6 +22,7 @@ from pipelines.report.recorded import read_points
 from pipelines.report.stages import build_waterfall, waterfall_table
 from pipelines.reproduce import QUICK_SEEDS
 from pipelines.tracking.store import REPOSITORY
+from tests.conftest import run_here
 from tests.report.results import row
 
 RECIPES = sorted(path.parent for path in (REPOSITORY / "experiments").glob("*/record.json"))
@@ -114,15 +115,6 @@ def test_a_bad_folder_is_one_clear_line(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert message in err
-
-
-def run_here(command: list[str]) -> int:
-    """The sweep's command in this process, which has imported the frameworks already."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["pipelines.run", *command[4:]])
-        with pytest.raises(SystemExit) as stop:
-            run.main()
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from pipelines.privacy.agreement import require_not_too_low
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.sampling import Participation, SamplerVerdict
-from pipelines.privacy.statement import promise, statement
+from pipelines.privacy.statement import SECURE_SUM_NOTE, caveats, promise, statement
 from pipelines.privacy.tree_plan import Plan, TreePlan
 from pipelines.progress import RunProgress
 from pipelines.randomness import public_stream
@@ -196,7 +196,7 @@ def _log_guarantee(job: Job, guarantee: PrivacyGuarantee, log: RunLog) -> None:
     log.json("privacy.json", guarantee.to_dict())
     stated = job.config.privacy.population is not None
     log.text("privacy_statement.md", statement(guarantee, population_stated=stated))
-    log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)}"})
+    log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)} {caveats(guarantee)}"})
     if guarantee.contradictions:
         log.tags({"privacy.contradictions": "; ".join(guarantee.contradictions)})
     if silent := [f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.opinions if opinion.remark]:
@@ -212,6 +212,8 @@ def _note(job: Job) -> str:
     config = job.config
     text = f"Trains {config.model.name} on {job.dataset.name} with {config.pipeline.name}. "
     text += _canaries(config)
+    if isinstance(config.pipeline, FederatedConfig) and config.pipeline.secure_aggregation:
+        text += f"{SECURE_SUM_NOTE} "
     return text + ("Its guarantee follows when it ends." if job.plan else "It gives no privacy guarantee.")
 
 

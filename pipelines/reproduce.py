@@ -130,7 +130,8 @@ def record(folder: Path, uri: str | None, *, quick: bool) -> int:
     if not quick:
         drawn = _draw(folder, measured)
         waterfall = _draw_waterfall(folder, recipe, measured, cells) if recipe.waterfall else None
-        files_drawn = [drawn.png, drawn.csv, *([waterfall.png] if waterfall else [])]
+        # Stages whose epsilon protects nobody stretch the frontier's axis beyond use: the waterfall is their figure.
+        files_drawn = [drawn.csv, waterfall.png if waterfall else drawn.png]
         written += [Path(shutil.copyfile(path, folder / path.name)) for path in files_drawn]
         written += [_draw_both_units(folder, recipe)] if recipe.beside else []
         write_readme(folder, cells, measured.origin, published, waterfall.table if waterfall else None)

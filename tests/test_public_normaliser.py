@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,31 +45,43 @@ PLAN = MechanismPlan(
 )  # fmt: skip
 
 
-def central_config(units: int) -> Config:
-    return parse(COMMON | {"dataset": {"name": "digits", "limit": units}, "pipeline": CENTRAL, "privacy": PRIVACY})
+def central_config(units: int, folder: Path) -> Config:
+    """Of an archive with so many examples."""
+    path, inputs = folder / f"{units}.npz", np.random.default_rng(0).random((POPULATION + 5, 4))
+    labels = np.arange(len(inputs)) % 3
+    split = {"x_train": inputs[:units], "y_train": labels[:units], "x_test": inputs[-4:], "y_test": labels[-4:]}
+    np.savez(path, **split, classes=3)
+    return parse(COMMON | {"dataset": {"name": "npz", "file": str(path)}, "pipeline": CENTRAL, "privacy": PRIVACY})
 
 
-def federated_config(units: int, clipping: str = "fixed") -> Config:
-    pipeline = dp_settings(clients_per_round=8, rounds=5).model_dump()
-    partition, privacy = (
-        {"name": "iid", "clients": units},
-        PRIVACY | {"clipping": clipping, "count_stddev": 2.0 if clipping == "adaptive" else None},
-    )
-    return parse(COMMON | {"partition": partition, "pipeline": pipeline, "privacy": privacy})
+def user_config(units: int, folder: Path) -> Config:
+    partition, privacy = {"name": "iid", "clients": units}, PRIVACY | {"unit": "user"}
+    return parse(COMMON | {"partition": partition, "pipeline": CENTRAL, "privacy": privacy})
 
 
-@pytest.mark.parametrize("config", [central_config, federated_config, partial(federated_config, clipping="adaptive")])
-def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int], Config]) -> None:
-    jobs = [prepare(config(units), threads=1) for units in PRESENT]
+def federated_config(units: int, folder: Path | None = None, **privacy: Any) -> Config:
+    pipeline, partition = dp_settings(clients_per_round=8, rounds=5).model_dump(), {"name": "iid", "clients": units}
+    return parse(COMMON | {"partition": partition, "pipeline": pipeline, "privacy": PRIVACY | privacy})
+
+
+ADAPTIVE = partial(federated_config, clipping="adaptive", count_stddev=2.0)
+TREE = partial(federated_config, mechanism="tree", restart_every=5)
+
+
+@pytest.mark.parametrize("config", [central_config, user_config, federated_config, ADAPTIVE, TREE])
+def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int, Path], Config], tmp_path: Path) -> None:
+    jobs = [prepare(config(units, tmp_path), threads=1) for units in PRESENT]
     present = [len(job.dataset.train) if job.partition is None else len(job.partition) for job in jobs]
     assert present == list(PRESENT)
-    plans = {job.plan for job in jobs}
-    (plan,) = plans
-    assert isinstance(plan, MechanismPlan)
-    # 8 of 40 are expected; calibrated to epsilon 3 for that rate alone.
-    assert (plan.sampling_probability, plan.normaliser) == (0.2, 8)
-    assert plan.steps == (15 if plan.unit is PrivacyUnit.EXAMPLE else 5)
+    (plan,) = {job.plan for job in jobs}
+    assert plan is not None
+    assert plan.normaliser == 8
     assert plan.noise_multiplier > 0
+    assert plan.steps == (5 if jobs[0].config.pipeline.name == "dp_fed_avg" else 15)
+    if isinstance(plan, MechanismPlan):  # 8 of 40 are expected; calibrated to epsilon 3 for that rate alone
+        assert plan.sampling_probability == 0.2
+    else:
+        assert plan.restart_every == 5
 
 
 @pytest.mark.parametrize("mechanism", ["gaussian", "tree"])

@@ -271,10 +271,11 @@ def test_every_committed_record_is_whole_and_its_readme_shows_it(folder: Path) -
     assert markdown_table(cells) in readme
     if published := read_published(folder):
         assert published_table(published) in readme
-    assert (folder / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    figure = "waterfall.png" if recipe.waterfall else "frontier.png"
+    assert f"]({figure})" in readme
+    assert (folder / figure).read_bytes().startswith(b"\x89PNG")
     if recipe.waterfall:
         assert waterfall_table(build_waterfall(recipe.waterfall, cells)) in readme
-        assert (folder / "waterfall.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("path", ORIGINS, ids=lambda path: f"{path.parent.name}/{path.stem}")

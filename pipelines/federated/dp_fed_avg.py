@@ -67,7 +67,14 @@ class DpFedAvg:
         stream, order, noise = private_streams(self._noise_seed, "cohorts", "batch_order", "noise")
         cohorts, seen = _sampler(plan, len(partition), stream)
         worker = ensure_worker(self._threads)
-        server = Server(settings, data, noise_of(plan, secure=settings.secure_aggregation), order=order, noise=noise)
+        server = Server(
+            settings,
+            data,
+            noise_of(plan, secure=settings.secure_aggregation),
+            order=order,
+            noise=noise,
+            cohort_size=_expected_size(plan, len(partition)),
+        )
         record = run_rounds(
             server,
             ema_decay=settings.ema_decay,
@@ -111,6 +118,11 @@ def _sampler(plan: Plan, users: int, rng: np.random.Generator) -> tuple[Sampler,
         return turns, TurnsRecord(users, size=plan.clients_per_round, restart_every=plan.restart_every)
     q = plan.sampling_probability
     return PoissonSampler(users, q, rng), SamplerRecord(users, q)
+
+
+def _expected_size(plan: Plan, users: int) -> float:
+    """Of a cohort of the users present, who may be more or fewer than the public population."""
+    return plan.clients_per_round if isinstance(plan, TreePlan) else plan.sampling_probability * users
 
 
 def _require_finite_update(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:

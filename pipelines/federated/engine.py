@@ -38,4 +38,14 @@ try:
 except ImportError as error:
     raise missing_engine(platform.system(), platform.machine()) from error
 
+
+def _without_worker(cardinalities: dict) -> None:
+    raise RuntimeError("there is no worker yet; call ensure_worker")
+
+
+# TFF's own context would start a worker of its own, and has a destructor that fails where modules are gone at exit.
+tff.framework.set_default_context(
+    tff.framework.SyncExecutionContext(executor_fn=tff.framework.ResourceManagingExecutorFactory(_without_worker))
+)
+
 __all__ = ["missing_engine", "tf", "tff", "tfp"]

@@ -43,6 +43,7 @@ class Server:
         order: np.random.Generator,
         noise: np.random.Generator | None = None,
         bounds: SumBounds | None = None,
+        cohort_size: float | None = None,
     ) -> None:
         """Puts the process at its start.
 
@@ -54,6 +55,7 @@ class Server:
           noise: stream that the keys of all noise come from; None where nothing is private. The process is shared by
             all runs of a recipe, so that keys are part of the state alone.
           bounds: of secure aggregation without privacy; None sums in the clear.
+          cohort_size: expected, where it varies by chance; None where each size comes as it is.
 
         Raises:
           UserError: no partition, or canaries in the stock engine.
@@ -61,7 +63,8 @@ class Server:
         """
         if isinstance(average, Noise) and noise is None:
             raise ValueError("private aggregation needs a stream for the keys of its noise")
-        self._process, self._clients = _engine(settings, data, Recipe.of(settings, data.spec, average, bounds), order)
+        recipe = Recipe.of(settings, data.spec, average, bounds)
+        self._process, self._clients = _engine(settings, data, recipe, order, cohort_size)
         start = tff.learning.models.ModelWeights(tuple(data.initial_weights), ())
         self._state = self._process.initialize()._replace(global_model_weights=start)
         if noise is not None:
@@ -102,7 +105,11 @@ def _require_query_only(aggregator: Any) -> None:
 
 
 def _engine(
-    settings: FederatedConfig, data: TrainingData, recipe: Recipe, order: np.random.Generator
+    settings: FederatedConfig,
+    data: TrainingData,
+    recipe: Recipe,
+    order: np.random.Generator,
+    cohort_size: float | None,
 ) -> tuple[tff.templates.IterativeProcess, Clients]:
     partition, batch_size, epochs = require_partition(data), settings.local_batch_size, settings.local_epochs
     orders = ClientOrders(partition, local_batch_size=batch_size, order=order)
@@ -117,4 +124,4 @@ def _engine(
     summed = isinstance(recipe.average, Noise) and recipe.average.adaptive is None
     process = fast.build_process(recipe, work, storage.inputs, storage.labels, storage.canaries)
     stored = StoredOrders(orders, storage, data.canaries)
-    return process, PaddedOrders(stored) if summed else stored
+    return process, PaddedOrders(stored, cohort_size) if summed and cohort_size is not None else stored

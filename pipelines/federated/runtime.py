@@ -39,7 +39,8 @@ RESIDENT_BYTES = 2_000_000_000
 # Clients at work at once: enough to fill the threads, few enough that memory does not follow the cohort.
 CLIENTS_PER_THREAD = 2
 # What a worker gets unless the environment says otherwise: glibc would hand the activations of a batch back to the
-# kernel and fetch them anew for every operation, a twentieth of a round.
+# kernel and fetch them anew for every operation, a twentieth of a round. Its heaps, eight a core if it may, are one for
+# each client at work: each grows by itself up to the most that a chance ever asks of it, for hundreds of rounds.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
 MESSAGE_BYTES = 2_000_000_000
 CHANNEL_OPTIONS = [
@@ -147,6 +148,7 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
     The kernel's parent-death signal is about the parent *thread*: from a short-lived one the worker would die early.
     """
     binary = Path(tff.__file__).parent / "data" / "worker_binary"
+    at_work = str(CLIENTS_PER_THREAD * threads)
     command = [
         sys.executable,
         "-I",
@@ -156,7 +158,7 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
         str(os.getpid()),
         str(binary),
         f"--port={port}",
-        f"--max_concurrent_computation_calls={CLIENTS_PER_THREAD * threads}",
+        f"--max_concurrent_computation_calls={at_work}",
     ]
     sizes = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))
     started: queue.Queue[subprocess.Popen[bytes] | OSError] = queue.Queue()
@@ -168,7 +170,7 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**ALLOCATOR, **os.environ, **sizes},
+                env={**ALLOCATOR, "MALLOC_ARENA_MAX": at_work, **os.environ, **sizes},
                 start_new_session=True,  # the terminal's Ctrl-C is for us; the worker ends when we have finished
             )
         except OSError as error:

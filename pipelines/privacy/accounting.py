@@ -218,7 +218,7 @@ def _prv_opinion(plan: MechanismPlan) -> Opinion:
     except PackageNotFoundError:
         opacus, remark = "", "Opacus is not installed"
     except TimeoutError:
-        remark = f"no answer within {PRV_TIME_LIMIT_S} s"
+        remark = f"no answer within {PRV_TIME_LIMIT_S} s of computing"
     except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         remark = f"failed: {error}".splitlines()[0]
     return Opinion(accountant="Opacus PRV", version=opacus, epsilon=value, remark=remark)
@@ -226,7 +226,10 @@ def _prv_opinion(plan: MechanismPlan) -> Opinion:
 
 @contextmanager
 def _time_limit(seconds: int) -> Iterator[None]:
-    """Raises TimeoutError in the main thread after `seconds`; elsewhere there are no signals and no limit."""
+    """Raises TimeoutError in the main thread after `seconds` of this process' CPUs; elsewhere there is no limit.
+
+    Not of the clock: on a busy machine whether accountants agree must not depend on who else computes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -234,10 +237,10 @@ def _time_limit(seconds: int) -> Iterator[None]:
     def expire(_signum: int, _frame: FrameType | None) -> None:
         raise TimeoutError
 
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGPROF, expire)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

@@ -28,12 +28,15 @@ CLEAR_SUM = (
     "whoever runs the training is trusted: it sees each user's update before noise is added; all of it runs on one "
     "machine, so that federation is at most simulated"
 )
+SIMULATED_SUM = (
+    "bounds, rounding to 32-bit integers and their sum are those of secure aggregation, but TensorFlow Federated's "
+    "local runtime computes the sum in the clear, without the cryptographic protocol, on one machine"
+)
 SECURE_SUM = (
     "the server is trusted to add the noise, and would see the sum of a round's updates but none of them, unless a "
-    "user is alone in it. This is simulated: bounds, rounding to 32-bit integers and their sum are those of secure "
-    "aggregation, but TensorFlow Federated's local runtime computes the sum in the clear, without the cryptographic "
-    "protocol, on one machine"
+    f"user is alone in it. This is simulated: {SIMULATED_SUM}"
 )
+SECURE_SUM_NOTE = f"Its secure aggregation is simulated: {SIMULATED_SUM}."
 
 
 def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False) -> str:
@@ -107,6 +110,21 @@ def _factor(epsilon: float | None) -> str:
         return "e^epsilon"
     value = exp(min(epsilon, 20))
     return f"e^{epsilon:.4g}" + ("" if value > 1e8 else f" = {value:.3g}" if value < 1000 else f" = {value:,.0f}")
+
+
+def caveats(guarantee: PrivacyGuarantee) -> str:
+    """What the promise assumes and does not cover, in two sentences for a note; `statement` has all of it."""
+    plan = guarantee.executed
+    role = "trainer" if plan.unit is PrivacyUnit.EXAMPLE else "server"
+    joins = (
+        f"no {plan.unit} joins a tree twice"
+        if isinstance(plan, TreePlan)
+        else f"each {plan.unit} joins each step independently of everything else"
+    )
+    return (
+        f"It assumes that {joins}, which was checked, and a trusted {role}. It does not cover a choice among runs or "
+        "settings, anything computed on the test split, and floating point; privacy_statement.md has the whole list."
+    )
 
 
 def _mechanism(guarantee: PrivacyGuarantee) -> str:

@@ -1,6 +1,7 @@
 """Private training with Opacus does what its plan says."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -165,8 +166,41 @@ def test_one_example_more_or_less_changes_neither_noise_nor_normaliser(make_data
     assert np.array_equal(kernels[1], kernels[2])
 
 
-def test_private_training_learns_and_momentum_is_only_postprocessing(make_data: MakeData) -> None:
+def test_private_training_learns(make_data: MakeData) -> None:
     data = make_data(n=400)
     mechanism = plan(population=400, noise_multiplier=1.0, sampling_probability=0.5, steps=30, clip_norm=1.0)
     model = fit(data, mechanism, momentum=0.9, learning_rate=0.5, schedule="cosine").record.model
     assert np.mean(model.logits(data.inputs).argmax(1) == data.labels) > 0.85
+
+
+def replayed(optimizer: str, gradients: list[np.ndarray], start: np.ndarray) -> np.ndarray:
+    """What an optimizer makes of given gradients, by its textbook equations at rate 0.1 and weight decay 0.01."""
+    weights, first, second = start.copy(), np.zeros_like(start), np.zeros_like(start)
+    for t, gradient in enumerate(gradients, 1):
+        if optimizer == "sgd":  # momentum 0.9
+            first = 0.9 * first + gradient + 0.01 * weights
+            weights = weights - 0.1 * first
+            continue
+        decayed = gradient + (0.01 * weights if optimizer == "adam" else 0)
+        first, second = 0.9 * first + 0.1 * decayed, 0.999 * second + 0.001 * decayed**2
+        shrunk = weights * (1 - 0.1 * 0.01) if optimizer == "adamw" else weights
+        weights = shrunk - 0.1 * (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+    return weights
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_optimizers_see_the_noised_mean_alone(make_data: MakeData, optimizer: str) -> None:
+    # Noise of sigma * clip / normaliser = 1,250, beside clipped means of at most 0.5, which differ with the weights.
+    data = make_data()
+    mechanism = plan(noise_multiplier=1e5, steps=4)
+    flat = [np.concatenate([weight.ravel() for weight in data.initial_weights]).astype(np.float64)]
+    for steps in range(1, 5):  # plain steps at rate 1 lay the noised means bare
+        plain = fit(data, replace(mechanism, steps=steps)).record.model.weights()
+        flat.append(np.concatenate([weight.ravel() for weight in plain]).astype(np.float64))
+    noised = [before - after for before, after in pairwise(flat)]
+    assert min(np.std(each) for each in noised) > 500
+    own = fit(data, mechanism, optimizer=optimizer, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
+    assert own.executed == mechanism
+    ours = np.concatenate([weight.ravel() for weight in own.record.model.weights()])
+    expected = replayed(optimizer, noised, flat[0])
+    np.testing.assert_allclose(ours, expected, atol=3e-3 * np.abs(expected).max())

@@ -1,5 +1,7 @@
 """Cohorts and the datasets of clients."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.stats import chisquare
 
@@ -44,14 +46,26 @@ def test_a_client_that_fits_one_batch_is_one_batch() -> None:
     assert labels.dtype.name == "int32"
 
 
-def test_padding_adds_few_clients_who_hold_nothing() -> None:
-    data = federated_data([2] * 300)
-    orders = StoredOrders(
-        ClientOrders(require_partition(data), local_batch_size=3, order=np.random.default_rng(0)), store(data)
-    )
-    for size in range(300):
-        padded = PaddedOrders(orders).of(range(size))
+def padded_sizes(data: TrainingData, expected: float, cohorts: Iterable[int]) -> list[int]:
+    """How many clients take part, for cohorts of the first 0, 1, ... clients who hold two examples each."""
+    drawn = ClientOrders(require_partition(data), local_batch_size=3, order=np.random.default_rng(0))
+    orders, sizes = PaddedOrders(StoredOrders(drawn, store(data)), expected), []
+    for size in cohorts:
+        padded = orders.of(range(size))
         assert [len(order) for order in padded[:size]] == [2] * size
         assert not any(len(order) for order in padded[size:])
-        assert len(padded) < size * 9 / 8 + 1
-    assert len({len(PaddedOrders(orders).of(range(size))) for size in range(64, 129)}) == 9
+        sizes.append(len(padded))
+    return sizes
+
+
+def test_poisson_cohorts_are_padded_to_three_sizes_by_clients_who_hold_nothing() -> None:
+    data = federated_data([2] * 300)
+    assert padded_sizes(data, 49.6, range(90)) == [50] * 51 + [61] * 11 + [82] * 21 + list(range(83, 90))
+    for expected in (0.5, 3, 30):
+        drawn = np.random.default_rng(0).binomial(300, expected / 300, size=1000)
+        assert len(set(padded_sizes(data, expected, drawn))) <= 3
+
+
+def test_cohorts_of_constant_size_stay_as_they_are() -> None:
+    data = federated_data([2] * 99)
+    assert all(padded_sizes(data, size, [size]) == [size] for size in range(1, 100))

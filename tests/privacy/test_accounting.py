@@ -177,7 +177,7 @@ def test_prv_stops_at_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounting, "PRV_TIME_LIMIT_S", 1)
     opinion = accounting._prv_opinion(plan())
     assert opinion.epsilon is None
-    assert opinion.remark == "no answer within 1 s"
+    assert opinion.remark == "no answer within 1 s of computing"
 
 
 def test_accounting_needs_neither_torch_nor_tensorflow() -> None:

@@ -7,6 +7,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,9 @@ from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.published import PublishedPoint, Reference
     from pipelines.report.frontier import FrontierFiles
     from pipelines.report.points import Point
     from pipelines.tracking.store import Store
-
-    Drawn = tuple[Sequence[Point], Sequence[PublishedPoint], Sequence[Reference], str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,36 +26,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Late, so that --help answers at once.
         from pipelines.report.frontier import write_frontier
+        from pipelines.report.recorded import draw_recorded
 
-        points, published, references, name = _recorded(chosen.recipe) if chosen.recipe else _tracked(chosen)
-        folder = chosen.output or REPOSITORY / "outputs" / "frontier" / name
-        _show(write_frontier(points, folder, published, references))
+        recipes = chosen.recipe or ()
+        name = "-".join(folder.resolve().name for folder in recipes) or chosen.parent or chosen.experiment
+        output = chosen.output or REPOSITORY / "outputs" / "frontier" / name
+        _show(draw_recorded(recipes, output) if recipes else write_frontier(_tracked(chosen), output))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _tracked(chosen: argparse.Namespace) -> "Drawn":
+def _tracked(chosen: argparse.Namespace) -> "list[Point]":
     """The runs of an experiment or of a sweep."""
     from pipelines.report.points import build_points
-    from pipelines.tracking.read import read_rows
+    from pipelines.tracking.read import read_population, read_rows
     from pipelines.tracking.store import open_store
 
     store = open_store(chosen.uri, chosen.experiment, create=False)
     rows = read_rows(store, parent_id=chosen.parent)
-    return build_points(rows), (), (), chosen.parent or chosen.experiment
-
-
-def _recorded(folders: Sequence[Path]) -> "Drawn":
-    """The records of recipes, with what stands beside them."""
-    from pipelines.published import read_published, read_references
-    from pipelines.report.recorded import read_points
-
-    points = [point for folder in folders for point in read_points(folder)]
-    published = [point for folder in folders for point in read_published(folder)]
-    references = [reference for folder in folders for reference in read_references(folder)]
-    return points, published, references, "-".join(folder.resolve().name for folder in folders)
+    return build_points(rows, partial(read_population, store))
 
 
 def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "FrontierFiles":
@@ -73,11 +62,11 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "Fron
     """
     from pipelines.report.frontier import write_frontier
     from pipelines.report.points import build_points
-    from pipelines.tracking.read import read_rows
+    from pipelines.tracking.read import read_population, read_rows
     from pipelines.tracking.sweep import log_folder
 
     rows = read_rows(store, parent_id=parent_id)
-    if not (points := build_points(rows)):
+    if not (points := build_points(rows, partial(read_population, store))):
         raise UserError("no run of this sweep finished with an accuracy to show")
     files = write_frontier(points, folder or REPOSITORY / "outputs" / "frontier" / store.experiment)
     # From a folder of its own: the other one may hold older files.

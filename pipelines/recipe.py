@@ -99,6 +99,8 @@ class Recipe(Sweeps):
       bands: of the comparisons.
       waterfall: stages of training by the title of their panel, each one step further from the best; empty where the
         recipe's question is another.
+      beside: names of recipes about the other privacy unit. --record draws their recorded points beside its own, in
+        `both_units.png`.
 
     Raises:
       ValueError: a stage of a variant that no part has, or the same row twice in a panel.
@@ -107,6 +109,7 @@ class Recipe(Sweeps):
     quick: Overrides | Sweeps
     bands: Bands
     waterfall: Annotated[dict[Text, Stages], Field(default_factory=dict)]
+    beside: tuple[Text, ...] = ()
 
     @field_validator("waterfall")
     @classmethod

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipelines.report.waterfall import WaterfallFiles
     from pipelines.rerun import Command, Measured
 
+BOTH_UNITS = "both_units.png"
 INTERRUPTED = 130
 QUICK_SEEDS = 10
 """Fewest seeds that the record of a quick form may have: its bands come from little else."""
@@ -100,19 +101,23 @@ def record(folder: Path, uri: str | None, *, quick: bool) -> int:
       quick: only the record of its quick form, without figure and README.
 
     Raises:
-      UserError: the recipe is missing or corrupt, a run failed, too few seeds, or the folder is not writable.
+      UserError: the recipe, or the record of one beside it, is missing or corrupt, a run failed, too few seeds, or the
+        folder is not writable.
     """
     from pipelines.published import read_published
     from pipelines.recipe import Sweeps, read_recipe
     from pipelines.record import RecordFiles, write_results
     from pipelines.report.drift import build_cells
     from pipelines.report.readme import write_readme
+    from pipelines.report.recorded import read_points
 
     recipe = read_recipe(folder)
     sweeps = recipe.quick if quick else recipe
     if not isinstance(sweeps, Sweeps):
         raise UserError(f"{folder.name}: its quick form is a part of the whole record; use --record alone")
     published = read_published(folder)
+    for other in () if quick else _beside(folder, recipe):
+        read_points(other)  # what is missing is said before hours of training
     measured = _measure(folder, recipe, sweeps.commands(sweeps.record), uri)
     cells = build_cells(measured.rows, "this sweep")
     least = QUICK_SEEDS if quick else 2
@@ -128,6 +133,7 @@ def record(folder: Path, uri: str | None, *, quick: bool) -> int:
         # Stages whose epsilon protects nobody stretch the frontier's axis beyond use: the waterfall is their figure.
         files_drawn = [drawn.csv, waterfall.png if waterfall else drawn.png]
         written += [Path(shutil.copyfile(path, folder / path.name)) for path in files_drawn]
+        written += [_draw_both_units(folder, recipe)] if recipe.beside else []
         write_readme(folder, cells, measured.origin, published, waterfall.table if waterfall else None)
         print(drawn.html)
     print(f"recorded {len(measured.rows)} runs: {', '.join(map(str, written))}")
@@ -152,7 +158,7 @@ def _draw(folder: Path, measured: "Measured") -> "FrontierFiles":
     from pipelines.report.points import build_points
 
     beside = read_published(folder), read_references(folder)
-    return write_frontier(build_points(measured.runs), _output(folder), *beside)
+    return write_frontier(build_points(measured.runs, measured.populations.get), _output(folder), *beside)
 
 
 def _draw_waterfall(folder: Path, recipe: "Recipe", measured: "Measured", cells: "dict[Key, Cell]") -> "WaterfallFiles":
@@ -162,6 +168,19 @@ def _draw_waterfall(folder: Path, recipe: "Recipe", measured: "Measured", cells:
     from pipelines.report.waterfall import write_waterfall
 
     return write_waterfall(build_waterfall(recipe.waterfall, cells), build_points(measured.runs), _output(folder))
+
+
+def _draw_both_units(folder: Path, recipe: "Recipe") -> Path:
+    """The new record and those beside it, in one figure."""
+    from pipelines.report.recorded import draw_recorded
+
+    output = _output(folder) / BOTH_UNITS.removesuffix(".png")
+    drawn = draw_recorded([*_beside(folder, recipe), folder], output)
+    return Path(shutil.copyfile(drawn.png, folder / BOTH_UNITS))
+
+
+def _beside(folder: Path, recipe: "Recipe") -> list[Path]:
+    return [folder.resolve().parent / name for name in recipe.beside]
 
 
 def _output(folder: Path) -> Path:

@@ -31,11 +31,13 @@ class Measured:
     Attributes:
       runs: as MLflow has them.
       rows: the same in the form of a record.
+      populations: public number of units by the id of each private run.
       origin: what made them.
     """
 
     runs: list[RunRow]
     rows: list[ResultRow]
+    populations: dict[str, int]
     origin: Origin
 
 
@@ -113,7 +115,7 @@ def run_process(command: list[str]) -> int:
 def _read(store: Store, runs: list[RunRow], command: str, scratch: Path) -> Measured:
     """Reads each run's own result, which has its floats in full."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    rows, provenances = [], []
+    rows, provenances, populations = [], [], {}
     for run in runs:
         with translated_errors(store.uri):
             path = store.client.download_artifacts(run.run_id, "result.json", str(scratch))
@@ -130,8 +132,11 @@ def _read(store: Store, runs: list[RunRow], command: str, scratch: Path) -> Meas
             )
         )
         provenances.append(result.provenance)
+        if result.guarantee is not None:
+            populations[run.run_id] = result.guarantee.executed.population
     rows.sort(key=lambda row: (row.pipeline, row.variant or "", row.unit or "", row.target_epsilon or 0.0, row.seed))
-    return Measured(runs=runs, rows=rows, origin=_origin(rows, command, provenances))
+    origin = _origin(rows, command, provenances)
+    return Measured(runs=runs, rows=rows, populations=populations, origin=origin)
 
 
 def _origin(rows: list[ResultRow], command: str, provenances: list[Provenance]) -> Origin:

@@ -68,6 +68,17 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return call
 
 
+def run_here(command: list[str]) -> int:
+    """The command of a recipe's sweep in this process, which has imported the frameworks already."""
+    from pipelines import run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["pipelines.run", *command[4:]])
+        with pytest.raises(SystemExit) as stop:
+            run.main()
+    return int(stop.value.code or 0)
+
+
 def start(*overrides: str, uri: str, **options: object) -> subprocess.Popen[str]:
     """Starts the command line as a real process."""
     command = [sys.executable, "-m", "pipelines.run", *overrides, f"tracking.uri={uri}", "tracking.experiment=tests"]

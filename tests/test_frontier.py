@@ -7,6 +7,7 @@ import pytest
 from pipelines.frontier import main, publish
 from pipelines.report.frontier import write_frontier
 from pipelines.report.points import build_points
+from pipelines.report.recorded import read_points
 from pipelines.tracking.run_log import open_run
 from pipelines.tracking.store import REPOSITORY, Store, open_store
 from pipelines.tracking.sweep import finish_sweep, start_sweep
@@ -25,6 +26,8 @@ def parent_id(store: Store) -> str:
     for row in sweep():
         with open_run(store, name="a", tags=row.tags, params=row.params, note="", parent_id=parent_id) as log:
             log.metrics(10, row.metrics)
+            if row.tags["pipeline"] == "dp_sgd":
+                log.json("privacy.json", {"population": 1437})
     finish_sweep(store, parent_id)
     return parent_id
 
@@ -44,6 +47,12 @@ def test_whole_experiment_leaves_the_parent_run_out(store: Store, parent_id: str
     assert main(["--uri", store.uri, "--output", str(tmp_path)]) == 0
     assert len((tmp_path / "frontier.csv").read_text().splitlines()) == 9
     assert parent_id not in (tmp_path / "frontier.csv").read_text()
+
+
+def test_population_is_that_of_the_guarantee_where_it_can_be_read(store: Store, parent_id: str, tmp_path: Path) -> None:
+    publish(store, parent_id, tmp_path)
+    found = {(p.pipeline, p.privacy.population) for p in read_points(tmp_path) if p.privacy is not None}
+    assert found == {("dp_sgd", 1437), ("dp_fed_avg", None)}
 
 
 def test_sweep_carries_its_frontier(store: Store, parent_id: str, tmp_path: Path) -> None:

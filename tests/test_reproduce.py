@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import reproduce, rerun, run
+from pipelines import reproduce, rerun
 from pipelines.published import read_published
 from pipelines.recipe import Sweeps, read_recipe
 from pipelines.record import Origin, RecordFiles, read_origin, read_results, write_results
@@ -22,9 +23,11 @@ from pipelines.report.recorded import read_points
 from pipelines.report.stages import build_waterfall, waterfall_table
 from pipelines.reproduce import QUICK_SEEDS
 from pipelines.tracking.store import REPOSITORY
+from tests.conftest import run_here
 from tests.report.results import row
 
 RECIPES = sorted(path.parent for path in (REPOSITORY / "experiments").glob("*/record.json"))
+ORIGINS = sorted(path for name in ("record", "quick") for path in (REPOSITORY / "experiments").glob(f"*/{name}.json"))
 # Of two seeds the spread may be nil by chance, so the noise is the same in every run.
 RECIPE = """\
 sweep: ["pipeline=sgd,dp_sgd", privacy.epsilon=3, privacy.noise_seed=0, pipeline.epochs=4, evaluations=1]
@@ -114,15 +117,6 @@ def test_a_bad_folder_is_one_clear_line(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert message in err
-
-
-def run_here(command: list[str]) -> int:
-    """The sweep's command in this process, which has imported the frameworks already."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["pipelines.run", *command[4:]])
-        with pytest.raises(SystemExit) as stop:
-            run.main()
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture(autouse=True)
@@ -264,7 +258,7 @@ def wait_for_run(database: Path, process: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.parametrize("folder", RECIPES, ids=lambda folder: folder.name)
 def test_every_committed_record_is_whole_and_its_readme_shows_it(folder: Path) -> None:
-    recipe, record = read_recipe(folder), read_origin(RecordFiles.of(folder))
+    recipe = read_recipe(folder)
     cells = build_cells(read_results(RecordFiles.of(folder), recipe.bands.test_examples), "results.csv")
     # What --quick compares with has ten seeds or more; the slower recipes have such a record for it alone.
     own = isinstance(recipe.quick, Sweeps)
@@ -272,7 +266,6 @@ def test_every_committed_record_is_whole_and_its_readme_shows_it(folder: Path) -
     if own:
         quick = read_results(RecordFiles.of(folder, quick=True), recipe.bands.test_examples)
         assert all(len(cell.seeds) >= QUICK_SEEDS for cell in build_cells(quick, "quick.csv").values())
-    assert len(record.commit) == 40
     assert "/" not in (folder / "results.csv").read_text()
     readme = (folder / "README.md").read_text()
     assert markdown_table(cells) in readme
@@ -283,6 +276,12 @@ def test_every_committed_record_is_whole_and_its_readme_shows_it(folder: Path) -
     assert (folder / figure).read_bytes().startswith(b"\x89PNG")
     if recipe.waterfall:
         assert waterfall_table(build_waterfall(recipe.waterfall, cells)) in readme
+
+
+@pytest.mark.parametrize("path", ORIGINS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_committed_record_is_of_a_commit_without_changes(path: Path) -> None:
+    origin = read_origin(RecordFiles.of(path.parent, quick=path.name == "quick.json"))
+    assert re.fullmatch("[0-9a-f]{40}", origin.commit), "commit, then record again"
 
 
 def test_help_is_quick_and_imports_little() -> None:

@@ -5,7 +5,7 @@ from math import exp
 from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.plan import PrivacyUnit
+from pipelines.privacy.plan import PrivacyUnit, Relation
 from pipelines.privacy.tree_plan import TreePlan
 
 GROUPS = (2, 5)
@@ -61,28 +61,55 @@ def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False) -
 def promise(guarantee: PrivacyGuarantee) -> str:
     """The guarantee in three sentences."""
     plan = guarantee.executed
-    noun, scope = WHO[plan.unit]
-    value = exp(min(guarantee.epsilon, 20))
-    factor = f"e^{guarantee.epsilon:.4g}" + (
-        "" if value > 1e8 else f" = {value:.3g}" if value < 1000 else f" = {value:,.0f}"
+    bound = bound_in_words(
+        plan.unit, plan.relation, population=plan.population, epsilon=guarantee.epsilon, delta=plan.delta
     )
-    if isinstance(plan, TreePlan):  # turns are taken whatever the data, so that presence itself is not hidden
-        event = (
-            f"Whether any one of the {plan.population:,} {noun}s (a public number) contributed, or zeros in its turns,"
-        )
-    else:
-        event = f"Whether or not any one of the {plan.population:,} {noun}s (a public number) took part"
-    text = (
-        f"{event} changes the probability that the model is one of any given set of models by at most a factor "
-        f"{factor}, plus {plan.delta:g}. "
-        f"It holds against anyone who sees the trained model and every state on the way to it. {scope}"
-    )
+    _, scope = WHO[plan.unit]
+    text = f"{bound} It holds against anyone who sees the trained model and every state on the way to it. {scope}"
     if guarantee.simulated:
         text = (
             "**Simulated:** sampling and noise came from a known seed, so this run is reproducible and protects nobody "
             f"from whoever knows the seed. With secret randomness it would guarantee: {text}"
         )
     return text
+
+
+def bound_in_words(
+    unit: PrivacyUnit,
+    relation: Relation,
+    *,
+    population: int | None = None,
+    epsilon: float | None = None,
+    delta: float | None = None,
+) -> str:
+    """One sentence: what an (epsilon, delta) guarantee says of the model.
+
+    Args:
+      unit: who is protected.
+      relation: from which difference.
+      population: public number of units; None leaves it out.
+      epsilon: None leaves its name in place of the number.
+      delta: the same.
+    """
+    noun, _ = WHO[unit]
+    who = (
+        f"any one of the {noun}s" if population is None else f"any one of the {population:,} {noun}s (a public number)"
+    )
+    if relation is Relation.ZERO_OUT_ONE:  # turns are taken whatever the data, so that presence itself is not hidden
+        event = f"Whether {who} contributed, or zeros in its turns,"
+    else:
+        event = f"Whether or not {who} took part"
+    return (
+        f"{event} changes the probability that the model is one of any given set of models by at most a factor "
+        f"{_factor(epsilon)}, plus {'delta' if delta is None else format(delta, 'g')}."
+    )
+
+
+def _factor(epsilon: float | None) -> str:
+    if epsilon is None:
+        return "e^epsilon"
+    value = exp(min(epsilon, 20))
+    return f"e^{epsilon:.4g}" + ("" if value > 1e8 else f" = {value:.3g}" if value < 1000 else f" = {value:,.0f}")
 
 
 def caveats(guarantee: PrivacyGuarantee) -> str:

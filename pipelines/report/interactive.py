@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.subplots import make_subplots
 
+from pipelines.privacy.plan import PrivacyUnit, Relation
+from pipelines.privacy.statement import bound_in_words
 from pipelines.published import PublishedPoint
 from pipelines.report.command import commands, folded
 from pipelines.report.panels import PROMISES, RELATIONS, Frontier, Panel
@@ -32,12 +34,12 @@ SYMBOLS = ("circle", "square", "triangle-up", "triangle-down", "cross", "x")
 KEEP = """
 document.getElementById('{plot_id}').on('plotly_click', event => {
   const page = document.createElement('div');
-  const shown = event.points[0].hovertext || '';
+  const shown = event.points[0].customdata || event.points[0].hovertext || '';
   page.innerHTML = shown.replaceAll('<br>', '\\n');
   document.getElementById('statement').textContent = page.textContent;
 });
 """
-"""Copies what hovering shows to a place from where it can be copied."""
+"""Writes what a point promises, else what hovering shows, to a place from where it can be copied."""
 PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -57,7 +59,7 @@ PAGE = Template("""<!doctype html>
 <h1>What privacy costs</h1>
 <p class="facts">$caption</p>
 $figure
-<pre id="statement">Click a point to keep what it promises, and the command that repeats it, here.</pre>
+<pre id="statement">Click a point to read what it promises, in plain words, and the command that repeats it, here.</pre>
 <p>Each point is one configuration, averaged over its seeds. Hover for its guarantee and the command that repeats it;
 click a name in the legend to hide it in both panels, click it twice to see it alone. Panels are apart because an
 example-level ε and a user-level ε promise different things: never read one against the other.</p>
@@ -112,7 +114,8 @@ def _add_lines(figure: go.Figure, panel: Panel, column: int) -> None:
             error_y={"array": [point.interval or 0.0 for point in line.points], "thickness": 1.4, "width": 4},
             mode="lines+markers", name=line.label, line={"color": colour, "width": 2.5},
             marker={"size": 9, "symbol": SYMBOLS[index % len(SYMBOLS)]},
-            hovertext=[hover_text(point) for point in line.points], hoverinfo="text", legendgroup=line.label,
+            hovertext=[hover_text(point) for point in line.points], hoverinfo="text",
+            customdata=[kept_text(point) for point in line.points], legendgroup=line.label,
             showlegend=_is_new(figure, line.label), row=1, col=column,
         )  # fmt: skip
         for point in line.points:
@@ -126,7 +129,7 @@ def _add_audit(figure: go.Figure, point: Point, column: int, *, left: float, col
     figure.add_scatter(
         x=[max(point.privacy.audited, left), point.privacy.epsilon], y=[point.accuracy] * 2, mode="lines",
         line={"color": colour, "width": 11}, opacity=0.35, showlegend=False, legendgroup=group,
-        hovertext=hover_text(point), hoverinfo="text", row=1, col=column,
+        hovertext=hover_text(point), hoverinfo="text", customdata=[kept_text(point)] * 2, row=1, col=column,
     )  # fmt: skip
 
 
@@ -199,7 +202,23 @@ def published_hover(number: int, point: PublishedPoint) -> str:
 
 
 def hover_text(point: Point) -> str:
-    """What a point promises and how to get it again."""
+    """What a point promises, in brief, and how to get it again."""
+    return "<br>".join([*_facts(point), *_again(point)])
+
+
+def kept_text(point: Point) -> str:
+    """What hovering shows, and what it means in a sentence, where something is private."""
+    if point.privacy is None:
+        return hover_text(point)
+    p = point.privacy
+    bound = bound_in_words(
+        PrivacyUnit(p.unit), Relation(p.relation), population=p.population, epsilon=p.epsilon, delta=p.delta
+    )
+    secret = "With secret randomness: " if p.simulated else ""
+    return "<br>".join([*_facts(point), "", f"{secret}{escape(bound)}", "", *_again(point)])
+
+
+def _facts(point: Point) -> list[str]:
     name = ", ".join(filter(None, (point.pipeline, point.variant)))
     lines = [f"<b>{escape(name)}</b>", f"accuracy {accuracy_text(point)}"]
     if point.privacy is None:
@@ -217,7 +236,11 @@ def hover_text(point: Point) -> str:
             lines.append(f"audit: ε is at least {p.audited:.4g}")
         if p.simulated:
             lines.append("noise from a fixed seed: not private to who knows it")
-    lines.append(f"{len(point.seeds)} seed{'s' if len(point.seeds) > 1 else ''}: {', '.join(point.seeds)}")
+    return lines
+
+
+def _again(point: Point) -> list[str]:
+    lines = [f"{len(point.seeds)} seed{'s' if len(point.seeds) > 1 else ''}: {', '.join(point.seeds)}"]
     for command in commands([point]):
         lines += ["", *map(escape, folded(command, 70))]
-    return "<br>".join(lines)
+    return lines

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ class Privacy:
       simulated: whether the noise came from a fixed seed, so that the guarantee is only what it would have been.
       audited: the smallest lower bound on epsilon that audits of these runs proved, since the largest of several would
         exceed the truth more often than each; None where none was audited.
+      population: public number of units; None where it is not known.
     """
 
     epsilon: float
@@ -47,6 +48,7 @@ class Privacy:
     noise_multiplier: float | None
     simulated: bool
     audited: float | None = None
+    population: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +83,23 @@ class Point:
     privacy: Privacy | None
 
 
-def build_points(rows: Iterable[RunRow]) -> list[Point]:
+def build_points(rows: Iterable[RunRow], population_of: Callable[[str], int | None] = lambda _: None) -> list[Point]:
     """Groups finished runs into points, in a fixed order.
 
     A run that was repeated with the same configuration and seed counts once: the latest one. Runs that did not finish,
     private runs without an epsilon, and runs with canaries in their data are left out.
+
+    Args:
+      rows: the runs.
+      population_of: public number of units by the id of a private run, which only its guarantee says; asked once a
+        point.
     """
     groups: dict[tuple[object, ...], dict[str, RunRow]] = defaultdict(dict)
     for row in sorted(rows, key=lambda row: row.started):
         if _usable(row):
             groups[_key(row)][_seed(row)] = row
-    points = [_point([group[seed] for seed in sorted(group, key=_by_number)]) for group in groups.values()]
+    sorted_groups = ([group[seed] for seed in sorted(group, key=_by_number)] for group in groups.values())
+    points = [_point(group, population_of) for group in sorted_groups]
     return sorted(points, key=in_order)
 
 
@@ -152,7 +160,7 @@ def _by_number(seed: str) -> tuple[int, str]:
     return (int(seed), "") if seed.isdigit() else (-1, seed)
 
 
-def _point(rows: list[RunRow]) -> Point:
+def _point(rows: list[RunRow], population_of: Callable[[str], int | None]) -> Point:
     """Joins the rows of one group, one a seed."""
     first = rows[0]
     accuracies = [row.metrics["test/accuracy"] for row in rows]
@@ -169,7 +177,7 @@ def _point(rows: list[RunRow]) -> Point:
         run_ids=tuple(row.run_id for row in rows),
         majority=first.metrics.get("test/majority"),
         overrides=_overrides(first.tags.get("overrides")),
-        privacy=_privacy(rows) if _private(first) else None,
+        privacy=_privacy(rows, population_of(first.run_id)) if _private(first) else None,
     )
 
 
@@ -185,7 +193,7 @@ def _overrides(logged: str | None) -> str | None:
     return " ".join(word for word in OVERRIDE.split(logged) if not word.startswith("tracking."))
 
 
-def _privacy(rows: list[RunRow]) -> Privacy:
+def _privacy(rows: list[RunRow], population: int | None) -> Privacy:
     tags, params = rows[0].tags, rows[0].params
     bounds = [row.metrics[LOWER_BOUND] for row in rows if LOWER_BOUND in row.metrics]
     return Privacy(
@@ -198,6 +206,7 @@ def _privacy(rows: list[RunRow]) -> Privacy:
         noise_multiplier=_number(tags.get("privacy.noise_multiplier", params.get("privacy.noise_multiplier"))),
         simulated=tags.get("privacy.simulated") == "true",
         audited=min(bounds, default=None),
+        population=population,
     )
 
 

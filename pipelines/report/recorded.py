@@ -1,12 +1,31 @@
-"""Points of the frontier as a recipe recorded them, to be drawn again without a run."""
+"""Points of the frontier as recipes recorded them, and their figures drawn again without a run."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.errors import UserError
+from pipelines.published import read_published, read_references
+from pipelines.report.frontier import FrontierFiles, write_frontier
 from pipelines.report.points import Point, Privacy
 
 FILE = "frontier.csv"
+
+
+def draw_recorded(folders: Sequence[Path], output: Path) -> FrontierFiles:
+    """Draws the records of recipes together, with what stands beside each.
+
+    Args:
+      folders: of the recipes, in the order of their published points.
+      output: folder of the files.
+
+    Raises:
+      UserError: a record is missing or corrupt, or the output is not writable.
+    """
+    points = [point for folder in folders for point in read_points(folder)]
+    published = [point for folder in folders for point in read_published(folder)]
+    references = [reference for folder in folders for reference in read_references(folder)]
+    return write_frontier(points, output, published, references)
 
 
 def read_points(folder: Path) -> list[Point]:
@@ -56,6 +75,7 @@ def _privacy(record: dict[str, str]) -> Privacy:
         noise_multiplier=_number(record["noise_multiplier"]),
         simulated=record["simulated"] == "True",
         audited=_number(record["epsilon_lower_bound"]),
+        population=int(record["population"]) if record.get("population") else None,  # older records have no such column
     )
 
 

@@ -7,37 +7,45 @@ from textwrap import fill
 
 from tabulate import tabulate
 
+from pipelines.privacy.plan import PrivacyUnit, Relation
+from pipelines.privacy.statement import bound_in_words
 from pipelines.report.command import commands, folded
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
 from pipelines.report.published import published_key, published_mark
 
 WIDTH = 100
-LABEL_WIDTH = 44
+LABEL_WIDTH = 43
+AUDIT = "audit ≥"
+"""The epsilon that an audit proved, where any did."""
+HEADERS = ("", "epsilon", AUDIT, "sigma", "accuracy", "seeds")
 COLUMNS = (
-    "pipeline", "dataset", "model", "variant", "unit", "epsilon", "delta", "relation", "accountant", "target_epsilon",
-    "noise_multiplier", "simulated", "epsilon_lower_bound", "accuracy", "accuracy_interval", "seed_count", "seeds",
-    "majority", "data_sha256", "run_ids", "overrides",
+    "pipeline", "dataset", "model", "variant", "unit", "population", "epsilon", "delta", "relation", "accountant",
+    "target_epsilon", "noise_multiplier", "simulated", "epsilon_lower_bound", "accuracy", "accuracy_interval",
+    "seed_count", "seeds", "majority", "data_sha256", "run_ids", "overrides",
 )  # fmt: skip
 
 
 def frontier_table(frontier: Frontier) -> str:
     """Renders each panel, what all points share, and the commands that repeat them.
 
-    A panel has the private points by epsilon, then what no privacy reaches, the majority class, and what others
-    published.
+    A panel has the sentence of its guarantee, the private points by epsilon, with what audits proved of it if any did,
+    then what no privacy reaches, the majority class, and what others published.
     """
+    audited = any(point.privacy is not None and point.privacy.audited is not None for point in frontier.points)
+    columns = [column for column in HEADERS if audited or column != AUDIT]
     blocks = []
     for panel in frontier.panels:
-        heading = f"{panel.title}: {panel.promise}"
+        rows = [dict(zip(HEADERS, row, strict=True)) for row in (*_rows(panel), *_published_rows(panel))]
         body = tabulate(
-            [*_rows(panel), *_published_rows(panel)],
-            headers=["", "epsilon", "sigma", "accuracy", "seeds"],
+            [[row[column] for column in columns] for row in rows],
+            headers=columns,
             tablefmt="simple",
-            colalign=("left", "right", "right", "right", "right"),
+            colalign=("left", *["right"] * (len(columns) - 1)),
             disable_numparse=True,
         )
-        blocks.append(f"{heading}\n{body}")
+        heading = [f"{panel.title}: {panel.promise}", *(fill(bound, WIDTH) for bound in _bounds(panel))]
+        blocks.append("\n".join([*heading, body]))
     notes = [_folded(frontier.caption), fill(published_key(frontier), WIDTH)]
     return "\n\n".join(filter(None, [*blocks, *notes, _commands(frontier)]))
 
@@ -58,16 +66,23 @@ def write_csv(frontier: Frontier, path: Path) -> None:
         writer.writerows(_record(point) for point in frontier.points)
 
 
+def _bounds(panel: Panel) -> list[str]:
+    """What an epsilon of this panel says, a sentence for each relation in it."""
+    kinds = {(p.privacy.unit, p.privacy.relation) for line in panel.lines for p in line.points if p.privacy is not None}
+    return [bound_in_words(PrivacyUnit(unit), Relation(relation)) for unit, relation in sorted(kinds)]
+
+
 def _rows(panel: Panel) -> list[list[str]]:
     rows = []
     for line in panel.lines:
         for point in line.points:
             assert point.privacy is not None, "a line holds private points only"
-            sigma = point.privacy.noise_multiplier
+            sigma, audited = point.privacy.noise_multiplier, point.privacy.audited
             rows.append(
                 [
                     _shortened(line.label),
                     f"{point.privacy.epsilon:.3f}",
+                    "" if audited is None else f"{audited:.3f}",
                     "" if sigma is None else f"{sigma:.3f}",
                     accuracy_text(point),
                     str(len(point.seeds)),
@@ -75,10 +90,10 @@ def _rows(panel: Panel) -> list[list[str]]:
             )
     for ceiling in panel.ceilings:
         label = _shortened(f"{ceiling.label} (no privacy)")
-        rows.append([label, "none", "", accuracy_text(ceiling.point), str(len(ceiling.point.seeds))])
+        rows.append([label, "none", "", "", accuracy_text(ceiling.point), str(len(ceiling.point.seeds))])
     for dataset, share in panel.floors:
         label = "majority class" if len(panel.floors) == 1 else f"majority class, {dataset}"
-        rows.append([label, "", "", f"{100 * share:.1f} %", ""])
+        rows.append([label, "", "", "", f"{100 * share:.1f} %", ""])
     return rows
 
 
@@ -87,6 +102,7 @@ def _published_rows(panel: Panel) -> list[list[str]]:
         [
             _shortened(f"{published_mark(point)}{number} {point.label}"),
             f"{point.epsilon_here or point.epsilon:.3f}",
+            "",
             f"{point.stages[0].noise_multiplier:.3f}" if point.stages else "",
             f"{100 * point.accuracy:.1f} %",
             "theirs",
@@ -138,6 +154,7 @@ def _record(point: Point) -> dict[str, object]:
     if point.privacy is not None:
         record |= {
             "unit": point.privacy.unit,
+            "population": point.privacy.population,
             "epsilon": point.privacy.epsilon,
             "delta": point.privacy.delta,
             "relation": point.privacy.relation,

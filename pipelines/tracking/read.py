@@ -96,6 +96,14 @@ def read_json(store: Store, run_id: str, name: str) -> Any:
         raise UserError(f"{name} of run {run_id} is not JSON: {error}") from None
 
 
+def read_population(store: Store, run_id: str) -> int | None:
+    """Reads the public number of units that a run's guarantee speaks of; None where that cannot be read."""
+    try:
+        return int(read_json(store, run_id, "privacy.json")["population"])
+    except (UserError, KeyError, TypeError, ValueError):  # a frontier can do without
+        return None
+
+
 def _row(run: "Run") -> RunRow:
     return RunRow(
         run_id=run.info.run_id,

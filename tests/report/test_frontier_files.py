@@ -3,6 +3,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,15 @@ import pytest
 from pipelines.errors import UserError
 from pipelines.report.figure import frontier_figure
 from pipelines.report.frontier import FrontierFiles, write_frontier
-from pipelines.report.interactive import hover_text
+from pipelines.report.interactive import hover_text, kept_text
 from pipelines.report.panels import build_frontier
 from pipelines.report.points import build_points
 from pipelines.report.style import accuracy_span, epsilon_ticks, spread_apart
-from pipelines.report.table import WIDTH
+from pipelines.report.table import AUDIT, WIDTH, frontier_table
+from pipelines.tracking.read import VARIANT_TAG
 from tests.report.rows import row, sweep
+
+TREE = "zero_out_one"
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +53,23 @@ def test_html_loads_nothing_from_elsewhere(files: FrontierFiles) -> None:
 
 def test_a_name_in_the_legend_stands_for_both_panels_and_a_click_keeps_the_statement(files: FrontierFiles) -> None:
     html = files.html.read_text(encoding="utf-8")
-    traces = json.JSONDecoder().raw_decode(html[html.rindex("Plotly.newPlot(") :].partition(",")[2].strip())[0]
+    traces = traces_in(html)
     groups = [(trace["legendgroup"], trace["showlegend"]) for trace in traces]
     assert groups.count(("sgd, no privacy", True)) == groups.count(("sgd, no privacy", False)) == 1
     assert [group for group, shown in groups if shown] == sorted({group for group, _ in groups}, key=groups_in(groups))
     assert "plotly_click" in html
     assert '<pre id="statement">' in html
+    kept = [text for trace in traces for text in trace.get("customdata", ())]
+    panels = build_frontier(build_points(sweep())).panels
+    assert kept == [kept_text(point) for panel in panels for line in panel.lines for point in line.points]
+    assert "event.points[0].customdata || event.points[0].hovertext" in html
+
+
+def traces_in(html: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.JSONDecoder().raw_decode(
+        html[html.rindex("Plotly.newPlot(") :].partition(",")[2].strip()
+    )[0]
+    return found
 
 
 def groups_in(groups: list[tuple[str, bool]]) -> Callable[[str], int]:
@@ -73,6 +88,33 @@ def test_table_orders_epsilons_and_fits_a_terminal(files: FrontierFiles) -> None
     (ceiling, _) = [line for line in lines if line.startswith("sgd")]
     assert "none" in ceiling
     assert sum(line.startswith("majority class") for line in lines) == 2
+
+
+def test_table_has_the_sentence_of_each_guarantee() -> None:
+    rows = [row("dp_fed_avg", 0.9, epsilon=2.0, unit="user", relation=name) for name in ("add_or_remove_one", TREE)]
+    frontier = build_frontier(build_points([*rows, row("dp_sgd", 0.9, epsilon=1.0)]))
+    example, user = " ".join(frontier_table(frontier).split()).split("User-level privacy")
+    bound = "changes the probability that the model is one of any given set of models by at most a factor e^epsilon"
+    assert f"was used Whether or not any one of the training examples took part {bound}, plus delta. epsilon" in example
+    assert f"Whether or not any one of the users took part {bound}, plus delta." in user
+    assert f"Whether any one of the users contributed, or zeros in its turns, {bound}, plus delta." in user
+    assert "Whether" not in frontier_table(build_frontier(build_points([row("sgd", 0.9)])))
+
+
+def test_table_has_a_column_of_what_audits_proved_where_any_did() -> None:
+    rows = [row("dp_sgd", 1.0, seed=s, epsilon=1.0, audited=bound) for s, bound in enumerate((0.62, 0.77))]
+    rows += [row("dp_sgd", 0.9, epsilon=2.0), row("dp_fed_avg", 0.9, epsilon=4.0, unit="user")]
+    rows += [row("dp_sgd", 0.9, epsilon=3.0)]
+    rows[-1].tags[VARIANT_TAG] = "long " * 20
+    table = frontier_table(build_frontier(build_points(rows)))
+    lines = table.splitlines()
+    assert max(map(len, lines)) == WIDTH
+    assert sum(line.split() == ["epsilon", *AUDIT.split(), "sigma", "accuracy", "seeds"] for line in lines) == 2
+    assert [line.split()[:3] for line in lines if line.startswith("dp_sgd  ")] == [
+        ["dp_sgd", "0.998", "0.620"],
+        ["dp_sgd", "1.996", "90.0"],
+    ]
+    assert "audit" not in frontier_table(build_frontier(build_points(rows[2:])))
 
 
 def test_long_labels_do_not_widen_the_table(tmp_path: Path) -> None:
@@ -122,6 +164,25 @@ def test_hover_names_the_guarantee_and_the_command() -> None:
     assert "&lt;b&gt;" in text
     (ceiling,) = build_points([row("sgd", 0.9)])
     assert "no ε" in hover_text(ceiling)
+
+
+def test_a_click_keeps_the_sentence_of_the_guarantee() -> None:
+    hidden = row("dp_sgd", 0.9, epsilon=2.0)
+    known = row("dp_fed_avg", 0.9, epsilon=3.0, unit="user", relation="zero_out_one", simulated="true")
+    points = build_points([hidden, known, row("sgd", 0.9)], {known.run_id: 1234}.get)
+    federated, private, ceiling = (kept_text(point) for point in points)
+    # e^1.996 = 7.3596, e^2.994 = 19.965.
+    bound = "changes the probability that the model is one of any given set of models by at most a factor"
+    assert (
+        f"<br>Whether or not any one of the training examples took part {bound} e^1.996 = 7.36, plus 0.0001.<br>"
+        in (private)
+    )
+    assert (
+        "<br>With secret randomness: Whether any one of the 1,234 users (a public number) contributed, or zeros in its "
+        f"turns, {bound} e^2.994 = 20, plus 0.0001.<br>" in federated
+    )
+    assert ceiling == hover_text(points[2])
+    assert set(hover_text(points[1]).split("<br>")) < set(private.split("<br>"))
 
 
 def test_audited_points_have_a_band_from_bound_to_claim(tmp_path: Path) -> None:

@@ -108,16 +108,15 @@ def record(folder: Path, uri: str | None, *, quick: bool) -> int:
     from pipelines.recipe import Sweeps, read_recipe
     from pipelines.record import RecordFiles, write_results
     from pipelines.report.drift import build_cells
-    from pipelines.report.readme import write_readme
     from pipelines.report.recorded import read_points
 
     recipe = read_recipe(folder)
     sweeps = recipe.quick if quick else recipe
     if not isinstance(sweeps, Sweeps):
         raise UserError(f"{folder.name}: its quick form is a part of the whole record; use --record alone")
-    published = read_published(folder)
+    read_published(folder)  # what is missing or corrupt is said before hours of training
     for other in () if quick else _beside(folder, recipe):
-        read_points(other)  # what is missing is said before hours of training
+        read_points(other)
     measured = _measure(folder, recipe, sweeps.commands(sweeps.record), uri)
     cells = build_cells(measured.rows, "this sweep")
     least = QUICK_SEEDS if quick else 2
@@ -128,17 +127,26 @@ def record(folder: Path, uri: str | None, *, quick: bool) -> int:
     written = [files.results, files.origin]
     write_results(files, measured.rows, measured.origin)
     if not quick:
-        drawn = _draw(folder, measured)
-        waterfall = _draw_waterfall(folder, recipe, measured, cells) if recipe.waterfall else None
-        # Stages whose epsilon protects nobody stretch the frontier's axis beyond use: the waterfall is their figure.
-        files_drawn = [drawn.csv, waterfall.png if waterfall else drawn.png]
-        written += [Path(shutil.copyfile(path, folder / path.name)) for path in files_drawn]
-        written += [_draw_both_units(folder, recipe)] if recipe.beside else []
-        write_readme(folder, cells, measured.origin, published, waterfall.table if waterfall else None)
-        print(drawn.html)
+        written += _show(folder, recipe, measured, cells)
     print(f"recorded {len(measured.rows)} runs: {', '.join(map(str, written))}")
     _warn_of_changes(measured.origin)
     return 0
+
+
+def _show(folder: Path, recipe: "Recipe", measured: "Measured", cells: "dict[Key, Cell]") -> list[Path]:
+    """Writes the record's figures, their points and the README's table; returns the figures and points."""
+    from pipelines.published import read_published
+    from pipelines.report.readme import write_readme
+
+    drawn = _draw(folder, measured)
+    waterfall = _draw_waterfall(folder, recipe, measured, cells) if recipe.waterfall else None
+    # Stages whose epsilon protects nobody stretch the frontier's axis beyond use: the waterfall is their figure.
+    figures = [drawn.csv, waterfall.png if waterfall else drawn.png]
+    written = [Path(shutil.copyfile(path, folder / path.name)) for path in figures]
+    written += [_draw_both_units(folder, recipe)] if recipe.beside else []
+    write_readme(folder, cells, measured.origin, read_published(folder), waterfall.table if waterfall else None)
+    print(drawn.html)
+    return written
 
 
 def _measure(folder: Path, recipe: "Recipe", commands: "Sequence[Command]", uri: str | None) -> "Measured":

@@ -1,6 +1,7 @@
 """The guarantee in plain words."""
 
-from math import exp
+from decimal import ROUND_CEILING, Context
+from math import ceil, exp
 
 from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.group import group_epsilon
@@ -109,7 +110,13 @@ def _factor(epsilon: float | None) -> str:
     if epsilon is None:
         return "e^epsilon"
     value = exp(min(epsilon, 20))
-    return f"e^{epsilon:.4g}" + ("" if value > 1e8 else f" = {value:.3g}" if value < 1000 else f" = {value:,.0f}")
+    size = "" if value > 1e8 else f" = {_rounded_up(value, 3)}" if value < 1000 else f" = {ceil(value):,}"
+    return f"e^{_rounded_up(epsilon, 4)}{size}"
+
+
+def _rounded_up(value: float, digits: int) -> str:
+    """To significant digits: a bound that is rounded to nearest may promise too much."""
+    return f"{float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal(repr(value))):.{digits}g}"
 
 
 def caveats(guarantee: PrivacyGuarantee) -> str:

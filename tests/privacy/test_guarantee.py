@@ -9,9 +9,9 @@ import pytest
 from pipelines.privacy.accounting import epsilon
 from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
 from pipelines.privacy.sampling import poisson_sample
-from pipelines.privacy.statement import statement
+from pipelines.privacy.statement import bound_in_words, statement
 
 PLAN = MechanismPlan(
     unit=PrivacyUnit.USER, population=1000, sampling_probability=0.1, steps=100, noise_multiplier=2.2478,
@@ -80,3 +80,11 @@ def test_poisson_samples_vary_like_a_binomial_and_include_everyone_equally() -> 
     # Chi-square with 200 degrees of freedom: mean 200, standard deviation 20.
     assert abs(((counts - 400) ** 2 / 360).sum() - 200) < 5 * 20
     assert len(poisson_sample(5, 1.0, rng)) == 5
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "words"), [(2.0004, "e^2.001 = 7.4,"), (0.1, "e^0.1 = 1.11,"), (8.0, "e^8 = 2,981,")]
+)
+def test_a_bound_is_rounded_upwards(epsilon: float, words: str) -> None:
+    # e^2.0004 = 7.3920, e^0.1 = 1.1052, e^8 = 2980.96.
+    assert words in bound_in_words(PrivacyUnit.USER, Relation.ADD_OR_REMOVE_ONE, epsilon=epsilon, delta=1e-5)

@@ -9,7 +9,9 @@ import argparse
 import re
 import shutil
 import sys
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one = record if chosen.record else check
     code = 0
     for folder in chosen.folders:
+        since = time.monotonic()
         try:
             code = max(code, one(folder, chosen.uri, quick=chosen.quick))
+            print(f"{folder.name} took {timedelta(seconds=round(time.monotonic() - since))}")
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             code = 1

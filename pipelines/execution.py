@@ -136,7 +136,10 @@ class _Watcher:
                 try:
                     if self._sampler is not None:
                         _judge(self._sampler.verdict(), self._log)
-                    _log_guarantee(self._job, _guarantee(self._job, plan.executed(steps)), self._log)
+                    guarantee = _guarantee(self._job, plan.executed(steps))
+                    _log_guarantee(self._job, guarantee, self._log)
+                    self._log.metrics(steps, {"privacy/epsilon": guarantee.epsilon})
+                    error.add_note(f"{steps:,} steps spent epsilon {guarantee.epsilon:.4g} at delta {plan.delta:g}")
                 except GuaranteeError as refutation:
                     self._log.tags(refuted(refutation))
 

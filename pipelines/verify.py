@@ -95,6 +95,7 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     refuted = row.tags.get(REFUTED_TAG)
     if values is None:
         why = "it is not private" if "privacy.unit" not in row.tags else f"it ended {row.status}"
+        why = why if "pipeline" in row.tags else "it is a sweep; give the id of one of its runs"
         why = f"its own checks refute it: {refuted}" if refuted else why
         raise UserError(f"run {run_id} ({row.name}) has no {FILE}: {why}")
     objections = [f"the run is refuted: {refuted}"] if refuted else []

@@ -59,7 +59,7 @@ def test_a_record_that_is_missing_beside_it_is_named_before_anything_runs(
     assert reproduce.main([str(tmp_path), "--record"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "by_user/frontier.csv cannot be read" in err
+    assert "by_user does not exist" in err
     assert err.count("\n") == 1
 
 

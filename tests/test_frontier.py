@@ -94,3 +94,8 @@ def test_help_imports_little() -> None:
     )  # fmt: skip
     assert "--parent" in done.stdout
     assert not {"mlflow", "numpy", "plotly"} & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+def test_a_recipe_that_does_not_exist_is_told_from_the_ones_that_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--recipe", "experiments/digits_frontie"]) == 1
+    assert "experiments/digits_frontie does not exist; the recipes are: adult_example_level" in capsys.readouterr().err

@@ -229,7 +229,9 @@ def test_an_interrupted_run_is_killed_and_keeps_the_epsilon_of_its_steps(
     assert run.info.status == "KILLED"
     guarantee = json.loads(artifact(uri, run.info.run_id, "privacy.json", tmp_path).read_text())
     assert 0 < guarantee["steps"] < 199_000
-    assert guarantee["epsilon"] >= run.data.metrics["privacy/epsilon"] > 0
+    assert guarantee["epsilon"] == run.data.metrics["privacy/epsilon"] > 0
+    assert f"{guarantee['steps']:,} steps spent epsilon {guarantee['epsilon']:.4g} at delta 1e-05" in err
+    assert f"run {run.info.run_id} is marked KILLED" in err
     assert run.data.tags["privacy.sampler"] == "poisson"
 
 

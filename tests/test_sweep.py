@@ -122,7 +122,7 @@ def test_an_interruption_during_a_run_says_that_it_is_killed(cli: Cli, monkeypat
 
     monkeypatch.setattr(execution, "_training_data", interrupted)
     done = cli("pipeline=sgd")
-    assert done.err == "interrupted: the run is marked KILLED and keeps what it logged\n"
+    assert done.err == f"interrupted: run {done.row.run_id} is marked KILLED and keeps what it logged\n"
     assert done.row.status == "KILLED"
 
 

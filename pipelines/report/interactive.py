@@ -86,10 +86,11 @@ def frontier_html(frontier: Frontier) -> str:
         ticks = epsilon_ticks(panel)
         figure.update_xaxes(
             type="log", range=[log10(end) for end in epsilon_span(panel)], tickvals=ticks,
-            ticktext=[epsilon_text(tick) for tick in ticks], title="privacy loss ε: smaller is more private",
+            ticktext=[epsilon_text(tick) for tick in ticks],
+            title="privacy loss ε (log scale): smaller is more private",
             showgrid=False, linecolor="#999", ticks="outside", row=1, col=column,
         )  # fmt: skip
-    figure.update_yaxes(range=list(span), tickformat=".0%", gridcolor="#e6e6e6", zeroline=False)
+    figure.update_yaxes(range=list(span), tickformat=".2~%", gridcolor="#e6e6e6", zeroline=False)
     figure.update_yaxes(title="test accuracy", row=1, col=1)
     figure.update_layout(
         template="plotly_white", height=580, margin={"l": 70, "r": 20, "t": 80, "b": 140},

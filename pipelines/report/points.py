@@ -86,7 +86,8 @@ class Point:
 def build_points(rows: Iterable[RunRow], population_of: Callable[[str], int | None] = lambda _: None) -> list[Point]:
     """Groups finished runs into points, in a fixed order.
 
-    A run that was repeated with the same configuration and seed counts once: the latest one. Runs that did not finish,
+    A run that was repeated with the same configuration and seed counts once: the latest one, or if some of them were
+    audited the latest of those. Runs that did not finish,
     private runs without an epsilon, and runs with canaries in their data are left out.
 
     Args:
@@ -95,7 +96,7 @@ def build_points(rows: Iterable[RunRow], population_of: Callable[[str], int | No
         point.
     """
     groups: dict[tuple[object, ...], dict[str, RunRow]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: row.started):
+    for row in sorted(rows, key=lambda row: (LOWER_BOUND in row.metrics, row.started)):
         if _usable(row):
             groups[_key(row)][_seed(row)] = row
     sorted_groups = ([group[seed] for seed in sorted(group, key=_by_number)] for group in groups.values())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.published import read_published, read_references
+from pipelines.recipe import recipe_names
 from pipelines.report.frontier import FrontierFiles, write_frontier
 from pipelines.report.points import Point, Privacy
 
@@ -35,6 +36,8 @@ def read_points(folder: Path) -> list[Point]:
       UserError: no record, or not one of this program's.
     """
     path = folder / FILE
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist; the recipes are: {', '.join(recipe_names())}")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return [_point(record) for record in csv.DictReader(file)]

@@ -48,5 +48,5 @@ def open_finished(uri: str | None, run_id: str) -> FinishedRun:
     with translated_errors(store.uri):
         status = store.client.get_run(run_id).info.status
     if status != "FINISHED":
-        raise UserError(f"run {run_id} is {status}; only a FINISHED run states what it guarantees")
+        raise UserError(f"run {run_id} is {status}; only a FINISHED run is audited")
     return FinishedRun(store, RunLog(store, run_id))

@@ -169,7 +169,7 @@ def open_run(
         raise
     except BaseException as error:
         _close_after(log, store, "KILLED", error, private)
-        error.add_note("the run is marked KILLED and keeps what it logged")  # for whoever tells the user
+        error.add_note(f"run {log.run_id} is marked KILLED and keeps what it logged")  # for whoever tells the user
         raise
     with translated_errors(store.uri):
         store.client.set_terminated(log.run_id, "FINISHED")

@@ -1,6 +1,7 @@
 """The command line as its users call it, on a store of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from tests.mutants.summary import pytest_terminal_summary
 
 __all__ = ["pytest_terminal_summary"]  # pytest finds it here, whichever tests it is asked for
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX, which something imports, sets a chattier default
 import_mlflow()  # before a test module imports it with its own, chattier, defaults
 

@@ -7,7 +7,7 @@ from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit, Relation
-from pipelines.privacy.tree_plan import TreePlan
+from pipelines.privacy.tree_plan import Plan, TreePlan
 
 GROUPS = (2, 5)
 WHO = {
@@ -122,16 +122,22 @@ def _rounded_up(value: float, digits: int) -> str:
 def caveats(guarantee: PrivacyGuarantee) -> str:
     """What the promise assumes and does not cover, in two sentences for a note; `statement` has all of it."""
     plan = guarantee.executed
-    role = "trainer" if plan.unit is PrivacyUnit.EXAMPLE else "server"
-    joins = (
-        f"no {plan.unit} joins a tree twice"
-        if isinstance(plan, TreePlan)
-        else f"each {plan.unit} joins each step independently of everything else"
-    )
     return (
-        f"It assumes that {joins}, which was checked, and a trusted {role}. It does not cover a choice among runs or "
-        "settings, anything computed on the test split, and floating point; privacy_statement.md has the whole list."
+        f"It assumes that {_joins(plan)}, which was checked, and a trusted {_role(plan)}. It does not cover a choice "
+        "among runs or settings, anything computed on the test split, and floating point; privacy_statement.md has the "
+        "whole list."
     )
+
+
+def _joins(plan: Plan) -> str:
+    """The law of participation that the accounting assumes."""
+    if isinstance(plan, TreePlan):
+        return f"no {plan.unit} joins a tree twice"
+    return f"each {plan.unit} joins each step independently of everything else"
+
+
+def _role(plan: Plan) -> str:
+    return "trainer" if plan.unit is PrivacyUnit.EXAMPLE else "server"
 
 
 def _mechanism(guarantee: PrivacyGuarantee) -> str:
@@ -194,21 +200,22 @@ def _confirmed(guarantee: PrivacyGuarantee) -> str:
 
 
 def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool) -> str:
-    unit, population = guarantee.executed.unit, f"{guarantee.executed.population:,}"
-    if isinstance(guarantee.executed, TreePlan):
+    plan = guarantee.executed
+    unit, population, joins = plan.unit, f"{plan.population:,}", _joins(plan)
+    if isinstance(plan, TreePlan):
         sampler = (
-            f"The order of turns: it does not depend on the data, and no {unit} joins a tree twice. Every round is "
-            "held to that before it trains, and a run that breaks it fails (tag `privacy.sampler`)."
+            f"The order of turns: it does not depend on the data, and {joins}. Every round is held to that "
+            "before it trains, and a run that breaks it fails (tag `privacy.sampler`)."
         )
     else:
         sampler = (
-            f"The sampler: each {unit} joins each step independently of everything else. The samples that were trained "
-            "on are tested against this law, and a run that contradicts it fails (tag `privacy.sampler`)."
+            f"The sampler: {joins}. The samples that were trained on are tested against this law, and a run that "
+            "contradicts it fails (tag `privacy.sampler`)."
         )
     sees = "the sums of updates" if guarantee.secure_aggregation else "the data or the updates"
     return (
         f"## Assumed\n\n- {sampler}\n"
-        f"- A trusted {'trainer' if unit is PrivacyUnit.EXAMPLE else 'server'}, who sees {sees} before noise is added, "
+        f"- A trusted {_role(plan)}, who sees {sees} before noise is added, "
         "and keeps the order of participation and the noise secret.\n"
         + (
             f"- A population of {population} {unit}s, stated in advance (`privacy.population`): the same plan follows "

@@ -1,5 +1,6 @@
 """What a person at the terminal sees while runs go on; quiet where there is no terminal."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -56,6 +57,7 @@ class SweepProgress:
         """
         left = elapsed_s / done * max(self._runs - done, 0)
         tqdm.write(f"[{done:{len(str(self._runs))}d}/{self._runs}] {line}   {_clock(left)} left")
+        sys.stdout.flush()  # a parallel job's process goes on waiting for work, with its lines, where that is a file
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """The command line as its users call it, on a store of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.tracking import store
 from pipelines.tracking.read import RunRow, read_rows
 from pipelines.tracking.store import import_mlflow, open_store
 from tests.mutants.summary import pytest_terminal_summary
@@ -90,7 +92,20 @@ def start(*overrides: str, uri: str, **options: object) -> subprocess.Popen[str]
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store to copy: a migration takes longer than most tests."""
+    """A store without runs, as MLflow makes it, to copy: its migrations take longer than most tests."""
     database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    open_store(f"sqlite:///{database}", "template")
-    return database
+    with store._opened(f"sqlite:///{database}", create=True):
+        return database
+
+
+@pytest.fixture(autouse=True)
+def _copied_stores(migrated_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New databases of this process are copies; in processes that tests start, MLflow makes them."""
+    check = store._check_database
+
+    def check_and_copy(uri: str, database: Path, *, create: bool) -> None:
+        check(uri, database, create=create)
+        if not database.stat().st_size:
+            shutil.copyfile(migrated_database, database)
+
+    monkeypatch.setattr(store, "_check_database", check_and_copy)

@@ -14,12 +14,13 @@ from tests.mutants import accounting, central, checks, federated
 EXAMPLES = ("pipeline=dp_sgd", "pipeline.batch_size=359", "pipeline.epochs=15", "privacy.noise_multiplier=2")
 STATED = (*EXAMPLES, "privacy.population=1437")
 SMALL = ("pipeline=dp_sgd", "pipeline.batch_size=1", "pipeline.epochs=0.3", "privacy.noise_multiplier=2")
-CLIENTS = ("partition.clients=359", "privacy.noise_multiplier=2")
-USERS = ("pipeline=dp_fed_avg", "pipeline.clients_per_round=180", "pipeline.rounds=25", *CLIENTS)
-TREES = ("pipeline=dp_fed_avg", "privacy=tree", "pipeline.clients_per_round=60", "pipeline.rounds=8", *CLIENTS)
+CLIENTS = ("partition.clients=80", "privacy.noise_multiplier=2")
+MANY = ("partition.clients=240", "privacy.noise_multiplier=2")
+USERS = ("pipeline=dp_fed_avg", "pipeline.clients_per_round=40", "pipeline.rounds=25", *CLIENTS)
+TREES = ("pipeline=dp_fed_avg", "privacy=tree", "pipeline.clients_per_round=60", "pipeline.rounds=8", *MANY)
 ADAPTIVE = (*USERS, "privacy=adaptive")
 ADAPTIVE_EXAMPLES = (*EXAMPLES, "privacy=adaptive")
-CENTRAL_USERS = ("pipeline=dp_sgd_users", "pipeline.batch_size=180", "pipeline.epochs=12", *CLIENTS)
+CENTRAL_USERS = ("pipeline=dp_sgd_users", "pipeline.batch_size=40", "pipeline.epochs=12", *CLIENTS)
 
 AUDIT, RUN, SAMPLER = "mechanism audit", "conformity of the run", "sampler test"
 CHECKS: dict[str, checks.Check] = {

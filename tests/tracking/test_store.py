@@ -53,7 +53,7 @@ def test_experiment_keeps_artifacts_beside_the_database(uri: str, tmp_path: Path
 
 
 def test_missing_experiment_is_named_with_those_that_exist(uri: str) -> None:
-    with pytest.raises(UserError, match=r"tracking\.experiment=nope .*template"):
+    with pytest.raises(UserError, match=r"tracking\.experiment=nope .*Default"):
         open_store(uri, "nope", create=False)
 
 

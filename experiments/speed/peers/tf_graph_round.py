@@ -64,7 +64,7 @@ def build_round(cohort, size, batch):
 
 def main():
     options = work.read_options()
-    tf.config.threading.set_intra_op_parallelism_threads(options["threads"])
+    tf.config.threading.set_intra_op_parallelism_threads(1)  # clients run in parallel; their operations are small
     tf.config.threading.set_inter_op_parallelism_threads(options["threads"])
     data, rng = work.Mnist(options["data"]), np.random.default_rng(0)
     size = data.clients.shape[1]

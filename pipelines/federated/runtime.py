@@ -57,9 +57,15 @@ CHANNEL_OPTIONS = [
 class _Stub(tff.framework.RemoteExecutorGrpcStub):
     """Does not wait until the worker has dropped what nobody needs any more: five waits a round."""
 
+    def __init__(self, channel: grpc.Channel) -> None:
+        super().__init__(channel)
+        self._disposals: set[Any] = set()
+
     def dispose(self, request: Any) -> None:
         """Sends the request."""
-        self._stub.Dispose.future(request)
+        disposal = self._stub.Dispose.future(request)
+        self._disposals.add(disposal)  # gRPC cancels a call that nobody holds: the worker would keep everything
+        disposal.add_done_callback(self._disposals.discard)
 
 
 class Worker:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.checkout import REPOSITORY
+from pipelines.ending import exit_after
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,4 +104,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_after(main)

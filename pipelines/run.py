@@ -23,6 +23,7 @@ from pipelines import collector
 from pipelines.checkout import REPOSITORY
 from pipelines.config import Config, parse
 from pipelines.cores import available_cores
+from pipelines.ending import exit_after, mute_unread_streams
 from pipelines.errors import UserError
 from pipelines.explain import explain
 from pipelines.sweep import Sweep, close_progress, progress, sweep_store
@@ -45,6 +46,7 @@ def main() -> None:
     try:
         _hydra_main()
     except KeyboardInterrupt as error:
+        mute_unread_streams()
         print(f"interrupted: {_left_by(error)}", file=sys.stderr)
         code = INTERRUPTED
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -58,6 +60,13 @@ def main() -> None:
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
 def _hydra_main(values: DictConfig) -> None:
+    try:
+        _run_job(values)
+    except BrokenPipeError as error:  # nobody reads what we print
+        raise KeyboardInterrupt from error
+
+
+def _run_job(values: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     sweep = Sweep.current() if hydra_config.mode == RunMode.MULTIRUN else None
     overrides = list(hydra_config.overrides.task)
@@ -193,4 +202,4 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_after(main)

@@ -19,7 +19,14 @@ from dp_accounting.dp_event import DpEvent, RepeatAndSelectDpEvent
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
-from pipelines.privacy.accounting import dp_event, effective_noise_multiplier, epsilon, loss_interval, neighbouring
+from pipelines.privacy.accounting import (
+    dp_event,
+    effective_noise_multiplier,
+    epsilon,
+    loss_interval,
+    neighbouring,
+    renyi,
+)
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation
 from pipelines.privacy.tree_plan import Plan
@@ -133,7 +140,7 @@ def _cost(runs: Sequence[PrivacyGuarantee], delta: float) -> ChoosingCost:
 def _select_best(plans: Sequence[Plan], shape: float, relation: NeighboringRelation, delta: float) -> float:
     """Each repetition runs any of the settings, so it diverges at every order by no more than the worst of them."""
     accountant = _WorstOfAccountant(neighboring_relation=relation)
-    any_setting = WorstOfDpEvent(tuple(dp_event(plan) for plan in set(plans)))
+    any_setting = WorstOfDpEvent(tuple(set(plans)))
     accountant.compose(RepeatAndSelectDpEvent(any_setting, mean=len(plans), shape=shape))
     return float(accountant.get_epsilon(delta))
 
@@ -154,25 +161,19 @@ def _publish_all(plans: Sequence[Plan], relation: NeighboringRelation, delta: fl
 
 @dataclass(frozen=True)
 class WorstOfDpEvent(DpEvent):
-    """One of several events, nobody knows which."""
+    """What one of several plans does, nobody knows which."""
 
-    events: tuple[Any, ...]
+    plans: tuple[Plan, ...]
 
 
 class _WorstOfAccountant(RdpAccountant):
-    """RDP that knows `WorstOfDpEvent`: at each order the largest divergence of its events."""
+    """RDP that knows `WorstOfDpEvent`: at each order the largest divergence of its plans, all of this relation."""
 
     def _maybe_compose(self, event: Any, count: int, do_compose: bool) -> Any:
         if not isinstance(event, WorstOfDpEvent):
             return super()._maybe_compose(event, count, do_compose)
-        for each in event.events:
-            if (error := super()._maybe_compose(each, count, False)) is not None:
-                return error
         if do_compose:
-            curves = [
-                RdpAccountant(self.orders, self._neighboring_relation).compose(each, count).rdp for each in event.events
-            ]
-            self._rdp: Any = self._rdp + np.max(curves, axis=0)
+            self._rdp: Any = self._rdp + count * np.max([renyi(plan).rdp for plan in event.plans], axis=0)
         return None
 
 

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from math import expm1, log
 
-from pipelines.privacy.accounting import dp_event, neighbouring
+from pipelines.privacy.accounting import renyi
 from pipelines.privacy.tree_plan import Plan
 
 LARGEST = 50.0  # of one unit's epsilon: e^50 promises nothing
@@ -27,11 +27,9 @@ def group_epsilon(plan: Plan, members: int) -> float | None:
 
     Source: Vadhan 2017, "The complexity of differential privacy", lemma 2.2, with the sum of its proof kept.
     """
-    from dp_accounting.rdp import RdpAccountant
-
     if plan.steps == 0:
         return 0.0
-    curve = RdpAccountant(neighboring_relation=neighbouring(plan.relation)).compose(dp_event(plan))
+    curve = renyi(plan)
 
     def suffices(one: float) -> bool:
         delta = float(curve.get_delta(one))

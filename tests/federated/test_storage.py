@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.federated.storage import Region, Storage, store
+from pipelines.federated.engine import tf
+from pipelines.federated.storage import SHARED_BYTES, Region, Storage, store
 from pipelines.partition.partition import Partition
 from tests.federated.conftest import federated_data
 
 
 def read(region: Region) -> np.ndarray:
-    return region.tensor().numpy()
+    # In a graph of its own, as in the worker; outside of graphs TensorFlow remembers what a path once held.
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        return session.run(region.tensor())
 
 
 def open_files() -> set[int]:
@@ -35,10 +38,15 @@ def test_a_graph_reads_what_was_stored() -> None:
     assert read(storage.labels).dtype == np.int32
 
 
-def test_the_examples_of_a_client_lie_together() -> None:
-    partition = Partition((np.array([5, 0]), np.array([3, 1, 4, 2])))
-    rows = store(replace(federated_data([6]), partition=partition)).rows
-    assert [rows[client].tolist() for client in partition.clients] == [[0, 1], [2, 3, 4, 5]]
+def test_a_few_examples_are_stored_once_for_all_partitions_and_many_lie_by_client() -> None:
+    partitions = [Partition((np.array([5, 0]), np.array([3, 1, 4, 2]))), Partition((np.arange(3), np.arange(3, 6)))]
+    few, many = federated_data([6]), federated_data([6], features=SHARED_BYTES // 4)
+    shared, also = (store(replace(few, partition=partition)) for partition in partitions)
+    assert shared is also
+    assert shared.rows.tolist() == [0, 1, 2, 3, 4, 5]
+    places = [store(replace(many, partition=partition)).rows for partition in partitions]
+    for rows, partition in zip(places, partitions, strict=True):
+        assert np.concatenate([rows[client] for client in partition.clients]).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_equal_content_is_stored_once_and_changed_content_anew() -> None:

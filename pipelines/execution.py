@@ -19,7 +19,7 @@ from pipelines.privacy.accounting import accountant_of, epsilon, opinions, quick
 from pipelines.privacy.agreement import require_not_too_low
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.sampling import Participation, SamplerVerdict
+from pipelines.privacy.sampling import SamplerVerdict
 from pipelines.privacy.statement import SECURE_SUM_NOTE, caveats, promise, statement
 from pipelines.privacy.tree_plan import Plan, TreePlan
 from pipelines.progress import RunProgress
@@ -96,12 +96,12 @@ class _Watcher:
         self.progress = progress
         self.evaluation: Evaluation | None = None
         self.predictions: Labels | None = None
-        self._sampler: Participation | None = None
-        self._job, self._log, self._step = job, log, 0
+        self._last: RoundRecord | None = None
+        self._job, self._log = job, log
 
     def on_round(self, record: RoundRecord) -> None:
         collector.resume()  # everything that the first step imports and traces is there
-        self._step, self._sampler = record.step, record.sampler
+        self._last = record
         self.progress.advance(record.step, record.steps)
         count = min(self._job.config.evaluations, record.steps)
         if record.step * count // record.steps == (record.step - 1) * count // record.steps:
@@ -126,18 +126,19 @@ class _Watcher:
         An error may tell of the step after the last one reported, so that step counts too; an interruption tells
         nothing. A run that its own checks refute has no guarantee.
         """
-        plan = self._job.plan
+        plan, last = self._job.plan, self._last
         if isinstance(error, GuaranteeError):
             with suppress(Exception):
                 self._log.tags(refuted(error))
         elif plan is not None:
-            steps = min(self._step + isinstance(error, Exception), plan.steps)
+            steps = min((0 if last is None else last.step) + isinstance(error, Exception), plan.steps)
             with suppress(Exception):
                 try:
-                    if self._sampler is not None:
-                        _judge(self._sampler.verdict(), self._log)
+                    if last is not None:
+                        require_executed(plan, None if last.plan is None else last.plan.executed(last.step), last.step)
+                        _judge(None if last.sampler is None else last.sampler.verdict(), self._log)
                     guarantee = _guarantee(self._job, plan.executed(steps))
-                    _log_guarantee(self._job, guarantee, self._log)
+                    _log_guarantee(self._job, guarantee, self._log, sampler_judged=last is not None)
                     self._log.metrics(steps, {"privacy/epsilon": guarantee.epsilon})
                     error.add_note(f"{steps:,} steps spent epsilon {guarantee.epsilon:.4g} at delta {plan.delta:g}")
                 except GuaranteeError as refutation:
@@ -195,11 +196,12 @@ def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
     verdict.require()
 
 
-def _log_guarantee(job: Job, guarantee: PrivacyGuarantee, log: RunLog) -> None:
+def _log_guarantee(job: Job, guarantee: PrivacyGuarantee, log: RunLog, *, sampler_judged: bool = True) -> None:
     log.json("privacy.json", guarantee.to_dict())
     stated = job.config.privacy.population is not None
     log.text("privacy_statement.md", statement(guarantee, population_stated=stated))
-    log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)} {caveats(guarantee)}"})
+    terms = caveats(guarantee, sampler_judged=sampler_judged)
+    log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)} {terms}"})
     if guarantee.contradictions:
         log.tags({"privacy.contradictions": "; ".join(guarantee.contradictions)})
     if silent := [f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.opinions if opinion.remark]:

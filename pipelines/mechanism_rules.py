@@ -50,7 +50,7 @@ def require_mechanism_fits(config: "Config") -> None:
 
 
 def require_population_fits(config: "Config") -> None:
-    """Refuses to state a population of data that are cut to a number: one example more or fewer would not change it.
+    """Refuses to state a population where one unit more or fewer would change which others stay.
 
     Raises:
       ValueError: one line that names fields, values and remedy.
@@ -60,6 +60,11 @@ def require_population_fits(config: "Config") -> None:
         raise ValueError(
             f"privacy.population={population} says that one unit more or fewer may be there, but dataset.limit={limit} "
             "always keeps as many, others in their place; drop one of them"
+        )
+    if population is not None and config.audit.plants:
+        raise ValueError(
+            f"privacy.population={population} says that one unit more or fewer may be there, but "
+            f"audit={config.audit.name} gives canaries places that depend on how many there are; drop one of them"
         )
 
 

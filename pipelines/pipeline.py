@@ -95,6 +95,7 @@ class RoundRecord:
         and under user-level privacy of users, since the number of their examples is private too.
       train_s: seconds spent in training so far, callbacks excluded.
       model: the model as it stands now.
+      plan: that a private run follows, as the engine has it.
       sampler: what a private run has trained on so far; private itself, but for its verdict.
     """
 
@@ -103,6 +104,7 @@ class RoundRecord:
     examples: float
     train_s: float
     model: FittedModel
+    plan: Plan | None = None
     sampler: Participation | None = None
 
 

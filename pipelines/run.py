@@ -63,7 +63,9 @@ def _hydra_main(values: DictConfig) -> None:
     try:
         _run_job(values)
     except BrokenPipeError as error:  # nobody reads what we print
-        raise KeyboardInterrupt from error
+        interruption = KeyboardInterrupt()
+        interruption.__notes__ = getattr(error, "__notes__", ["no run was open"])
+        raise interruption from error
 
 
 def _run_job(values: DictConfig) -> None:
@@ -170,15 +172,17 @@ def _finish_sweep(*, interrupted: bool) -> int:
     store = open_store(sweep.uri, sweep.experiment)
     status = finish_sweep(store, sweep.parent_id, outcome=outcome)
     try:
-        costs = record_cost(store, sweep.parent_id)
+        costs, members = record_cost(store, sweep.parent_id), publish_membership(store, sweep.parent_id)
         publish(store, sweep.parent_id)
         for sentence in in_words(costs):
             print(sentence)
-        if table := publish_membership(store, sweep.parent_id):
-            print(f"\nWho was in the training data? Not covered by any epsilon.\n{table}")
+        if members:
+            print(f"\nWho was in the training data? Not covered by any epsilon.\n{members}")
         print("\nEvery run is in MLflow: make ui, then http://127.0.0.1:5000")
     except UserError as error:
         print(f"no frontier: {error}", file=sys.stderr)
+    except BrokenPipeError:  # everything is in the log
+        mute_unread_streams()
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     sweep.close()
@@ -201,5 +205,10 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The `privacy-pipelines` command."""
     exit_after(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -13,6 +13,7 @@ from pipelines.privacy.choosing import (
     no_common_bound,
 )
 from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.rounding import rounded_up
 from pipelines.tracking.read import REFUTED_TAG, RunRow, read_json, read_rows
 from pipelines.tracking.run_log import RunLog
 
@@ -81,9 +82,10 @@ def in_words(costs: Sequence[ChoosingCost]) -> list[str]:
 
 def _sentence(cost: ChoosingCost) -> str:
     if cost.select_best is None:
-        return f"The one run that protects {cost.unit}s costs epsilon {cost.single:.3f} at delta {cost.delta:g}."
+        single = rounded_up(cost.single)
+        return f"The one run that protects {cost.unit}s costs epsilon {single} at delta {cost.delta:g}."
     return (
         f"Publishing all {cost.runs} runs that protect {cost.unit}s, or the best of exactly these, costs epsilon "
-        f"{cost.publish_all:.3f} at delta {cost.delta:g}; the best of a random number of runs, {cost.runs} on "
-        f"average, {cost.select_best:.3f}."
+        f"{rounded_up(cost.publish_all)} at delta {cost.delta:g}; the best of a random number of runs, {cost.runs} on "
+        f"average, {rounded_up(cost.select_best)}."
     )

@@ -83,6 +83,10 @@ def test_tuned_values_apply_to_their_combination_and_yield_to_the_command_line()
             ["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.population=100", "dataset.limit=100"],
             "dataset.limit=100 always keeps as many",
         ),
+        (
+            ["pipeline=dp_sgd", "privacy.epsilon=1", "privacy.population=1500", "audit=one_run"],
+            "audit=one_run gives canaries places that depend on how many there are",
+        ),
         (["dataset=digits", "dataset.classes=3"], "dataset.classes=3 belongs to dataset=npz"),
         (["pipeline=dp_fed_avg", "privacy.restart_every=3", "privacy.epsilon=1"], "privacy.restart_every=3 is for"),
         (

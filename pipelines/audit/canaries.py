@@ -49,14 +49,15 @@ class ClientCanaries(Canaries):
 
 
 def plant_examples(
-    data: TrainingData, count: int, *, noise: bool, content: np.random.Generator, coins: np.random.Generator
+    data: TrainingData, count: int, *, length: float | None, content: np.random.Generator, coins: np.random.Generator
 ) -> ExampleCanaries:
     """Replaces training examples by canaries.
 
     Args:
       data: of a central run without users.
       count: canaries.
-      noise: whether inputs are random directions of the usual length; else real inputs under wrong labels.
+      length: of random inputs; it must not come from these data, of which one example could change every canary. None
+        takes real inputs under wrong labels instead.
       content: public stream: places and contents.
       coins: secret stream: who is in.
 
@@ -65,8 +66,8 @@ def plant_examples(
     """
     _check(count, len(data.labels), "training examples")
     places = np.sort(content.choice(len(data.labels), count, replace=False))
-    if noise:
-        examples = _random_directions(data, count, content)
+    if length is not None:
+        examples = _random_directions(data, count, length, content)
     else:
         shift = content.integers(1, data.spec.classes, count)
         examples = Split(data.inputs[places], (data.labels[places] + shift) % data.spec.classes)
@@ -134,10 +135,9 @@ def _only(data: TrainingData, clients: tuple[NDArray[np.int64], ...], present: N
     return replace(data, inputs=data.inputs[kept], labels=data.labels[kept], partition=partition)
 
 
-def _random_directions(data: TrainingData, count: int, content: np.random.Generator) -> Split:
-    """Inputs of random direction and of the real ones' median length, under random labels."""
+def _random_directions(data: TrainingData, count: int, length: float, content: np.random.Generator) -> Split:
+    """Inputs of random direction, under random labels."""
     drawn = content.standard_normal((count, data.inputs[0].size))
-    length = np.median(np.linalg.norm(data.inputs.reshape(len(data.inputs), -1), axis=1))
     drawn *= length / np.linalg.norm(drawn, axis=1, keepdims=True)
     inputs: Inputs = drawn.reshape(count, *data.inputs.shape[1:]).astype(np.float32)
     labels: Labels = content.integers(0, data.spec.classes, count)

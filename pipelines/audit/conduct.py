@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipelines.audit.finding import RATES, Finding, Membership
 from pipelines.audit.membership import CURVE_FILE, roc, scores
 from pipelines.audit.settings import AuditConfig
@@ -139,4 +141,6 @@ def _plant(job: Job, data: TrainingData) -> "ExampleCanaries | ClientCanaries":
     if audit.name == "canary_clients":
         length = CANARY_LENGTH * (1.0 if job.plan is None else job.plan.clip_norm)
         return plant_clients(data, audit.canaries, length=length, stay=isinstance(job.plan, TreePlan), **streams)
-    return plant_examples(data, audit.canaries, noise=audit.canary == "noise", **streams)
+    test = job.dataset.test.inputs  # no epsilon covers what comes from these, while the canaries are trained on
+    usual = float(np.median(np.linalg.norm(test.reshape(len(test), -1), axis=1)))
+    return plant_examples(data, audit.canaries, length=usual if audit.canary == "noise" else None, **streams)

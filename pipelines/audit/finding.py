@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pipelines.errors import GuaranteeError
+from pipelines.privacy.rounding import rounded_down
 
 ASSUMES = {
     "mechanism": "the plan's sampling or turns, Gaussian noise of one spread, and composition as the accountant has "
@@ -62,8 +63,8 @@ class Finding:
         if self.refuted:
             reasons.insert(
                 0,
-                f"epsilon is at least {self.epsilon_lower_bound:.4g} with {100 * self.confidence:g} % confidence, "
-                f"but {self.claim:.4g} is claimed",
+                f"epsilon is at least {rounded_down(self.epsilon_lower_bound)} with {100 * self.confidence:g} % "
+                f"confidence, but {self.claim:.4g} is claimed",
             )
         if reasons:
             raise AuditError(f"audit={self.audit} REFUTES THIS RUN: {'; '.join(reasons)}; do not release its model")
@@ -76,7 +77,7 @@ class Finding:
     def summary(self) -> str:
         """One line for the terminal."""
         estimate = "" if self.epsilon_estimate is None else f", estimated {self.epsilon_estimate:.3g}"
-        bound = f"epsilon at least {self.epsilon_lower_bound:.3g} ({100 * self.confidence:g} %){estimate}"
+        bound = f"epsilon at least {rounded_down(self.epsilon_lower_bound, 3)} ({100 * self.confidence:g} %){estimate}"
         return f"audit={self.audit}: {bound}"
 
     def to_dict(self) -> dict[str, Any]:

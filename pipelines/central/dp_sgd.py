@@ -75,15 +75,15 @@ class DpSgd:
         bench, gradients, facts = (self._over_users if by_user else self._over_examples)(data, *others)
         sampler = PoissonSampler(units, plan.sampling_probability, stream)
         seen = SamplerRecord(units, plan.sampling_probability)
-        clock = Clock(plan.steps, on_round, bench, settings.ema_decay, seen)
+        clock = Clock(plan.steps, on_round, bench, settings.ema_decay, plan, seen)
         for step in range(1, plan.steps + 1):
             sample = sampler.draw()
             seen.observe(sample)
             set_learning_rate(gradients.optimizer, learning_rate(settings, step, plan.steps))
             gradients.step(torch.from_numpy(sample).to(bench.device))
+            require_event(plan, gradients.optimizer.dp_event)
             record = clock.tick(step, step * plan.normaliser)
         gradients.close()
-        require_event(plan, gradients.optimizer.dp_event)
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
             facts["final_clip_norm"] = f"{gradients.optimizer.max_grad_norm:.6g}"
         return Fit(record=record, executed=plan.executed(step), facts=facts, sampler=seen.verdict())

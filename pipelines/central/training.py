@@ -16,6 +16,7 @@ from pipelines.errors import DivergedError, UserError
 from pipelines.model.averaging import share_of_newest
 from pipelines.pipeline import OnRound, RoundRecord, TrainingData
 from pipelines.privacy.sampling import SamplerRecord
+from pipelines.privacy.tree_plan import Plan
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -147,9 +148,11 @@ class Clock:
         on_round: OnRound,
         bench: Workbench,
         ema_decay: float,
+        plan: Plan | None = None,
         sampler: SamplerRecord | None = None,
     ) -> None:
-        self._steps, self._on_round, self._bench, self._sampler = steps, on_round, bench, sampler
+        self._steps, self._on_round, self._bench = steps, on_round, bench
+        self._plan, self._sampler = plan, sampler
         self._ema_decay = ema_decay
         self._train_s, self._since = 0.0, time.perf_counter()
 
@@ -166,7 +169,7 @@ class Clock:
             raise DivergedError(step, "a weight")
         record = RoundRecord(
             step=step, steps=self._steps, examples=examples, train_s=self._train_s, model=TorchModel(bench.released),
-            sampler=self._sampler,
+            plan=self._plan, sampler=self._sampler,
         )  # fmt: skip
         self._on_round(record)
         self._since = time.perf_counter()

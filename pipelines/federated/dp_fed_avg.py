@@ -11,7 +11,6 @@ from pipelines.federated.process import Server
 from pipelines.federated.rounds import Cohort, engine_facts, run_rounds
 from pipelines.federated.runtime import ensure_worker
 from pipelines.pipeline import Fit, OnRound, TrainingData, require_partition
-from pipelines.privacy.conformity import require_event
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import Participation, PoissonSampler, Sampler, SamplerRecord
 from pipelines.privacy.tree_plan import Plan, TreePlan
@@ -84,9 +83,9 @@ class DpFedAvg:
             count_examples=lambda cohort: plan.normaliser,  # users: how many examples they hold is private
             check=_require_finite_update,
             on_round=on_round,
+            plan=plan,
             sampler=seen,
         )
-        require_event(plan, server.dp_event)
         facts = engine_facts(settings, worker.threads)
         if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
             # The norm follows noised counts only, so it is as public as the weights.

@@ -15,7 +15,9 @@ from pipelines.federated.process import Server
 from pipelines.model.averaging import share_of_newest
 from pipelines.model.spec import ModelSpec, Weights
 from pipelines.pipeline import OnRound, RoundRecord
+from pipelines.privacy.conformity import require_event
 from pipelines.privacy.sampling import Participation
+from pipelines.privacy.tree_plan import Plan
 
 Cohort = NDArray[np.int64]
 
@@ -35,6 +37,7 @@ def run_rounds(
     count_examples: Callable[[Cohort], float],
     check: Callable[[int, Cohort, dict[str, Any]], None],
     on_round: OnRound,
+    plan: Plan | None = None,
     sampler: Participation | None = None,
 ) -> RoundRecord:
     """Runs all rounds and returns the last one's record.
@@ -48,10 +51,12 @@ def run_rounds(
       count_examples: what a cohort adds to `RoundRecord.examples`.
       check: sees step, cohort and metrics of each round, and raises `DivergedError`.
       on_round: called after every round; its time is not training time.
+      plan: that a private run follows; every round is held to it.
       sampler: sees every cohort as it goes into its round; None where nothing is private.
 
     Raises:
       DivergedError: `check` raised it, or a weight is not finite.
+      GuaranteeError: the noise in use is not the plan's.
     """
     examples, train_s = 0.0, 0.0
     average: Weights = []
@@ -61,6 +66,8 @@ def run_rounds(
         if sampler is not None:
             sampler.observe(cohort)
         metrics = server.round(cohort)
+        if plan is not None:
+            require_event(plan, server.dp_event)
         weights = server.weights
         check(step, cohort, metrics)
         if not all(np.isfinite(value).all() for value in weights):
@@ -73,7 +80,9 @@ def run_rounds(
         examples += count_examples(cohort)
         train_s += time.perf_counter() - begin
         model = TensorFlowModel(spec, average)
-        record = RoundRecord(step=step, steps=steps, examples=examples, train_s=train_s, model=model, sampler=sampler)
+        record = RoundRecord(
+            step=step, steps=steps, examples=examples, train_s=train_s, model=model, plan=plan, sampler=sampler
+        )
         on_round(record)
     return record
 

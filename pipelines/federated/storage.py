@@ -54,7 +54,7 @@ class Storage:
       inputs: region of float32 inputs, shape (n, *features).
       labels: region of int32 labels, shape (n,).
       canaries: region of float32 updates, shape (canaries, weights); None where nobody audits.
-      rows: int32, shape (n,): where each example lies; -1 for those that no client holds.
+      rows: int32, shape (n,): where each example lies; of many, -1 for those that no client holds.
     """
 
     def __init__(self, data: TrainingData, digest: str) -> None:

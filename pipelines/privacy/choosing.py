@@ -29,6 +29,7 @@ from pipelines.privacy.accounting import (
 )
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation
+from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.tree_plan import Plan
 
 SHOWN = 12  # characters of a fingerprint
@@ -225,20 +226,21 @@ def _table(cost: ChoosingCost) -> str:
     """The epsilons of one group, each with what has to be published for it."""
     heading = f"{_runs(cost.runs).capitalize()} that protect{'s' * (cost.runs == 1)} {cost.unit}s"
     partition = f", partition {cost.division[:SHOWN]}" if cost.division else ""
-    rows = [("one run that was chosen before any of them started", f"at most {cost.single:.4g}", cost.accountant)]
+    single = f"at most {rounded_up(cost.single)}"
+    rows = [("one run that was chosen before any of them started", single, cost.accountant)]
     if cost.select_best is not None and cost.select_best_geometric is not None:
         rows += [
             (
                 f"only the best of a random number of runs: Poisson with mean {cost.runs}",
-                f"{cost.select_best:.4g}",
+                rounded_up(cost.select_best),
                 "RDP",
             ),
-            (f"the same: geometric with mean {cost.runs}", f"{cost.select_best_geometric:.4g}", "RDP"),
+            (f"the same: geometric with mean {cost.runs}", rounded_up(cost.select_best_geometric), "RDP"),
         ]
     everything = (
         "all, which is this one run" if cost.runs == 1 else f"all {cost.runs}, or any choice among exactly these"
     )
-    rows.append((everything, f"{cost.publish_all:.4g}", cost.accountant))
+    rows.append((everything, rounded_up(cost.publish_all), cost.accountant))
     return (
         f"## {heading} ({str(cost.relation).replace('_', ' ')}){partition}\n\n"
         + ("**Simulated:** noise came from a known seed; with secret noise it would be:\n\n" if cost.simulated else "")
@@ -250,7 +252,7 @@ def _table(cost: ChoosingCost) -> str:
 
 def _is_dearer(cost: ChoosingCost) -> bool:
     """Whether the best of a random number costs more than everything, in the digits that the table shows."""
-    return cost.select_best is not None and float(f"{cost.select_best:.4g}") > float(f"{cost.publish_all:.4g}")
+    return cost.select_best is not None and float(rounded_up(cost.select_best)) > float(rounded_up(cost.publish_all))
 
 
 DEARER = (

@@ -1,12 +1,12 @@
 """The guarantee in plain words."""
 
-from decimal import ROUND_CEILING, Context
 from math import ceil, exp
 
 from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit, Relation
+from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.tree_plan import Plan, TreePlan
 
 GROUPS = (2, 5)
@@ -110,20 +110,21 @@ def _factor(epsilon: float | None) -> str:
     if epsilon is None:
         return "e^epsilon"
     value = exp(min(epsilon, 20))
-    size = "" if value > 1e8 else f" = {_rounded_up(value, 3)}" if value < 1000 else f" = {ceil(value):,}"
-    return f"e^{_rounded_up(epsilon, 4)}{size}"
+    size = "" if value > 1e8 else f" = {rounded_up(value, 3)}" if value < 1000 else f" = {ceil(value):,}"
+    return f"e^{rounded_up(epsilon, 4)}{size}"
 
 
-def _rounded_up(value: float, digits: int) -> str:
-    """To significant digits: a bound that is rounded to nearest may promise too much."""
-    return f"{float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal(repr(value))):.{digits}g}"
+def caveats(guarantee: PrivacyGuarantee, *, sampler_judged: bool = True) -> str:
+    """What the promise assumes and does not cover, in two sentences for a note; `statement` has all of it.
 
-
-def caveats(guarantee: PrivacyGuarantee) -> str:
-    """What the promise assumes and does not cover, in two sentences for a note; `statement` has all of it."""
+    Args:
+      guarantee: of the run.
+      sampler_judged: whether the samples that were trained on were held against the law that is assumed.
+    """
     plan = guarantee.executed
+    checked = "which was checked" if sampler_judged else "which was not checked, since the first step did not end"
     return (
-        f"It assumes that {_joins(plan)}, which was checked, and a trusted {_role(plan)}. It does not cover a choice "
+        f"It assumes that {_joins(plan)}, {checked}, and a trusted {_role(plan)}. It does not cover a choice "
         "among runs or settings, anything computed on the test split, and floating point; privacy_statement.md has the "
         "whole list."
     )
@@ -239,7 +240,7 @@ def _groups(guarantee: PrivacyGuarantee) -> str:
 
 
 def _or_nothing(epsilon: float | None) -> str:
-    return "no bound" if epsilon is None else f"{epsilon:.4g}"
+    return "no bound" if epsilon is None else rounded_up(epsilon)
 
 
 def _limits(guarantee: PrivacyGuarantee) -> str:
@@ -262,8 +263,8 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
         f"- The machine: {engine}. Running time and memory are side channels.\n"
         "- A run that stopped early for what it showed, by somebody's hand or because it diverged: the epsilon is that "
         "of the steps that ran; the one planned for all steps covers the decision to stop as well.\n"
-        "- Which examples `dataset.limit` kept, where it was set: their choice depends on how many there are, and the "
-        "guarantee is about those kept.\n"
+        "- Which examples `dataset.limit` kept, and which gave their places to canaries of an audit, where either was "
+        "set: the choice depends on how many there are, and the guarantee is about those that stayed.\n"
         "- How the settings were found: those of this project that apply by themselves (`conf/tuning/`) were chosen on "
         "its own datasets.\n"
         "- Floating point: contributions are clipped and summed, and noise is sampled, in finite precision, the noise "

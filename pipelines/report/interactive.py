@@ -10,6 +10,7 @@ from plotly.io import to_html
 from plotly.subplots import make_subplots
 
 from pipelines.privacy.plan import PrivacyUnit, Relation
+from pipelines.privacy.rounding import rounded_down
 from pipelines.privacy.statement import bound_in_words
 from pipelines.published import PublishedPoint
 from pipelines.report.command import commands, folded
@@ -234,7 +235,7 @@ def _facts(point: Point) -> list[str]:
             f"accountant: {escape(p.accountant)}",
         ]
         if p.audited is not None:
-            lines.append(f"audit: ε is at least {p.audited:.4g}")
+            lines.append(f"audit: ε is at least {rounded_down(p.audited)}")
         if p.simulated:
             lines.append("noise from a fixed seed: not private to who knows it")
     return lines

@@ -8,6 +8,7 @@ from textwrap import fill
 from tabulate import tabulate
 
 from pipelines.privacy.plan import PrivacyUnit, Relation
+from pipelines.privacy.rounding import rounded_down
 from pipelines.privacy.statement import bound_in_words
 from pipelines.report.command import commands, folded
 from pipelines.report.panels import Frontier, Panel
@@ -82,7 +83,7 @@ def _rows(panel: Panel) -> list[list[str]]:
                 [
                     _shortened(line.label),
                     f"{point.privacy.epsilon:.3f}",
-                    "" if audited is None else f"{audited:.3f}",
+                    "" if audited is None else rounded_down(audited),
                     "" if sigma is None else f"{sigma:.3f}",
                     accuracy_text(point),
                     str(len(point.seeds)),

@@ -31,8 +31,13 @@ def ignore(_: RoundRecord) -> None:
     pass
 
 
+def usual(data: TrainingData) -> float:
+    return float(np.median(np.linalg.norm(data.inputs, axis=1)))
+
+
 def planted(data: TrainingData, count: int, seed: int | None = None, *, noise: bool = True) -> ExampleCanaries:
-    return plant_examples(data, count, noise=noise, content=np.random.default_rng(1), coins=np.random.default_rng(seed))
+    streams = {"content": np.random.default_rng(1), "coins": np.random.default_rng(seed)}
+    return plant_examples(data, count, length=usual(data) if noise else None, **streams)
 
 
 def trained(trial: CanaryTrial, pipeline: Any, **asked: Any) -> Finding:
@@ -57,8 +62,7 @@ def test_canaries_take_the_places_of_examples_and_those_that_are_out_are_gone() 
     assert len(rows & originals) == 60
     for example, there in zip(found.examples.inputs, found.included, strict=True):
         assert (example.tobytes() in rows) == there
-    lengths = np.linalg.norm(found.examples.inputs, axis=1)
-    assert lengths == pytest.approx(np.median(np.linalg.norm(data.inputs, axis=1)), rel=1e-4)
+    assert np.linalg.norm(found.examples.inputs, axis=1) == pytest.approx(usual(data), rel=1e-4)
     assert found.included.any()
     assert not np.array_equal(found.included, planted(data, 40, seed=1).included)
 

@@ -6,16 +6,21 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from dp_accounting import GaussianDpEvent
 from torch.nn.functional import cross_entropy
 
 from pipelines.central.dp_sgd import DpSgd
+from pipelines.central.gradients import KeyedOptimizer
 from pipelines.central.model import build_module
 from pipelines.central.training import Hardware
 from pipelines.config import DpSgdConfig
+from pipelines.errors import GuaranteeError
 from pipelines.pipeline import Fit, RoundRecord, TrainingData
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 
-from .conftest import MakeData
+from .conftest import MakeData, plain_dp_sgd
+
+CPU = Hardware(device="cpu", threads=1)
 
 
 def plan(**changes: object) -> MechanismPlan:
@@ -32,8 +37,7 @@ def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0
         "schedule": "constant", "batch_size": 40, "epochs": 1, "max_physical_batch": 1000, "grad_sample": "auto",
     }  # fmt: skip
     settings = DpSgdConfig.model_validate(values | changes)
-    hardware = Hardware(device="cpu", threads=1)
-    return DpSgd(settings, mechanism, noise_seed=noise_seed, hardware=hardware).fit(data, lambda _: None)
+    return DpSgd(settings, mechanism, noise_seed=noise_seed, hardware=CPU).fit(data, lambda _: None)
 
 
 def clipped_sum(data: TrainingData, clip: float) -> list[torch.Tensor]:
@@ -93,6 +97,15 @@ def test_an_empty_sample_is_a_step_of_noise(make_data: MakeData) -> None:
     noisy = fit(data, replace(rare, noise_multiplier=1.0))
     assert np.any(noisy.record.model.weights()[0])
     assert noisy.executed == replace(rare, noise_multiplier=1.0)
+
+
+def test_no_step_is_reported_whose_noise_is_not_the_plans(make_data: MakeData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KeyedOptimizer, "dp_event", property(lambda _: GaussianDpEvent(0.5)))
+    steps: list[RoundRecord] = []
+    pipeline = DpSgd(plain_dp_sgd(), plan(noise_multiplier=1.0), noise_seed=0, hardware=CPU)
+    with pytest.raises(GuaranteeError, match=r"reports noise_multiplier=0\.5"):
+        pipeline.fit(make_data(), steps.append)
+    assert not steps
 
 
 def test_noise_is_fresh_unless_its_seed_is_given(make_data: MakeData) -> None:

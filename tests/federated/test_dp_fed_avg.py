@@ -4,13 +4,14 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dp_accounting
 import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from pipelines.errors import UserError
+from pipelines.errors import GuaranteeError, UserError
 from pipelines.federated.dp_fed_avg import DpFedAvg, noise_of
 from pipelines.federated.fed_avg import FedAvg
 from pipelines.federated.process import Server
@@ -25,7 +26,7 @@ NEVER = 1e-12  # a sampling probability at which no user ever joins
 ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=2.0)
 
 
-def fit(data: TrainingData, plan: MechanismPlan, *, noise_seed: int | None = 0, **changes: float) -> Fit:
+def fit(data: TrainingData, plan: MechanismPlan, *, noise_seed: int | None = 0, **changes: Any) -> Fit:
     return DpFedAvg(dp_settings(**changes), plan, noise_seed=noise_seed, threads=None).fit(data, ignore)
 
 
@@ -36,12 +37,47 @@ def moved(fit: Fit, data: TrainingData) -> np.ndarray:
     return flat[0] - flat[1]
 
 
+LOCAL_WORK: list[dict[str, Any]] = [
+    {},
+    {"local_epochs": 5, "local_batch_size": 2},
+    {"proximal_strength": 2.0, "local_epochs": 3},
+    {"client_optimizer": "adam", "local_batch_size": 1},
+    {"client_momentum": 0.9, "local_epochs": 3},
+]
+
+
+@pytest.mark.parametrize("work", LOCAL_WORK)
 @pytest.mark.parametrize("clip_norm", [0.01, 0.1])
-def test_one_client_moves_the_model_by_at_most_the_clip_over_the_normaliser(clip_norm: float) -> None:
+def test_one_client_moves_the_model_by_at_most_the_clip_over_the_normaliser(
+    clip_norm: float, work: dict[str, Any]
+) -> None:
     data = federated_data([9])
     plan = user_plan(population=4, clip_norm=clip_norm, delta=0.01)
-    change = moved(fit(data, plan, client_learning_rate=5.0), data)
+    change = moved(fit(data, plan, client_learning_rate=5.0, **work), data)
     np.testing.assert_allclose(np.linalg.norm(change), clip_norm / 4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("after", [{"server_optimizer": "adam"}, {"server_momentum": 0.9}, {"ema_decay": 0.9}])
+def test_what_follows_the_noise_changes_neither_plan_nor_what_was_released(after: dict[str, Any]) -> None:
+    data = federated_data([4, 5, 6])
+    plan = user_plan(population=3, steps=1, clip_norm=0.1, noise_multiplier=1.0)
+    plain, other = fit(data, plan), fit(data, plan, **after)
+    assert plain.executed == other.executed == plan
+    released = -moved(plain, data)  # the first step of SGD at rate 1 is the noised mean
+    expected = released if "server_optimizer" not in after else np.sign(released)
+    found = -moved(other, data)
+    # Momentum and averages start with the first step; Adam's first step keeps the sign alone.
+    np.testing.assert_allclose(found / np.abs(found).max(), expected / np.abs(expected).max(), atol=0.05)
+
+
+def test_no_round_is_reported_whose_noise_is_not_the_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "dp_event", property(lambda _: dp_accounting.GaussianDpEvent(0.5)))
+    rounds: list[RoundRecord] = []
+    with pytest.raises(GuaranteeError, match=r"reports noise_multiplier=0\.5 where the plan has 1"):
+        DpFedAvg(dp_settings(), user_plan(noise_multiplier=1.0), noise_seed=0, threads=None).fit(
+            federated_data([4, 5]), rounds.append
+        )
+    assert not rounds
 
 
 def test_an_exploding_client_still_moves_the_model_by_at_most_the_clip() -> None:

@@ -14,7 +14,7 @@ from pipelines.config import Config, parse
 from pipelines.execution import execute
 from pipelines.federated import fast, stock
 from pipelines.job import prepare
-from pipelines.privacy import accounting
+from pipelines.privacy import accounting, group
 from pipelines.tracking.read import RunRow, read_json, read_rows
 from pipelines.tracking.store import open_store
 
@@ -34,7 +34,7 @@ def configured(overrides: tuple[str, ...]) -> Config:
 
 def forget() -> None:
     """Lets graphs and epsilons be made anew."""
-    for cached in (fast.build_process, stock.build_process, accounting.opinions):
+    for cached in (fast.build_process, stock.build_process, accounting.opinions, accounting.renyi, group.group_epsilon):
         cached.cache_clear()
 
 

@@ -18,6 +18,7 @@ from pipelines.privacy.choosing import (
 )
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.privacy.rounding import rounded_up
 
 STRONG = MechanismPlan(
     unit=PrivacyUnit.EXAMPLE, population=60_000, sampling_probability=1 / 15, steps=600, noise_multiplier=6.196,
@@ -108,7 +109,7 @@ def test_one_run_is_no_choice_and_no_step_no_run() -> None:
     assert set(cost_metrics([alone])) == {"privacy/epsilon_publish_all"}
     text = choosing_statement([alone], unprotected=0, unknown=0)
     assert [row.split(" | ")[1] for row in text.splitlines() if row.endswith("PLD |")] == [
-        f"at most {alone.single:.4g}", f"{alone.publish_all:.4g}",
+        f"at most {rounded_up(alone.single)}", rounded_up(alone.publish_all),
     ]  # fmt: skip
     assert "Poisson" not in text
     assert "random" not in text
@@ -131,9 +132,10 @@ def test_units_and_deltas_are_counted_apart() -> None:
 
 def test_the_text_says_what_each_number_needs() -> None:
     found = cost(WEAK, WEAK, STRONG)
+    assert found.select_best is not None
     text = choosing_statement([found], unprotected=2, unknown=0)
-    assert f"| {found.publish_all:.4g} |" in text
-    assert f"Poisson with mean 3 | {found.select_best:.4g} | RDP" in text
+    assert f"| {rounded_up(found.publish_all)} |" in text
+    assert f"Poisson with mean 3 | {rounded_up(found.select_best)} | RDP" in text
     assert "needs a *random* number of runs" in text
     assert "A seed counts as a run" in text
     assert "2 runs of this sweep used the same data without any protection" in text

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import execution, job
+from pipelines.privacy.rounding import rounded_up
 from pipelines.sweep import count_distinct
 from pipelines.tracking.store import open_store
 
@@ -33,7 +34,7 @@ def test_a_sweep_is_one_parent_with_a_child_for_each_distinct_configuration(cli:
     assert single < found["privacy/epsilon_select_best"]
     assert single < found["privacy/epsilon_publish_all"]
     assert "Publishing all 4 runs that protect examples" in parent.data.tags["mlflow.note.content"]
-    assert f"costs epsilon {found['privacy/epsilon_publish_all']:.3f}" in done.out
+    assert f"costs epsilon {rounded_up(found['privacy/epsilon_publish_all'])}" in done.out
     assert "Example-level privacy" in done.out
     assert "make ui" in done.out
     assert "[6/6]" in done.out

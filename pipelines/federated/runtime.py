@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 READY_WITHIN_S = 60
 POLL_S = 0.02
+DISPOSED_WITHIN_S = 1
 PORTS_TO_TRY = 3
 # The worker keeps what it built for every process and cohort size, some 5 MB each, for good. Between two runs of a
 # long sweep one beyond this is replaced, at the price of tracing anew.
@@ -60,9 +62,19 @@ class _Stub(tff.framework.RemoteExecutorGrpcStub):
     def __init__(self, channel: grpc.Channel) -> None:
         super().__init__(channel)
         self._disposals: set[Any] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """Waits for what was sent; destructors that run later, while Python ends, send nothing: gRPC would crash."""
+        self._closed = True
+        for disposal in list(self._disposals):
+            with suppress(grpc.RpcError, grpc.FutureTimeoutError, grpc.FutureCancelledError):
+                disposal.result(timeout=DISPOSED_WITHIN_S)
 
     def dispose(self, request: Any) -> None:
         """Sends the request."""
+        if self._closed:
+            return
         disposal = self._stub.Dispose.future(request)
         self._disposals.add(disposal)  # gRPC cancels a call that nobody holds: the worker would keep everything
         disposal.add_done_callback(self._disposals.discard)
@@ -119,6 +131,7 @@ class Worker:
         if self._owner == os.getpid():
             self.process.kill()
             self.process.wait()
+            self._stub.close()
             self._channel.close()
 
     def _executor(self, cardinalities: dict) -> tff.framework.RemoteExecutor:

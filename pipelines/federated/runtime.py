@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 READY_WITHIN_S = 60
 POLL_S = 0.02
-DISPOSED_WITHIN_S = 1
+DISPOSED_AT_ONCE = 5
 PORTS_TO_TRY = 3
 # The worker keeps what it built for every process and cohort size, some 5 MB each, for good. Between two runs of a
 # long sweep one beyond this is replaced, at the price of tracing anew.
@@ -44,6 +43,10 @@ CLIENTS_PER_THREAD = 2
 # kernel and fetch them anew for every operation, a twentieth of a round. Its heaps, eight a core if it may, are one for
 # each client at work: each grows by itself up to the most that a chance ever asks of it, for hundreds of rounds.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
+# The worker starts and detaches some hundred threads a round. glibc's pthread_detach reads the thread's descriptor once
+# more after it let go of it (2.36; seen as a crash of the worker in one of thousands of runs on busy CPUs). The
+# descriptor lies in the stack: a cache without a bound, of address space and not of memory, keeps it there to read.
+STACKS = {"GLIBC_TUNABLES": f"glibc.pthread.stack_cache_size={2**40}"}
 MESSAGE_BYTES = 2_000_000_000
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -54,30 +57,6 @@ CHANNEL_OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 200),
 ]
-
-
-class _Stub(tff.framework.RemoteExecutorGrpcStub):
-    """Does not wait until the worker has dropped what nobody needs any more: five waits a round."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        super().__init__(channel)
-        self._disposals: set[Any] = set()
-        self._closed = False
-
-    def close(self) -> None:
-        """Waits for what was sent; destructors that run later, while Python ends, send nothing: gRPC would crash."""
-        self._closed = True
-        for disposal in list(self._disposals):
-            with suppress(grpc.RpcError, grpc.FutureTimeoutError, grpc.FutureCancelledError):
-                disposal.result(timeout=DISPOSED_WITHIN_S)
-
-    def dispose(self, request: Any) -> None:
-        """Sends the request."""
-        if self._closed:
-            return
-        disposal = self._stub.Dispose.future(request)
-        self._disposals.add(disposal)  # gRPC cancels a call that nobody holds: the worker would keep everything
-        disposal.add_done_callback(self._disposals.discard)
 
 
 class Worker:
@@ -100,7 +79,7 @@ class Worker:
             port = _free_port()
             self.process = _spawn(port, threads)
             self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL_OPTIONS)
-            self._stub = _Stub(self._channel)
+            self._stub = tff.framework.RemoteExecutorGrpcStub(self._channel)
             if self._becomes_ready():
                 return
             self.close()
@@ -131,7 +110,6 @@ class Worker:
         if self._owner == os.getpid():
             self.process.kill()
             self.process.wait()
-            self._stub.close()
             self._channel.close()
 
     def _executor(self, cardinalities: dict) -> tff.framework.RemoteExecutor:
@@ -141,8 +119,8 @@ class Worker:
                 "to go when memory runs out: lower pipeline.clients_per_round or give the run more memory"
             )
         cardinalities.setdefault(tff.CLIENTS, 0)
-        # One executor serves one cohort size; with the default it would sit on the data of its last few rounds.
-        executor = tff.framework.RemoteExecutor(self._stub, dispose_batch_size=1)
+        # Of a round's handful of values; each disposal is waited for, and what is kept until then is a round's.
+        executor = tff.framework.RemoteExecutor(self._stub, dispose_batch_size=DISPOSED_AT_ONCE)
         executor.set_cardinalities(cardinalities)
         return executor
 
@@ -199,7 +177,7 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**ALLOCATOR, "MALLOC_ARENA_MAX": at_work, **os.environ, **sizes},
+                env={**ALLOCATOR, **STACKS, "MALLOC_ARENA_MAX": at_work, **os.environ, **sizes},
                 start_new_session=True,  # the terminal's Ctrl-C is for us; the worker ends when we have finished
             )
         except OSError as error:

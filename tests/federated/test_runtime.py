@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,9 @@ def ignore_sigint() -> None:
 
 
 @pytest.fixture(scope="module")
-def processes() -> dict[str, subprocess.Popen[str]]:
-    """All cases at once: most of their time is spent importing TensorFlow."""
-    return {
+def processes() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """All cases at once: most of their time is spent importing TensorFlow. Some may be asked for in another process."""
+    cases = {
         ending: subprocess.Popen(
             [sys.executable, "-c", START + ENDINGS[ending]],
             stdout=subprocess.PIPE,
@@ -53,6 +54,10 @@ def processes() -> dict[str, subprocess.Popen[str]]:
         )
         for ending in ENDINGS
     }
+    yield cases
+    for process in cases.values():
+        with process:  # closes its pipes and waits for it
+            process.kill()
 
 
 def is_gone(pid: int) -> bool:

@@ -59,6 +59,27 @@ CHANNEL_OPTIONS = [
 ]
 
 
+class _Executor(tff.framework.RemoteExecutor):
+    """Sends a computation when it differs from the last one; TFF would send that of a round in every round."""
+
+    _sent: tuple[Any, Any] = (None, None)
+
+    async def create_value(self, value: Any, type_spec: Any = None) -> Any:
+        """Returns the worker's handle of a value."""
+        if not isinstance(type_spec, tff.FunctionType):
+            return await super().create_value(value, type_spec)
+        sent, handle = self._sent
+        if sent is not value:
+            handle = await super().create_value(value, type_spec)
+            self._sent = (value, handle)  # both are held, so that no other computation can be taken for this one
+        return handle
+
+    def close(self) -> None:
+        """Forgets what the worker forgets."""
+        self._sent = (None, None)
+        super().close()
+
+
 class Worker:
     """A running worker and the channel to it.
 
@@ -112,7 +133,7 @@ class Worker:
             self.process.wait()
             self._channel.close()
 
-    def _executor(self, cardinalities: dict) -> tff.framework.RemoteExecutor:
+    def _executor(self, cardinalities: dict) -> _Executor:
         if not self.alive:
             raise UserError(
                 f"TensorFlow Federated's worker died (exit code {self.process.returncode}); it is often the first "
@@ -120,7 +141,7 @@ class Worker:
             )
         cardinalities.setdefault(tff.CLIENTS, 0)
         # Of a round's handful of values; each disposal is waited for, and what is kept until then is a round's.
-        executor = tff.framework.RemoteExecutor(self._stub, dispose_batch_size=DISPOSED_AT_ONCE)
+        executor = _Executor(self._stub, dispose_batch_size=DISPOSED_AT_ONCE)
         executor.set_cardinalities(cardinalities)
         return executor
 

@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.errors import UserError
@@ -126,3 +128,21 @@ def test_a_dead_worker_is_one_clear_error() -> None:
 def test_missing_engine_names_the_remedy() -> None:
     assert "federated" in str(missing_engine("Linux", "x86_64"))
     assert "no wheels for Darwin arm64" in str(missing_engine("Darwin", "arm64"))
+
+
+def test_a_computation_is_sent_once_in_a_row_and_never_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub, sent = runtime.ensure_worker(None)._stub, []
+    send = stub.create_value
+
+    def watch(request: Any) -> Any:
+        if request.value.WhichOneof("value") == "computation":
+            sent.append(request)
+        return send(request)
+
+    monkeypatch.setattr(stub, "create_value", watch)
+    double = tff.tensorflow.computation(lambda x: 2 * x, np.int32)
+    square = tff.tensorflow.computation(lambda x: x * x, np.int32)
+    assert [double(3), double(4), double(5)] == [6, 8, 10]
+    assert len(sent) == 1
+    assert [square(3), double(3), square(4)] == [9, 6, 16]
+    assert len(sent) == 4

@@ -19,6 +19,7 @@ from pipelines.privacy.accounting import accountant_of, epsilon, opinions, quick
 from pipelines.privacy.agreement import require_not_too_low
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.sampling import SamplerVerdict
 from pipelines.privacy.statement import SECURE_SUM_NOTE, caveats, promise, statement
 from pipelines.privacy.tree_plan import Plan, TreePlan
@@ -140,7 +141,8 @@ class _Watcher:
                     guarantee = _guarantee(self._job, plan.executed(steps))
                     _log_guarantee(self._job, guarantee, self._log, sampler_judged=last is not None)
                     self._log.metrics(steps, {"privacy/epsilon": guarantee.epsilon})
-                    error.add_note(f"{steps:,} steps spent epsilon {guarantee.epsilon:.4g} at delta {plan.delta:g}")
+                    spent = rounded_up(guarantee.epsilon)
+                    error.add_note(f"{steps:,} steps spent epsilon {spent} at delta {plan.delta:g}")
                 except GuaranteeError as refutation:
                     self._log.tags(refuted(refutation))
 
@@ -199,7 +201,7 @@ def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
 def _log_guarantee(job: Job, guarantee: PrivacyGuarantee, log: RunLog, *, sampler_judged: bool = True) -> None:
     log.json("privacy.json", guarantee.to_dict())
     stated = job.config.privacy.population is not None
-    log.text("privacy_statement.md", statement(guarantee, population_stated=stated))
+    log.text("privacy_statement.md", statement(guarantee, population_stated=stated, sampler_judged=sampler_judged))
     terms = caveats(guarantee, sampler_judged=sampler_judged)
     log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)} {terms}"})
     if guarantee.contradictions:

@@ -8,7 +8,7 @@ import pytest
 from pipelines.central.training import Clock
 from pipelines.errors import DivergedError
 from pipelines.privacy.plan import MechanismPlan
-from pipelines.tracking.read import REFUTED_TAG, read_json
+from pipelines.tracking.read import REFUTED_TAG, read_json, read_text
 from pipelines.tracking.store import open_store
 
 from .conftest import Cli
@@ -34,6 +34,10 @@ def test_a_run_that_fails_in_its_first_step_says_that_its_sampler_was_not_judged
     failed = cli("pipeline=dp_sgd", "privacy.epsilon=3")
     assert failed.row.metrics["privacy/epsilon"] > 0
     assert "which was not checked, since the first step did not end" in failed.row.tags["mlflow.note.content"]
+    told = read_text(open_store(failed.uri, failed.experiment), failed.row.run_id, "privacy_statement.md")
+    assert told is not None
+    assert "This was not checked" in told
+    assert "are tested against this law" not in told
 
 
 def test_a_run_that_fails_has_no_guarantee_where_its_engine_followed_another_plan(

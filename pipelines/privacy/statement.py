@@ -40,12 +40,13 @@ SECURE_SUM = (
 SECURE_SUM_NOTE = f"Its secure aggregation is simulated: {SIMULATED_SUM}."
 
 
-def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False) -> str:
+def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False, sampler_judged: bool = True) -> str:
     """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered.
 
     Args:
       guarantee: of the run.
       population_stated: whether the population is `privacy.population`, and not the size of the data.
+      sampler_judged: whether the samples that were trained on were held against the law that is assumed.
     """
     return "\n\n".join(
         (
@@ -53,7 +54,7 @@ def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False) -
             _mechanism(guarantee),
             _accountants(guarantee),
             _groups(guarantee),
-            _assumptions(guarantee, population_stated),
+            _assumptions(guarantee, population_stated, sampler_judged),
             _limits(guarantee),
         )
     )
@@ -102,7 +103,7 @@ def bound_in_words(
         event = f"Whether or not {who} took part"
     return (
         f"{event} changes the probability that the model is one of any given set of models by at most a factor "
-        f"{_factor(epsilon)}, plus {'delta' if delta is None else format(delta, 'g')}."
+        f"{_factor(epsilon)}, plus {'delta' if delta is None else rounded_up(delta, 6)}."
     )
 
 
@@ -200,7 +201,7 @@ def _confirmed(guarantee: PrivacyGuarantee) -> str:
     return " ".join(found) or "No other accountant answered, so that none confirms it."
 
 
-def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool) -> str:
+def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_judged: bool) -> str:
     plan = guarantee.executed
     unit, population, joins = plan.unit, f"{plan.population:,}", _joins(plan)
     if isinstance(plan, TreePlan):
@@ -208,11 +209,13 @@ def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool) -> str:
             f"The order of turns: it does not depend on the data, and {joins}. Every round is held to that "
             "before it trains, and a run that breaks it fails (tag `privacy.sampler`)."
         )
-    else:
+    elif sampler_judged:
         sampler = (
             f"The sampler: {joins}. The samples that were trained on are tested against this law, and a run that "
             "contradicts it fails (tag `privacy.sampler`)."
         )
+    else:
+        sampler = f"The sampler: {joins}. This was not checked, since the first step did not end."
     sees = "the sums of updates" if guarantee.secure_aggregation else "the data or the updates"
     return (
         f"## Assumed\n\n- {sampler}\n"

@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from pipelines.audit.finding import RATES, Membership
 from pipelines.audit.membership import Roc, allowed
+from pipelines.privacy.rounding import rounded_up
 from pipelines.report.style import CENTRAL, FEDERATED, FLOOR, INK, MORE
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def membership_figure(roc: Roc, found: Membership) -> Figure:
         rates = np.logspace(np.log10(LOWEST), 0, 400)
         edge = allowed(rates, epsilon=epsilon, delta=delta)
         axes.fill_between(rates, LOWEST, edge, color=CENTRAL, alpha=0.12, linewidth=0)
-        axes.plot(rates, edge, color=CENTRAL, linewidth=1, label=f"most that ε = {epsilon:.3g}, δ = {delta:g} allows")
+        claim = f"ε = {rounded_up(epsilon)}, δ = {rounded_up(delta)}"
+        axes.plot(rates, edge, color=CENTRAL, linewidth=1, label=f"most that {claim} allows")
     _draw(axes, roc, color=INK, linewidth=2, label=f"{found.label}, seed {found.seed}")
     for rate in RATES.values():
         axes.annotate(

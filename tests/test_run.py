@@ -17,6 +17,7 @@ import yaml
 
 from pipelines.data.digits import load_digits
 from pipelines.privacy.accounting import epsilon
+from pipelines.privacy.rounding import rounded_up
 from pipelines.result import RunResult
 from pipelines.tracking.orphans import close_orphans
 from pipelines.tracking.run_log import open_run
@@ -215,7 +216,7 @@ def test_an_interrupted_run_is_killed_and_keeps_the_epsilon_of_its_steps(
     guarantee = json.loads(artifact(uri, run.info.run_id, "privacy.json", tmp_path).read_text())
     assert 0 < guarantee["steps"] < 199_000
     assert guarantee["epsilon"] == run.data.metrics["privacy/epsilon"] > 0
-    assert f"{guarantee['steps']:,} steps spent epsilon {guarantee['epsilon']:.4g} at delta 1e-05" in err
+    assert f"{guarantee['steps']:,} steps spent epsilon {rounded_up(guarantee['epsilon'])} at delta 1e-05" in err
     assert f"run {run.info.run_id} is marked KILLED" in err
     assert run.data.tags["privacy.sampler"] == "poisson"
 

@@ -27,7 +27,7 @@ from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
 from pipelines.randomness import private_streams
 
-_Engine = tuple[Workbench, PrivateGradients, dict[str, str]]
+_Engine = tuple[Workbench, PrivateGradients]
 
 
 class DpSgd:
@@ -72,7 +72,7 @@ class DpSgd:
         units = len(_users(data)) if by_user else len(data.labels)
         names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
         stream, *others = private_streams(self._noise_seed, *names)
-        bench, gradients, facts = (self._over_users if by_user else self._over_examples)(data, *others)
+        bench, gradients = (self._over_users if by_user else self._over_examples)(data, *others)
         sampler = PoissonSampler(units, plan.sampling_probability, stream)
         seen = SamplerRecord(units, plan.sampling_probability)
         clock = Clock(plan.steps, on_round, bench, settings.ema_decay, plan, seen)
@@ -84,6 +84,7 @@ class DpSgd:
             require_event(plan, gradients.optimizer.dp_event)
             record = clock.tick(step, step * plan.normaliser)
         gradients.close()
+        facts = {**bench.facts(), **gradients.facts}
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
             facts["final_clip_norm"] = f"{gradients.optimizer.max_grad_norm:.6g}"
         return Fit(record=record, executed=plan.executed(step), facts=facts, sampler=seen.verdict())
@@ -93,7 +94,7 @@ class DpSgd:
         bench = self._bench(data, contiguous=mode != "fast")
         _require_separate_examples(bench.module)
         gradients = private_gradients(mode, bench, data.spec, self._settings, self._plan, noise)
-        return bench, gradients, {**bench.facts(), "grad_sample": mode}
+        return bench, gradients
 
     def _bench(self, data: TrainingData, *, contiguous: bool = False) -> Workbench:
         averaged = self._settings.ema_decay > 0
@@ -106,7 +107,7 @@ class DpSgd:
             bench, _users(data), self._settings, self._plan, noise=noise, order=order,
             canaries=canary_updates(data, bench.device),
         )  # fmt: skip
-        return bench, gradients, {**bench.facts(), "user_update": self._settings.user_update}
+        return bench, gradients
 
 
 def _users(data: TrainingData) -> Partition:

@@ -17,10 +17,11 @@ from opacus import GradSampleModule
 from opacus.grad_sample import GradSampleModuleFastGradientClipping
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pipelines.central.book_keeping import clipped_sums
+from pipelines.central.compiled import compiled_sums
 from pipelines.central.training import Workbench, build_optimizer
 from pipelines.config import DpSgdConfig
 from pipelines.model.spec import Conv, ModelSpec
@@ -39,9 +40,11 @@ class PrivateGradients(Protocol):
 
     Attributes:
       optimizer: takes them; its `max_grad_norm` is the clip norm of the next one.
+      facts: what the log should know of the way.
     """
 
     optimizer: "KeyedOptimizer"
+    facts: dict[str, str]
 
     def step(self, sample: Tensor) -> None:
         """Updates the weights from one Poisson sample, indices (n,) with n >= 0; noise is added once."""
@@ -66,13 +69,15 @@ def private_gradients(
     if mode in ("hooks", "functorch"):
         return PerExampleGradients(bench, settings, plan, rng, force_functorch=mode == "functorch")
     optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
-    if mode == "ghost":
-        return SummedGradients(GhostClipping(bench.module), settings.max_physical_batch, bench, optimizer)
     part = settings.max_physical_batch
+    if mode == "ghost":
+        return SummedGradients(GhostClipping(bench), part, bench, optimizer)
+    if (compiled := compiled_sums(bench, spec)) is not None:
+        return SummedGradients(compiled, len(bench.labels), bench, optimizer)  # one example in memory at once
     if bench.device.type == "cpu":
         convolves = any(isinstance(layer, Conv) for layer in spec.layers)
         part = min(part, CONV_PART if convolves else max(1, PART_BYTES // bench.inputs[0].nbytes))
-    return SummedGradients(BookKeeping(bench.module, spec), part, bench, optimizer)
+    return SummedGradients(BookKeeping(bench, spec), part, bench, optimizer)
 
 
 class KeyedOptimizer(DPOptimizer):
@@ -147,6 +152,7 @@ class PerExampleGradients:
         force_functorch: bool,
     ) -> None:
         self._bench, self._part = bench, settings.max_physical_batch
+        self.facts = {"grad_sample": "functorch" if force_functorch else "hooks"}
         self._module = GradSampleModule(bench.module, loss_reduction="sum", force_functorch=force_functorch)
         self.optimizer: KeyedOptimizer = KeyedOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
 
@@ -181,13 +187,31 @@ class PerExampleGradients:
             parameter.grad_sample[~finite] = 0
 
 
+class ClippedSums(Protocol):
+    """One way to sums that are clipped as it goes.
+
+    Attributes:
+      facts: what the log should know of it.
+    """
+
+    facts: dict[str, str]
+
+    def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
+        """Returns the clipped sums over a sample, and its squared norms (n,).
+
+        Where one of those is not finite the caller leaves that example out and asks again.
+        """
+
+    def close(self) -> None:
+        """Takes the hooks off the module, where there are any."""
+
+
 class SummedGradients:
     """Sums that a function clips as it goes, without a gradient for each example."""
 
-    def __init__(
-        self, clip: "BookKeeping | GhostClipping", part: int, bench: Workbench, optimizer: SumOptimizer
-    ) -> None:
+    def __init__(self, clip: ClippedSums, part: int, bench: Workbench, optimizer: SumOptimizer) -> None:
         self._clip, self._part, self._bench, self.optimizer = clip, part, bench, optimizer
+        self.facts = clip.facts
 
     def step(self, sample: Tensor) -> None:
         """Adds the parts' sums, and gives them to the optimizer at once."""
@@ -207,8 +231,7 @@ class SummedGradients:
 
     def _sums(self, part: Tensor) -> tuple[list[Tensor], Tensor]:
         """Clipped sums over the examples whose gradient is finite, and the squared norms of those."""
-        inputs, labels = self._bench.inputs.index_select(0, part), self._bench.labels[part]
-        sums, squared = self._clip(inputs, labels, self.optimizer.max_grad_norm)
+        sums, squared = self._clip(part, self.optimizer.max_grad_norm)
         finite = torch.isfinite(squared)
         if finite.all():
             return sums, squared
@@ -218,16 +241,18 @@ class SummedGradients:
 
 
 class BookKeeping:
-    """Our own passes; see `clipped_sums`."""
+    """Our own passes by PyTorch's operations; see `clipped_sums`."""
 
-    def __init__(self, module: nn.Module, spec: ModelSpec) -> None:
-        self._layers = spec.layers
-        self._weights = [parameter.detach() for parameter in module.parameters()]
+    def __init__(self, bench: Workbench, spec: ModelSpec) -> None:
+        self._bench, self._layers = bench, spec.layers
+        self._weights = [parameter.detach() for parameter in bench.module.parameters()]
+        self.facts = {"grad_sample": "fast", "kernel": "torch"}
 
-    def __call__(self, inputs: Tensor, labels: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
-        """Returns the clipped sums of a batch, and its squared norms (n,)."""
+    def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
+        """Returns the clipped sums of a sample, and its squared norms (n,)."""
         with torch.inference_mode():
-            return clipped_sums(self._layers, clip_norm, self._weights, inputs, labels)
+            batch = self._bench.inputs.index_select(0, sample), self._bench.labels[sample]
+            return clipped_sums(self._layers, clip_norm, self._weights, *batch)
 
     def close(self) -> None:
         """There are no hooks."""
@@ -239,15 +264,17 @@ class GhostClipping:
     Source: Li et al. 2022, arXiv:2110.05679, section 4.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = GradSampleModuleFastGradientClipping(module, loss_reduction="sum", use_ghost_clipping=True)
-        self._parameters = list(module.parameters())
+    def __init__(self, bench: Workbench) -> None:
+        self._bench, self._parameters = bench, list(bench.module.parameters())
+        self._module = GradSampleModuleFastGradientClipping(bench.module, loss_reduction="sum", use_ghost_clipping=True)
+        self.facts = {"grad_sample": "ghost"}
 
-    def __call__(self, inputs: Tensor, labels: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
-        """Returns the clipped sums of a batch, and its squared norms (n,)."""
+    def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
+        """Returns the clipped sums of a sample, and its squared norms (n,)."""
         self._module.max_grad_norm = clip_norm
         with _quiet_hooks():
-            losses = cross_entropy(self._module(inputs), labels, reduction="none")
+            outputs = self._module(self._bench.inputs[sample])
+            losses = cross_entropy(outputs, self._bench.labels[sample], reduction="none")
             torch.autograd.grad(losses.sum(), self._parameters, retain_graph=True)
             factors = self._module.get_clipping_coef()
             self._module.disable_hooks()

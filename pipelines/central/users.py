@@ -61,6 +61,7 @@ class UserUpdates:
         """
         self.optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=noise)
         self._bench, self._settings = bench, settings
+        self.facts: dict[str, str] = {"user_update": settings.user_update}
         self._parameters: list[Tensor] = list(bench.module.parameters())
         local = settings.user_update == "delta"
         self._canaries = canaries or {}

@@ -3,12 +3,12 @@
 import gzip
 import hashlib
 import logging
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.cache import cache_folder
 from pipelines.data.download import DownloadError, download
 from pipelines.errors import UserError
 
@@ -62,13 +62,6 @@ def read_raw(dataset: str, files: Sequence[RawFile], folder: str | None) -> list
         return _read_folder(dataset, files, Path(folder).expanduser())
     cache = cache_folder() / dataset
     return [_read_cached(file, cache) or _fetch(dataset, file, files, cache) for file in files]
-
-
-def cache_folder() -> Path:
-    """Returns where downloads are kept: PIPELINES_CACHE, else the operating system's place for caches."""
-    import pooch
-
-    return Path(os.environ.get("PIPELINES_CACHE") or pooch.os_cache("privacy-pipelines")).expanduser()
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.central import book_keeping
+from pipelines.central import book_keeping, gradients
 from pipelines.central.dp_sgd import DpSgd, choose
 from pipelines.central.training import Hardware
 from pipelines.config import DpSgdConfig
@@ -18,12 +18,14 @@ from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 
 from .conftest import MakeData
 
-MODES = ["fast", "hooks", "ghost", "functorch"]
+MODES = ["compiled", "torch", "hooks", "ghost", "functorch"]
+"""Values of grad_sample, but for the first two: fast with its compiled kernel, where it has one, and without."""
 MODELS = [
     ("linear", (5,)),
     ("mlp", (4, 4, 1)),
     ("cnn", (8, 8, 1)),
     ("cnn", (14, 14, 3)),
+    ("cnn", (28, 28, 1)),
     ("cnn", (12,)),
     ("cnn", (3,)),
     ("relu mlp", (5,)),
@@ -31,18 +33,25 @@ MODELS = [
 ]
 
 
-def fit(data: TrainingData, mode: str, *, physical: int = 1000, seed: int = 0, **changes: object) -> Fit:
+def fit(
+    data: TrainingData, mode: str, *, physical: int = 1000, seed: int = 0, threads: int = 1, **changes: object
+) -> Fit:
     """Trains at rate 1 towards a normaliser of 1, so that a step without noise is minus the clipped sum."""
     settings = DpSgdConfig.model_validate(
         {"name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
-         "schedule": "constant", "batch_size": 1, "epochs": 1, "max_physical_batch": physical, "grad_sample": mode}
+         "schedule": "constant", "batch_size": 1, "epochs": 1, "max_physical_batch": physical,
+         "grad_sample": "fast" if mode in ("compiled", "torch") else mode}
     )  # fmt: skip
     plan = MechanismPlan(
         unit=PrivacyUnit.EXAMPLE, population=1, sampling_probability=1.0, steps=1, noise_multiplier=0.0,
         clip_norm=0.5, delta=1e-3,
     )  # fmt: skip
     plan = replace(plan, **changes)  # type: ignore[arg-type]
-    return DpSgd(settings, plan, noise_seed=seed, hardware=Hardware(device="cpu", threads=1)).fit(data, lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        if mode == "torch":
+            patch.setattr(gradients, "compiled_sums", lambda *_: None)
+        pipeline = DpSgd(settings, plan, noise_seed=seed, hardware=Hardware(device="cpu", threads=threads))
+        return pipeline.fit(data, lambda _: None)
 
 
 def flat_sum(data: TrainingData, mode: str, **settings: object) -> np.ndarray:
@@ -123,7 +132,7 @@ def test_a_convolution_takes_the_cheaper_way_to_its_norms() -> None:
 
 def test_the_mode_is_chosen_by_model_and_recorded(make_data: MakeData) -> None:
     facts = {mode: fit(make_data(), mode).facts["grad_sample"] for mode in ["auto", *MODES]}
-    assert facts == {"auto": "fast", **{mode: mode for mode in MODES}}
+    assert facts == {"auto": "fast", "compiled": "fast", "torch": "fast", **{mode: mode for mode in MODES[2:]}}
 
 
 def test_a_model_with_an_unknown_layer_falls_back_to_hooks() -> None:

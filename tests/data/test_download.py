@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.data.raw import RawFile, cache_folder, read_raw
+from pipelines.cache import cache_folder
+from pipelines.data.raw import RawFile, read_raw
 from pipelines.errors import UserError
 
 WORDS = b"a few published words\n" * 50

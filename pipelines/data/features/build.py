@@ -7,13 +7,13 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.cache import cache_folder
 from pipelines.data.dataset import Dataset, Split
 from pipelines.data.features.bins import Bins
 from pipelines.data.features.cache import cached_features
 from pipelines.data.features.fourier import RandomFourier
 from pipelines.data.features.scattering import Scattering
 from pipelines.data.features.settings import BinsConfig, NoFeatures, ScatteringConfig
-from pipelines.data.raw import cache_folder
 
 _latest: dict[str, Dataset] = {}
 

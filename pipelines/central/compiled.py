@@ -1,0 +1,220 @@
+"""Book-keeping as machine code: `kernel/` compiled for one model and this processor, once, and kept in the cache.
+
+It pays where a model convolves: PyTorch's operations on small images wait for memory and for each other, while all
+tensors of one example fit into the caches of a core. A model of dense layers alone is a few matrix products, which
+PyTorch does as fast. One compilation serves samples of every size.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipelines.cache import cache_folder
+from pipelines.central.book_keeping import clipped_sums
+from pipelines.central.training import Workbench
+from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh
+
+SOURCES = tuple(sorted((Path(__file__).parent / "kernel").iterdir()))
+COMPILERS = ("c++", "g++", "clang++")
+VECTOR = 16  # floats: divided by the vectors of every processor
+EXAMPLES, TOLERANCE = 16, 0.02
+"""Of the comparison with PyTorch. Rounding may decide which of two nearly equal values is the maximum, and so turn one
+example's gradient a little; a wrong kernel turns them all."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled kernel.
+
+    Attributes:
+      add_clipped_sums: the C function of `kernel/clipped_sums.cpp`.
+      seconds: that compilation took; 0 where the cache had it.
+    """
+
+    add_clipped_sums: "ctypes._NamedFuncPointer"
+    seconds: float
+
+
+class CompiledSums:
+    """Clipped sums over a sample by the kernel."""
+
+    def __init__(self, kernel: Kernel, bench: Workbench, spec: ModelSpec) -> None:
+        self._kernel = kernel
+        self._inputs, self._labels = bench.inputs.contiguous(), bench.labels.contiguous()
+        self._parameters = [parameter.detach() for parameter in bench.module.parameters()]
+        self._weights = torch.empty(spec.parameters)
+        self.facts = {"grad_sample": "fast", "kernel": "compiled", "kernel_compile_s": f"{kernel.seconds:.2f}"}
+
+    def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
+        """Returns clipped sums in the shapes of the parameters, and squared norms (n,)."""
+        for own, parameter in zip(self._views(self._weights), self._parameters, strict=True):
+            own.copy_(parameter)
+        sums, squared = torch.zeros_like(self._weights), torch.empty(len(sample))
+        arrays = (self._weights, self._inputs, self._labels, sample)
+        self._kernel.add_clipped_sums(
+            *(array.data_ptr() for array in arrays), len(sample), clip_norm, sums.data_ptr(), squared.data_ptr(),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return self._views(sums), squared
+
+    def close(self) -> None:
+        """There are no hooks."""
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        """All weights in the kernel's order, as PyTorch's parameters: (height, width, in, out) as (out, in, ...)."""
+        parts = flat.split([parameter.numel() for parameter in self._parameters])
+        return [
+            part.view(*shape[2:], shape[1], shape[0]).permute(3, 2, 0, 1) if len(shape) == 4 else part.view(shape)
+            for part, shape in zip(parts, (parameter.shape for parameter in self._parameters), strict=True)
+        ]
+
+
+def compiled_sums(bench: Workbench, spec: ModelSpec) -> CompiledSums | None:
+    """Returns the kernel's sums, compiling it where the cache has none.
+
+    None on a GPU, for a model that the kernel does not know or that it would not speed up, and, with one line in the
+    log, where there is no C++ compiler or what it makes does not compute what PyTorch does.
+    """
+    layers = kernel_layers(spec)
+    if bench.device.type != "cpu" or layers is None:
+        return None
+    try:
+        kernel = _build(layers)
+        _compare(kernel, bench, spec)
+    except (OSError, RuntimeError) as error:
+        _warn_once(str(error))
+        return None
+    return CompiledSums(kernel, bench, spec)
+
+
+def kernel_layers(spec: ModelSpec) -> str | None:
+    """Returns a model's layers as the kernel's types, such as "Conv<28, 28, 1, ...>, Tanh<3136>, ...".
+
+    None for want of a convolution, or where the kernel does not know a layer or cannot divide a size into vectors.
+    """
+    shape, found, convolutions = spec.features, [], 0
+    for layer in spec.layers:
+        if isinstance(layer, Conv):
+            if convolutions and (layer.channels_in % VECTOR or any(layer.padding)):
+                return None
+            convolutions += 1
+        term, along, shape = _term(layer, shape)
+        if along % VECTOR:
+            return None
+        found.append(term)
+    return ", ".join(filter(None, found)) if convolutions else None
+
+
+def _term(layer: Layer, shape: tuple[int, ...]) -> tuple[str, int, tuple[int, ...]]:
+    """A layer as the kernel's type, the size that its vectors run along, and the shape of its outputs."""
+    match layer:
+        case Conv():
+            numbers = (*shape, layer.filters, *layer.kernel, *layer.stride, *layer.padding)
+            geometry = zip(shape[:2], layer.kernel, layer.stride, layer.padding, strict=True)
+            sides = ((side + 2 * pad - size) // step + 1 for side, size, step, pad in geometry)
+            return f"Conv<{_list(numbers)}>", layer.filters, (*sides, layer.filters)
+        case MaxPool():
+            height, width, channels = shape
+            outputs = (height - layer.window[0] + 1, width - layer.window[1] + 1, channels)
+            return f"MaxPool<{_list((*shape, *layer.window))}>", channels, outputs
+        case Tanh() | Relu():
+            return f"{type(layer).__name__}<{prod(shape)}>", prod(shape), shape
+        case Reshape():
+            return "", VECTOR, layer.shape
+        case Dense():
+            return f"Dense<{layer.units_in}, {layer.units}>", layer.units_in, (layer.units,)
+
+
+def _list(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+@lru_cache(maxsize=16)
+def _build(layers: str) -> Kernel:
+    """Loads the kernel from the cache, or compiles it into the cache.
+
+    Raises:
+      RuntimeError: no compiler, or it fails.
+      OSError: the cache cannot be written, or what is in it cannot be loaded.
+    """
+    native = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
+    flags = ("-std=c++17", "-O3", "-ffp-contract=fast", native, "-shared", "-fPIC", f"-DLAYERS={layers}")
+    key = hashlib.sha256("\0".join([*flags, _processor(), *(path.read_text() for path in SOURCES)]).encode())
+    path, seconds = cache_folder() / "kernels" / f"{key.hexdigest()}.so", 0.0
+    if not path.exists():
+        seconds = -time.perf_counter()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
+            _compile(flags, Path(folder, "kernel.so")).replace(path)
+        seconds += time.perf_counter()
+    function = ctypes.CDLL(str(path)).add_clipped_sums
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    function.argtypes = (*[pointer] * 4, count, ctypes.c_float, pointer, pointer, ctypes.c_uint)
+    function.restype = None
+    return Kernel(function, seconds)
+
+
+def _processor() -> str:
+    """What code for this processor is good for: other machines may share the cache."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "") + platform.machine()
+
+
+def _compile(flags: tuple[str, ...], output: Path) -> Path:
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
+    if compiler is None:
+        raise RuntimeError("no C++ compiler found; install g++ or name one in CXX")
+    source = next(path for path in SOURCES if path.suffix == ".cpp")
+    try:
+        done = subprocess.run([*compiler.split(), *flags, source, "-o", output], capture_output=True, text=True)
+    except OSError as error:
+        raise RuntimeError(
+            f"the C++ compiler {compiler} cannot be run ({error.strerror}); set CXX to another"
+        ) from None
+    if done.returncode:
+        complaint = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
+        raise RuntimeError(f"the C++ compiler {compiler} failed: {complaint}")
+    return output
+
+
+def _compare(kernel: Kernel, bench: Workbench, spec: ModelSpec) -> None:
+    """Holds a kernel against PyTorch's operations, on noise: clipping is what an epsilon rests on.
+
+    Raises:
+      RuntimeError: they differ.
+    """
+    inputs = torch.rand((EXAMPLES, *spec.features), generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(EXAMPLES) % spec.classes
+    ours = CompiledSums(kernel, replace(bench, inputs=inputs, labels=labels), spec)
+    batch = [parameter.detach() for parameter in bench.module.parameters()], inputs, labels
+    clip_norm = float(clipped_sums(spec.layers, 1.0, *batch)[1].sqrt().median())  # so that it cuts half of them
+    expected, found = clipped_sums(spec.layers, clip_norm, *batch)[0], ours(torch.arange(EXAMPLES), clip_norm)[0]
+    error, size = (
+        float(torch.stack([part.square().sum() for part in parts]).sum().sqrt())
+        for parts in (torch._foreach_sub(found, expected), expected)
+    )
+    if not error <= TOLERANCE * size:
+        raise RuntimeError(f"the compiled kernel is off by {error / size:.1%}; set CXX to another compiler")
+
+
+@lru_cache
+def _warn_once(reason: str) -> None:
+    logger.warning("gradients are computed by PyTorch's operations, at half the speed or less: %s", reason)

@@ -1,0 +1,143 @@
+"""The kernel that is compiled for a model: where it serves, what it may be trusted with, and what happens without."""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.central import compiled
+from pipelines.central.compiled import kernel_layers
+from pipelines.model.spec import Conv, ModelSpec, build_spec
+
+from .conftest import MakeData
+from .test_gradients import fit, flat_sum
+
+IMAGES = (8, 8, 1)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """As on a new machine, and in a new process."""
+    monkeypatch.setenv("PIPELINES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CXX", raising=False)
+    compiled._build.cache_clear()
+    compiled._warn_once.cache_clear()
+    yield tmp_path / "cache"
+    compiled._build.cache_clear()
+
+
+def script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_the_comparison_network_in_the_kernels_terms() -> None:
+    assert kernel_layers(build_spec("cnn", features=(28, 28, 1), classes=10)) == (
+        "Conv<28, 28, 1, 16, 8, 8, 2, 2, 3, 3>, Tanh<3136>, MaxPool<14, 14, 16, 2, 2>, "
+        "Conv<13, 13, 16, 32, 4, 4, 2, 2, 0, 0>, Tanh<800>, MaxPool<5, 5, 32, 2, 2>, "
+        "Dense<512, 32>, Tanh<32>, Dense<32, 10>"
+    )
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_matrix_products_are_left_to_pytorch(make_data: MakeData, name: str, empty_cache: Path) -> None:
+    assert fit(make_data(name, IMAGES), "compiled").facts["kernel"] == "torch"
+    assert not empty_cache.exists()
+
+
+def changed(index: int, **values: object) -> ModelSpec:
+    spec = build_spec("cnn", features=IMAGES, classes=3)
+    layers = list(spec.layers)
+    layers[index] = replace(layers[index], **values)  # type: ignore[arg-type]
+    return replace(spec, layers=tuple(layers))
+
+
+def test_what_the_kernel_does_not_know_is_left_to_pytorch() -> None:
+    assert isinstance(changed(3).layers[3], Conv)
+    assert kernel_layers(changed(3)) is not None
+    assert kernel_layers(changed(3, padding=(1, 1))) is None
+    assert kernel_layers(changed(0, filters=12)) is None
+
+
+def test_a_kernel_is_compiled_once_and_kept(
+    make_data: MakeData, empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_data("cnn", IMAGES)
+    first = fit(data, "compiled")
+    assert first.facts["kernel"] == "compiled"
+    assert float(first.facts["kernel_compile_s"]) > 0
+    (kept,) = (empty_cache / "kernels").iterdir()
+    assert kept.suffix == ".so"
+    compiled._build.cache_clear()
+    monkeypatch.setenv("PATH", "")  # no compiler is asked for
+    assert fit(data, "compiled").facts["kernel_compile_s"] == "0.00"
+    assert warnings(caplog) == []
+
+
+def test_threads_share_a_sample_and_the_sum_is_the_same_every_time(make_data: MakeData) -> None:
+    data = make_data("cnn", IMAGES)
+    sums = [flat_sum(data, "compiled", threads=threads) for threads in (1, 2, 3, 3, 50)]
+    assert all(found == pytest.approx(sums[0], abs=1e-6) for found in sums)
+    assert np.array_equal(sums[2], sums[3])
+
+
+def no_compiler(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("PATH", str(folder))
+
+
+def failing_compiler(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("CXX", script(folder / "cxx", "echo 'kernel.cpp:1: error: out of luck' >&2; exit 1"))
+
+
+def absent_compiler(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("CXX", str(folder / "absent"))
+
+
+def wrong_compiler(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Its kernel runs, and computes another network's gradients."""
+    patch.setenv("CXX", script(folder / "cxx", 'exec c++ "${@//Tanh/Relu}"'))
+
+
+def full_disk(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    (folder / "file").touch()
+    patch.setenv("PIPELINES_CACHE", str(folder / "file"))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "reason"),
+    [
+        (no_compiler, "no C++ compiler found; install g++ or name one in CXX"),
+        (failing_compiler, "cxx failed: kernel.cpp:1: error: out of luck"),
+        (absent_compiler, "absent cannot be run (No such file or directory); set CXX to another"),
+        (wrong_compiler, "the compiled kernel is off by"),
+        (full_disk, "Not a directory"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_without_a_kernel_pytorch_computes_the_same_and_one_line_says_so(
+    make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    break_it: object, reason: str,
+) -> None:  # fmt: skip
+    data = make_data("cnn", IMAGES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.environ["PATH"])
+        break_it(tmp_path, patch)  # type: ignore[operator]
+        results = [fit(data, "compiled") for _ in range(2)]
+    assert [result.facts["kernel"] for result in results] == ["torch", "torch"]
+    (line,) = warnings(caplog)
+    assert line.startswith("gradients are computed by PyTorch's operations")
+    assert reason in line
+    compiled._build.cache_clear()
+    monkeypatch.setenv("PIPELINES_CACHE", str(tmp_path / "other"))
+    weights = fit(data, "compiled").record.model.weights()
+    for ours, theirs in zip(weights, results[0].record.model.weights(), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)

@@ -37,8 +37,6 @@ PORTS_TO_TRY = 3
 # The worker keeps what it built for every process and cohort size, some 5 MB each, for good. Between two runs of a
 # long sweep one beyond this is replaced, at the price of tracing anew.
 RESIDENT_BYTES = 2_000_000_000
-# Clients at work at once: enough to fill the threads, few enough that memory does not follow the cohort.
-CLIENTS_PER_THREAD = 2
 # What a worker gets unless the environment says otherwise: glibc would hand the activations of a batch back to the
 # kernel and fetch them anew for every operation, a twentieth of a round. Its heaps, eight a core if it may, are one for
 # each client at work: each grows by itself up to the most that a chance ever asks of it, for hundreds of rounds.
@@ -100,7 +98,6 @@ class Worker:
             port = _free_port()
             self.process = _spawn(port, threads)
             self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL_OPTIONS)
-            self._stub = tff.framework.RemoteExecutorGrpcStub(self._channel)
             if self._becomes_ready():
                 return
             self.close()
@@ -146,12 +143,22 @@ class Worker:
         return executor
 
     def _becomes_ready(self) -> bool:
+        """Makes the stub, and waits until it is connected."""
+        watching, subscribe = [], self._channel.subscribe
+
+        def remember(callback: Any, try_to_connect: bool) -> None:
+            watching.append(callback)
+            subscribe(callback, try_to_connect)
+
+        self._channel.subscribe = remember
+        self._stub = tff.framework.RemoteExecutorGrpcStub(self._channel)
         deadline = time.monotonic() + READY_WITHIN_S
-        while self.alive and time.monotonic() < deadline:
-            if self._stub.is_ready:
-                return True
+        while self.alive and not self._stub.is_ready and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        return False
+        # The stub would watch for good, in a thread that gRPC's own end pulls the file descriptors from under.
+        for callback in watching:
+            self._channel.unsubscribe(callback)
+        return self.alive and bool(self._stub.is_ready)
 
 
 def _compile(computation: Any) -> Any:
@@ -174,7 +181,7 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
     The kernel's parent-death signal is about the parent *thread*: from a short-lived one the worker would die early.
     """
     binary = Path(tff.__file__).parent / "data" / "worker_binary"
-    at_work = str(CLIENTS_PER_THREAD * threads)
+    at_work = str(threads)
     command = [
         sys.executable,
         "-I",
@@ -186,9 +193,11 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
         f"--port={port}",
         f"--max_concurrent_computation_calls={at_work}",
     ]
-    # Clients are what runs in parallel. Sharing out one client's operations, small as they are, over threads that other
-    # clients keep busy makes a round half as long again.
-    sizes = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": str(threads), "OMP_NUM_THREADS": "1"}
+    # Clients are what runs in parallel, as many as there are threads: more would only take memory. Sharing out one
+    # client's operations, small as they are, over threads that other clients keep busy makes a round half as long
+    # again. Less than no thread between operations means the client's own: handing each on to the next took 5 %, and
+    # in one process of ten, where threads kept waking each other, most of a round.
+    sizes = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "-1", "OMP_NUM_THREADS": "1"}
     started: queue.Queue[subprocess.Popen[bytes] | OSError] = queue.Queue()
 
     def guard() -> None:

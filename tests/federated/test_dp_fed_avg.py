@@ -150,6 +150,7 @@ def test_the_noise_seed_determines_the_noise(adaptive: AdaptiveClipping | None) 
 
 def one_private_round(plan: MechanismPlan) -> dp_accounting.DpEvent:
     data = federated_data([2, 2])
+    ensure_worker(None)
     order, noise = np.random.default_rng(0), np.random.default_rng(0)
     server = Server(dp_settings(), data, noise_of(plan), order=order, noise=noise)
     server.round([0, 1])

@@ -25,6 +25,7 @@ from pipelines.privacy.statement import SECURE_SUM_NOTE, caveats, promise, state
 from pipelines.privacy.tree_plan import Plan, TreePlan
 from pipelines.progress import RunProgress
 from pipelines.randomness import public_stream
+from pipelines.report.confusion import confusion_page
 from pipelines.result import (
     Evaluation,
     Provenance,
@@ -148,8 +149,6 @@ class _Watcher:
 
 
 def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) -> RunResult:
-    from pipelines.report.confusion import confusion_figure  # matplotlib is not needed before
-
     evaluation, predictions = watcher.evaluation, watcher.predictions
     assert evaluation is not None, "the last step is always evaluated"
     assert predictions is not None, "they come with the evaluation"
@@ -172,7 +171,7 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
         },
     )
     log.tags({f"engine.{key}": value for key, value in fit.facts.items()})
-    log.figure("confusion_matrix.png", confusion_figure(test.labels, predictions, job.dataset.classes))
+    log.text("confusion_matrix.html", confusion_page(test.labels, predictions, job.dataset.classes))
     result = RunResult(evaluation=evaluation, guarantee=guarantee, provenance=_provenance(job), audit=finding)
     log.json("result.json", result.to_dict())
     if job.config.tracking.log_model:

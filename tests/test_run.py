@@ -74,7 +74,7 @@ def test_a_private_run_logs_the_whole_contract(cli: Cli, tmp_path: Path) -> None
 
     names = {item.path for item in client.list_artifacts(row.run_id)}
     assert names == {
-        "config.yaml", "overrides.yaml", "privacy.json", "privacy_statement.md", "confusion_matrix.png", "result.json",
+        "config.yaml", "overrides.yaml", "privacy.json", "privacy_statement.md", "confusion_matrix.html", "result.json",
     }  # fmt: skip
     result = RunResult.from_dict(json.loads(artifact(done.uri, row.run_id, "result.json", tmp_path).read_text()))
     assert result.guarantee is not None

@@ -16,7 +16,8 @@ PAGE = Template("""<!doctype html>
   body { font: 14px/1.4 system-ui, sans-serif; color: #222; margin: 1.5rem; }
   table { border-collapse: collapse; }
   caption { font-size: 1.1rem; text-align: left; padding-bottom: .6rem; }
-  th { font-weight: normal; color: #555; padding: 0 .4rem; }
+  th { font-weight: normal; color: #555; padding: 0; }
+  th:first-child { padding-right: .6rem; white-space: nowrap; }
   td { width: $side; height: $side; min-width: $side; text-align: center; border: 1px solid #eee; padding: 0; }
   td.dark { color: white; }
 </style>

@@ -1,6 +1,8 @@
 """Central steps, plain and private, beside plain PyTorch and Opacus."""
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from experiments.speed.subject import Chapter, Subject, Target
@@ -10,6 +12,8 @@ PEER = ("experiments/speed/peers/torch_steps.py",)
 CNN: dict[str, Any] = {"model": "cnn", "batch": 512, "warm": 5, "steps": 65}
 LINEAR: dict[str, Any] = {"model": "linear", "batch": 4000, "warm": 3, "steps": 33}
 QUICK = {"steps": 15}
+NEW_CACHE = {"PIPELINES_CACHE": "{scratch}/kernels-{repeat}"}
+NO_COMPILER = {"PIPELINES_CACHE": "{scratch}/no-kernels", "CXX": "none"}
 RATE = "examples_per_s"
 
 
@@ -20,10 +24,15 @@ def build() -> Chapter:
         section="central",
         work="CNN: batches of 512 of 60,000 MNIST images, clip norm 1, noise multiplier 1. Linear: 3,969 standard "
         "normal features, batches of 4,000 of 60,000. Private batches are Poisson samples, counted by their expected "
-        "size.",
+        "size. Compilation is that of the kernel, with an empty cache, and no part of the first step.",
         subjects=(*_cnn(), *_linear(), *(_cuda() if graphics else ())),
         targets=(*_targets(), *(_cuda_targets() if graphics else ())),
-        columns={RATE: "examples/s", "step_s": "s a step", "first_s": "first step, s"},
+        columns={
+            RATE: "examples/s",
+            "step_s": "s a step",
+            "first_s": "first step, s",
+            "compile_s": "compilation, s",
+        },
     )
 
 
@@ -31,22 +40,23 @@ def _plain(name: str, label: str, loop: str, work: dict[str, Any]) -> Subject:
     return Subject(name=name, label=label, program=PEER, options=work | {"loop": loop}, quick=QUICK, kind="peer")
 
 
-def _ours(name: str, label: str, **options: Any) -> Subject:
-    return Subject(name=name, label=label, program=PROBE, options=options, quick=QUICK)
+def _ours(name: str, label: str, variables: Mapping[str, str] | None = None, **options: Any) -> Subject:
+    return Subject(name=name, label=label, program=PROBE, options=options, quick=QUICK, variables=variables or {})
 
 
 def _cnn() -> tuple[Subject, ...]:
-    def private(mode: str) -> Subject:
-        return _ours(f"dp_sgd_{mode}", f"dp_sgd, {mode}", **CNN, pipeline="dp_sgd", grad_sample=mode)
+    def private(mode: str, variables: Mapping[str, str] | None = None) -> Subject:
+        return _ours(f"dp_sgd_{mode}", f"dp_sgd, {mode}", variables, **CNN, pipeline="dp_sgd", grad_sample=mode)
 
     # What is compared comes together.
     return (
         _plain("torch_indexed", "plain PyTorch, indexed", "indexed", CNN),
-        private("auto"),
+        private("auto", NEW_CACHE),
         _plain("opacus", "Opacus' own loop", "opacus", CNN),
         _plain("torch_loader", "plain PyTorch, DataLoader", "loader", CNN),
         _ours("sgd", "sgd", **CNN, pipeline="sgd"),
-        *(private(mode) for mode in ("fast", "ghost", "hooks", "functorch")),
+        replace(private("auto", NO_COMPILER), name="dp_sgd_torch", label="dp_sgd, auto, no C++ compiler"),
+        *(private(mode) for mode in ("ghost", "hooks", "functorch")),
     )
 
 

@@ -195,8 +195,7 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
     ]
     # Clients are what runs in parallel, as many as there are threads: more would only take memory. Sharing out one
     # client's operations, small as they are, over threads that other clients keep busy makes a round half as long
-    # again. Less than no thread between operations means the client's own: handing each on to the next took 5 %, and
-    # in one process of ten, where threads kept waking each other, most of a round.
+    # again. Less than no thread for operations means the client's own: handing each on to another took 5 % of a round.
     sizes = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "-1", "OMP_NUM_THREADS": "1"}
     started: queue.Queue[subprocess.Popen[bytes] | OSError] = queue.Queue()
 

@@ -43,7 +43,7 @@ def _ours() -> tuple[Subject, ...]:
         ),
         Subject(
             name="dp_poisson", label="dp_fed_avg, Poisson of 1,000", program=PROBE, quick={"rounds": 30, "warm": 10},
-            options=OURS | private | {"rounds": 70, "warm": 20},
+            options=OURS | private | {"rounds": 150, "warm": 50},  # until each size of a cohort has come once
         ),
         Subject(
             name="fed_avg_stock", label="fed_avg, engine=stock", program=PROBE, quick={"rounds": 6},

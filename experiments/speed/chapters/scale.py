@@ -42,7 +42,7 @@ def _populations() -> tuple[Subject, ...]:
 
 def _subject(name: str, label: str, changes: dict[str, Any], quick_rounds: int) -> Subject:
     quick = {"rounds": quick_rounds, "warm": 2}
-    return Subject(name=name, label=label, program=PROBE, options=OURS | changes, quick=quick, repeats=2)
+    return Subject(name=name, label=label, program=PROBE, options=OURS | changes, quick=quick)
 
 
 def _targets() -> tuple[Target, ...]:

@@ -154,7 +154,8 @@ def _build(layers: str) -> Kernel:
     """
     native = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
     flags = ("-std=c++17", "-O3", "-ffp-contract=fast", native, "-shared", "-fPIC", f"-DLAYERS={layers}")
-    key = hashlib.sha256("\0".join([*flags, _processor(), *(path.read_text() for path in SOURCES)]).encode())
+    named = os.environ.get("CXX", "")  # another compiler is asked where the kernel of the first is no good
+    key = hashlib.sha256("\0".join([named, *flags, _processor(), *(path.read_text() for path in SOURCES)]).encode())
     path, seconds = cache_folder() / "kernels" / f"{key.hexdigest()}.so", 0.0
     if not path.exists():
         seconds = -time.perf_counter()

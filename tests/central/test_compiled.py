@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,15 @@ def wrong_compiler(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("CXX", script(folder / "cxx", 'exec c++ "${@//Tanh/Relu}"'))
 
 
+def unclipped_kernel(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(compiled.SOURCES[0].parent, folder / "kernel")
+    source = folder / "kernel" / "clipped_sums.cpp"
+    clipping = "std::min(1.f, clip_norm / (std::sqrt(squared) + 1e-6f))"
+    assert clipping in source.read_text()
+    source.write_text(source.read_text().replace(clipping, "1.f"))
+    patch.setattr(compiled, "SOURCES", tuple(sorted((folder / "kernel").iterdir())))
+
+
 def full_disk(folder: Path, patch: pytest.MonkeyPatch) -> None:
     (folder / "file").touch()
     patch.setenv("PIPELINES_CACHE", str(folder / "file"))
@@ -119,14 +129,14 @@ def full_disk(folder: Path, patch: pytest.MonkeyPatch) -> None:
         (failing_compiler, "cxx failed: kernel.cpp:1: error: out of luck"),
         (absent_compiler, "absent cannot be run (No such file or directory); set CXX to another"),
         (wrong_compiler, "the compiled kernel is off by"),
+        (unclipped_kernel, "the compiled kernel is off by"),
         (full_disk, "Not a directory"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_without_a_kernel_pytorch_computes_the_same_and_one_line_says_so(
-    make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-    break_it: object, reason: str,
-) -> None:  # fmt: skip
+    make_data: MakeData, tmp_path: Path, caplog: pytest.LogCaptureFixture, break_it: object, reason: str
+) -> None:
     data = make_data("cnn", IMAGES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", os.environ["PATH"])
@@ -137,7 +147,8 @@ def test_without_a_kernel_pytorch_computes_the_same_and_one_line_says_so(
     assert line.startswith("gradients are computed by PyTorch's operations")
     assert reason in line
     compiled._build.cache_clear()
-    monkeypatch.setenv("PIPELINES_CACHE", str(tmp_path / "other"))
-    weights = fit(data, "compiled").record.model.weights()
+    mended = fit(data, "compiled")  # a kernel that was no good does not stay
+    assert mended.facts["kernel"] == "compiled"
+    weights = mended.record.model.weights()
     for ours, theirs in zip(weights, results[0].record.model.weights(), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)

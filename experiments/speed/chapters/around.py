@@ -7,6 +7,11 @@ from experiments.speed.subject import Chapter, Subject, Target
 PROBES = "experiments.speed.probes"
 RUN = ("-m", "pipelines.run")
 DIGITS = ("pipeline=sgd", "dataset=digits", "pipeline.epochs=1")
+LIBRARIES = (
+    "hydra", "pydantic", "torch", "mlflow", "torch._dynamo", "torch.export._trace", "mlflow.pytorch",
+    "mlflow.store.tracking.sqlalchemy_store",
+)  # fmt: skip
+"""What a run imports: PyTorch's optimizers its compiler, which exports the model as well, and MLflow its store."""
 STORE = "tracking.uri=sqlite:///{scratch}/runs.db"
 PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "account_examples": (
@@ -24,7 +29,8 @@ def build() -> Chapter:
     """Seconds of whole processes, and shares of runs."""
     return Chapter(
         section="around",
-        work="Start-up: the command line on digits, end to end, beside a Python that only imports torch and mlflow. "
+        work="Start-up: the command line on digits, end to end, beside a Python that only imports torch and mlflow, "
+        "and beside one that imports whatever the run does: Hydra, PyTorch's compiler and export, MLflow's store. "
         "Accounting: calibration, ten epsilons and the guarantee of one run, with empty caches; importing accountants "
         "counts apart, since a process, and so a sweep, does it once. MLflow: a run of about a minute. Evaluation: "
         "accuracy and loss on 10,000 MNIST images, CNN.",
@@ -43,6 +49,10 @@ def _start() -> tuple[Subject, ...]:
     sweep = {"overrides": ["dataset=digits", "pipeline.rounds=5", "pipeline=fed_avg", STORE], "seeds": 4}
     return (
         Subject(name="imports", label="import torch, mlflow", program=("-c", "import torch, mlflow"), kind="bound"),
+        Subject(
+            name="libraries", label="import every library that a run needs", kind="bound",
+            program=("-c", f"import os, {', '.join(LIBRARIES)}; os._exit(0)"),
+        ),
         Subject(name="startup", label="sgd on digits, 1 epoch", program=(*RUN, *DIGITS, STORE), prime=True),
         Subject(
             name="startup_fresh", label="the same with a new MLflow database",
@@ -94,6 +104,10 @@ def _targets() -> tuple[Target, ...]:
         Target(
             claim="a run on digits over importing torch and mlflow",
             subject=("startup",), reference=("imports",), metric="wall_s", bound=1.5,
+        ),
+        Target(
+            claim="the same over importing every library that it needs",
+            subject=("startup",), reference=("libraries",), metric="wall_s", bound=None,
         ),
         *(seconds(f"calibration and accounting, {label}", name, "run_s", 1.0) for name, (label, _) in PLANS.items()),
         Target(claim="MLflow's share of a run of a minute", subject=("mlflow",), metric="share", bound=0.02, unit=""),

@@ -60,7 +60,11 @@ CHANNEL_OPTIONS = [
 class _Executor(tff.framework.RemoteExecutor):
     """Sends a computation when it differs from the last one; TFF would send that of a round in every round."""
 
-    _sent: tuple[Any, Any] = (None, None)
+    def __init__(self, worker: "Worker") -> None:
+        # A round has a handful of values; each disposal is waited for, and what is kept until then is a round's.
+        super().__init__(worker.stub, dispose_batch_size=DISPOSED_AT_ONCE)
+        self._worker = worker
+        self._sent: tuple[Any, Any] = (None, None)
 
     async def create_value(self, value: Any, type_spec: Any = None) -> Any:
         """Returns the worker's handle of a value."""
@@ -77,6 +81,11 @@ class _Executor(tff.framework.RemoteExecutor):
         self._sent = (None, None)
         super().close()
 
+    def _dispose(self, *value: Any) -> None:
+        """Lets go of a value. Some outlive their worker, which then cannot be told: at the end of Python, for one."""
+        if self._worker.alive:
+            super()._dispose(*value)
+
 
 class Worker:
     """A running worker and the channel to it.
@@ -84,6 +93,7 @@ class Worker:
     Attributes:
       threads: that its clients share.
       process: the operating system's process.
+      stub: asks it.
     """
 
     def __init__(self, threads: int) -> None:
@@ -137,8 +147,7 @@ class Worker:
                 "to go when memory runs out: lower pipeline.clients_per_round or give the run more memory"
             )
         cardinalities.setdefault(tff.CLIENTS, 0)
-        # Of a round's handful of values; each disposal is waited for, and what is kept until then is a round's.
-        executor = _Executor(self._stub, dispose_batch_size=DISPOSED_AT_ONCE)
+        executor = _Executor(self)
         executor.set_cardinalities(cardinalities)
         return executor
 
@@ -151,14 +160,14 @@ class Worker:
             subscribe(callback, try_to_connect)
 
         self._channel.subscribe = remember
-        self._stub = tff.framework.RemoteExecutorGrpcStub(self._channel)
+        self.stub = tff.framework.RemoteExecutorGrpcStub(self._channel)
         deadline = time.monotonic() + READY_WITHIN_S
-        while self.alive and not self._stub.is_ready and time.monotonic() < deadline:
+        while self.alive and not self.stub.is_ready and time.monotonic() < deadline:
             time.sleep(POLL_S)
         # The stub would watch for good, in a thread that gRPC's own end pulls the file descriptors from under.
         for callback in watching:
             self._channel.unsubscribe(callback)
-        return self.alive and bool(self._stub.is_ready)
+        return self.alive and bool(self.stub.is_ready)
 
 
 def _compile(computation: Any) -> Any:

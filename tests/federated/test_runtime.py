@@ -1,5 +1,7 @@
 """The worker's life cycle, with real processes: none is left behind, whatever ends ours."""
 
+import asyncio
+import gc
 import signal
 import subprocess
 import sys
@@ -125,13 +127,25 @@ def test_a_dead_worker_is_one_clear_error() -> None:
         tff.tensorflow.computation(lambda: tf.constant(3))()
 
 
+def test_what_outlives_its_worker_is_let_go_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, complaints = runtime.Worker(1), list[Any]()
+    executor = worker._executor({})
+    several = range(runtime.DISPOSED_AT_ONCE)
+    values = [asyncio.run(executor.create_value(number, tff.types.to_type(np.int32))) for number in several]
+    worker.close()
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    del values
+    gc.collect()
+    assert complaints == []
+
+
 def test_missing_engine_names_the_remedy() -> None:
     assert "federated" in str(missing_engine("Linux", "x86_64"))
     assert "no wheels for Darwin arm64" in str(missing_engine("Darwin", "arm64"))
 
 
 def test_a_computation_is_sent_once_in_a_row_and_never_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    stub, sent = runtime.ensure_worker(None)._stub, []
+    stub, sent = runtime.ensure_worker(None).stub, []
     send = stub.create_value
 
     def watch(request: Any) -> Any:

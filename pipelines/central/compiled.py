@@ -27,7 +27,7 @@ from pipelines.central.book_keeping import clipped_sums
 from pipelines.central.training import Workbench
 from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh
 
-SOURCES = tuple(sorted((Path(__file__).parent / "kernel").iterdir()))
+SOURCES = tuple(sorted((Path(__file__).parent / "kernel").glob("*.[ch]pp")))
 COMPILERS = ("c++", "g++", "clang++")
 VECTOR = 16  # floats: divided by the vectors of every processor
 EXAMPLES, TOLERANCE = 16, 0.02

@@ -144,7 +144,6 @@ def _list(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers))
 
 
-@lru_cache(maxsize=16)
 def _build(layers: str) -> Kernel:
     """Loads the kernel from the cache, or compiles it into the cache.
 

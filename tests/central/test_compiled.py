@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +20,12 @@ IMAGES = (8, 8, 1)
 
 
 @pytest.fixture(autouse=True)
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As on a new machine, and in a new process."""
     monkeypatch.setenv("PIPELINES_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
-    compiled._build.cache_clear()
     compiled._warn_once.cache_clear()
-    yield tmp_path / "cache"
-    compiled._build.cache_clear()
+    return tmp_path / "cache"
 
 
 def script(path: Path, text: str) -> str:
@@ -78,7 +75,6 @@ def test_a_kernel_is_compiled_once_and_kept(
     assert float(first.facts["kernel_compile_s"]) > 0
     (kept,) = (empty_cache / "kernels").iterdir()
     assert kept.suffix == ".so"
-    compiled._build.cache_clear()
     monkeypatch.setenv("PATH", "")  # no compiler is asked for
     assert fit(data, "compiled").facts["kernel_compile_s"] == "0.00"
     assert warnings(caplog) == []
@@ -146,7 +142,6 @@ def test_without_a_kernel_pytorch_computes_the_same_and_one_line_says_so(
     (line,) = warnings(caplog)
     assert line.startswith("gradients are computed by PyTorch's operations")
     assert reason in line
-    compiled._build.cache_clear()
     mended = fit(data, "compiled")  # a kernel that was no good does not stay
     assert mended.facts["kernel"] == "compiled"
     weights = mended.record.model.weights()

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -30,9 +31,10 @@ from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, R
 SOURCES = tuple(sorted((Path(__file__).parent / "kernel").glob("*.[ch]pp")))
 COMPILERS = ("c++", "g++", "clang++")
 VECTOR = 16  # floats: divided by the vectors of every processor
-EXAMPLES, TOLERANCE = 16, 0.02
-"""Of the comparison with PyTorch. Rounding may decide which of two nearly equal values is the maximum, and so turn one
-example's gradient a little; a wrong kernel turns them all."""
+EXAMPLES, CLIP_NORM = 16, 1e-2
+ROUNDING, TIES = 1e-4, 0.02
+"""Tolerances of the checks before a kernel is used. Rounding may also decide which of two nearly equal values is the
+maximum, and so turn one example's gradient a little against PyTorch's; a wrong kernel turns them all."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,21 +56,35 @@ class CompiledSums:
     """Clipped sums over a sample by the kernel."""
 
     def __init__(self, kernel: Kernel, bench: Workbench, spec: ModelSpec) -> None:
+        if (bench.inputs.dtype, bench.labels.dtype) != (torch.float32, torch.int64):  # the kernel reads bare memory
+            raise TypeError(f"inputs are {bench.inputs.dtype} and labels {bench.labels.dtype}, not float32 and int64")
         self._kernel = kernel
         self._inputs, self._labels = bench.inputs.contiguous(), bench.labels.contiguous()
         self._parameters = [parameter.detach() for parameter in bench.module.parameters()]
         self._weights = torch.empty(spec.parameters)
         self.facts = {"grad_sample": "fast", "kernel": "compiled", "kernel_compile_s": f"{kernel.seconds:.2f}"}
 
-    def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
-        """Returns clipped sums in the shapes of the parameters, and squared norms (n,)."""
+    def __call__(self, sample: Tensor, clip_norm: float, *, threads: int | None = None) -> tuple[list[Tensor], Tensor]:
+        """Returns clipped sums in the shapes of the parameters, and squared norms (n,).
+
+        Args:
+          sample: int64 indices (n,).
+          clip_norm: of one example's gradient.
+          threads: that share the sample; PyTorch's if None.
+
+        Raises:
+          IndexError: an index is of no example.
+        """
+        sample = sample.to(torch.int64).contiguous()
+        if len(sample) and not 0 <= int(sample.min()) <= int(sample.max()) < len(self._labels):
+            raise IndexError(f"sample has indices outside of {len(self._labels)} examples")
         for own, parameter in zip(self._views(self._weights), self._parameters, strict=True):
             own.copy_(parameter)
         sums, squared = torch.zeros_like(self._weights), torch.empty(len(sample))
         arrays = (self._weights, self._inputs, self._labels, sample)
         self._kernel.add_clipped_sums(
             *(array.data_ptr() for array in arrays), len(sample), clip_norm, sums.data_ptr(), squared.data_ptr(),
-            torch.get_num_threads(),
+            threads or torch.get_num_threads(),
         )  # fmt: skip
         return self._views(sums), squared
 
@@ -95,7 +111,7 @@ def compiled_sums(bench: Workbench, spec: ModelSpec) -> CompiledSums | None:
         return None
     try:
         kernel = _build(layers)
-        _compare(kernel, bench, spec)
+        _require_sound(kernel, bench, spec)
     except (OSError, RuntimeError) as error:
         _warn_once(str(error))
         return None
@@ -160,7 +176,10 @@ def _build(layers: str) -> Kernel:
         seconds = -time.perf_counter()
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
-            _compile(flags, Path(folder, "kernel.so")).replace(path)
+            made = _compile(flags, Path(folder, "kernel.so"))
+            with made.open("rb") as file:  # a name in the cache must never lead to half a file: loading it would crash
+                os.fsync(file.fileno())
+            made.replace(path)
         seconds += time.perf_counter()
     function = ctypes.CDLL(str(path)).add_clipped_sums
     pointer, count = ctypes.c_void_p, ctypes.c_int64
@@ -195,24 +214,49 @@ def _compile(flags: tuple[str, ...], output: Path) -> Path:
     return output
 
 
-def _compare(kernel: Kernel, bench: Workbench, spec: ModelSpec) -> None:
-    """Holds a kernel against PyTorch's operations, on noise: clipping is what an epsilon rests on.
+def _require_sound(kernel: Kernel, bench: Workbench, spec: ModelSpec) -> None:
+    """Tries a kernel on noise and an empty image before it is trusted: clipping is what an epsilon rests on.
 
     Raises:
-      RuntimeError: they differ.
+      RuntimeError: an example alone is not scaled to the clip norm, others change what it adds, or the sum is not that
+        of PyTorch's operations.
     """
     inputs = torch.rand((EXAMPLES, *spec.features), generator=torch.Generator().manual_seed(0))
+    inputs[0] = 0  # what it adds are gradients of biases
     labels = torch.arange(EXAMPLES) % spec.classes
     ours = CompiledSums(kernel, replace(bench, inputs=inputs, labels=labels), spec)
     batch = [parameter.detach() for parameter in bench.module.parameters()], inputs, labels
-    clip_norm = float(clipped_sums(spec.layers, 1.0, *batch)[1].sqrt().median())  # so that it cuts half of them
-    expected, found = clipped_sums(spec.layers, clip_norm, *batch)[0], ours(torch.arange(EXAMPLES), clip_norm)[0]
-    error, size = (
-        float(torch.stack([part.square().sum() for part in parts]).sum().sqrt())
-        for parts in (torch._foreach_sub(found, expected), expected)
-    )
-    if not error <= TOLERANCE * size:
-        raise RuntimeError(f"the compiled kernel is off by {error / size:.1%}; set CXX to another compiler")
+    flaw = _clipping_flaw(ours) or _difference(ours, lambda norm: clipped_sums(spec.layers, norm, *batch))
+    if flaw:
+        raise RuntimeError(f"the compiled kernel {flaw}; set CXX to another compiler")
+
+
+def _clipping_flaw(ours: CompiledSums) -> str | None:
+    """What is wrong with the examples one by one, at a clip norm that cuts each."""
+    everyone, parts = torch.arange(EXAMPLES), []
+    for example in everyone:
+        sums, squared = ours(example[None], CLIP_NORM, threads=1)
+        parts.append(_flat(sums))
+        norm = float(squared.sqrt())
+        error = (float(parts[-1].norm()) - min(norm, CLIP_NORM)) / CLIP_NORM
+        if not abs(error) <= ROUNDING:
+            return f"clips to a norm that is off by {error:.2%}"
+    together = _flat(ours(everyone, CLIP_NORM, threads=1)[0])
+    if not float((together - torch.stack(parts).sum(0)).norm()) <= ROUNDING * CLIP_NORM * EXAMPLES:
+        return "lets one example change what another adds"
+    return None
+
+
+def _difference(ours: CompiledSums, theirs: Callable[[float], tuple[list[Tensor], Tensor]]) -> str | None:
+    """What is wrong with the sum, at a clip norm that cuts half of the examples."""
+    clip_norm = float(theirs(1.0)[1].sqrt().median())
+    found, expected = (_flat(sums) for sums, _ in (ours(torch.arange(EXAMPLES), clip_norm), theirs(clip_norm)))
+    error = float((found - expected).norm() / expected.norm())
+    return None if error <= TIES else f"has a sum that is off by {error:.1%}"
+
+
+def _flat(sums: list[Tensor]) -> Tensor:
+    return torch.cat([total.flatten() for total in sums])
 
 
 @lru_cache

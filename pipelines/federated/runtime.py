@@ -161,6 +161,7 @@ class Worker:
 
         self._channel.subscribe = remember
         self.stub = tff.framework.RemoteExecutorGrpcStub(self._channel)
+        self._channel.subscribe = subscribe
         deadline = time.monotonic() + READY_WITHIN_S
         while self.alive and not self.stub.is_ready and time.monotonic() < deadline:
             time.sleep(POLL_S)

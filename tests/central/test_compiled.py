@@ -2,15 +2,16 @@
 
 import logging
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.central import compiled
 from pipelines.central.compiled import kernel_layers
+from pipelines.central.training import Hardware, Workbench
 from pipelines.model.spec import Conv, ModelSpec, build_spec
 
 from .conftest import MakeData
@@ -104,15 +105,6 @@ def wrong_compiler(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("CXX", script(folder / "cxx", 'exec c++ "${@//Tanh/Relu}"'))
 
 
-def unclipped_kernel(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(compiled.SOURCES[0].parent, folder / "kernel")
-    source = folder / "kernel" / "clipped_sums.cpp"
-    clipping = "std::min(1.f, clip_norm / (std::sqrt(squared) + 1e-6f))"
-    assert clipping in source.read_text()
-    source.write_text(source.read_text().replace(clipping, "1.f"))
-    patch.setattr(compiled, "SOURCES", tuple(sorted((folder / "kernel").iterdir())))
-
-
 def full_disk(folder: Path, patch: pytest.MonkeyPatch) -> None:
     (folder / "file").touch()
     patch.setenv("PIPELINES_CACHE", str(folder / "file"))
@@ -124,8 +116,7 @@ def full_disk(folder: Path, patch: pytest.MonkeyPatch) -> None:
         (no_compiler, "no C++ compiler found; install g++ or name one in CXX"),
         (failing_compiler, "cxx failed: kernel.cpp:1: error: out of luck"),
         (absent_compiler, "absent cannot be run (No such file or directory); set CXX to another"),
-        (wrong_compiler, "the compiled kernel is off by"),
-        (unclipped_kernel, "the compiled kernel is off by"),
+        (wrong_compiler, "the compiled kernel has a sum that is off by"),
         (full_disk, "Not a directory"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -147,3 +138,44 @@ def test_without_a_kernel_pytorch_computes_the_same_and_one_line_says_so(
     weights = mended.record.model.weights()
     for ours, theirs in zip(weights, results[0].record.model.weights(), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "changed", "flaw"),
+    [
+        ("std::min(1.f, clip_norm / (std::sqrt(squared) + 1e-6f))", "1.f", "clips to a norm"),
+        ("std::min(1.f, clip_norm /", "std::min(1.f, 1.02f * clip_norm /", "clips to a norm that is off by 2.00%"),
+        ("(dot(in, in, IN) + 1) * outputs", "dot(in, in, IN) * outputs", "clips to a norm"),
+        ("return dot(gradient, gradient, WEIGHTS)", "return dot(gradient, gradient, TAPS * F)", "clips to a norm"),
+        ("sum[OUT * IN + o] += factor * slope[o];", "", "clips to a norm"),
+        ("std::fill_n(before, IN, 0.f);\n        each(", "each(", "lets one example change what another adds"),
+        ("1 - load(out + k) * load(out + k)", "1 - load(out + k)", "has a sum that is off"),
+    ],
+)
+def test_a_wrong_kernel_is_refused(
+    make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    line: str, changed: str, flaw: str,
+) -> None:  # fmt: skip
+    texts = {source.name: source.read_text() for source in compiled.SOURCES}
+    assert sum(text.count(line) for text in texts.values()) == 1
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text.replace(line, changed))
+    monkeypatch.setattr(compiled, "SOURCES", tuple(tmp_path / name for name in texts))
+    assert fit(make_data("cnn", IMAGES), "compiled", threads=20).facts["kernel"] == "torch"
+    (warning,) = warnings(caplog)
+    assert f"the compiled kernel {flaw}" in warning
+
+
+def test_what_the_kernel_would_misread_never_reaches_it(make_data: MakeData) -> None:
+    data = make_data("cnn", IMAGES)
+    bench = Workbench.of(data, Hardware(device="cpu", threads=1))
+    sums = compiled.compiled_sums(bench, data.spec)
+    assert sums is not None
+    every_other = torch.arange(40)[::2]
+    found, expected = (sums(sample, 1.0) for sample in (every_other, every_other.clone()))
+    assert all(map(torch.equal, found[0], expected[0]))
+    for index in (-1, 40):
+        with pytest.raises(IndexError, match="outside of 40 examples"):
+            sums(torch.tensor([0, index]), 1.0)
+    with pytest.raises(TypeError, match="not float32 and int64"):
+        compiled.compiled_sums(replace(bench, inputs=bench.inputs.double()), data.spec)

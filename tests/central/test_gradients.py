@@ -96,8 +96,9 @@ def test_an_example_that_overflows_is_left_out_whole(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_batch_of_nothing_but_overflow_moves_nothing(make_data: MakeData, mode: str) -> None:
-    data = make_data("mlp", n=2)
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_a_batch_of_nothing_but_overflow_moves_nothing(make_data: MakeData, mode: str, model: str) -> None:
+    data = make_data(model, (8, 8, 1), n=2)
     assert not np.any(flat_sum(replace(data, inputs=np.full_like(data.inputs, np.inf)), mode))
 
 
@@ -112,8 +113,9 @@ def test_modes_share_their_noise_and_add_it_once_a_step(make_data: MakeData, phy
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_empty_sample_is_a_step_of_noise_in_every_mode(make_data: MakeData, mode: str) -> None:
-    data = make_data("mlp")
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_an_empty_sample_is_a_step_of_noise_in_every_mode(make_data: MakeData, mode: str, model: str) -> None:
+    data = make_data(model, (8, 8, 1))
     rare: dict[str, Any] = {"population": 40, "sampling_probability": 1e-9, "steps": 3}
     assert not np.any(flat_sum(data, mode, **rare))
     noisy = fit(data, mode, **rare, noise_multiplier=1.0)

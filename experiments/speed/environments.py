@@ -51,6 +51,12 @@ def missing_line(environment: str) -> str:
     )
 
 
+def busy_line(cores: int) -> str | None:
+    """Says so where others are at work: they slow engines unequally, and a ratio with them."""
+    load = os.getloadavg()[0]
+    return f"this machine is busy (load {load:.1f}): ratios may be far off" if load > cores / 2 else None
+
+
 def versions(environment: str) -> dict[str, str]:
     """Versions of what decides an environment's speed."""
     command = [str(interpreter(environment)), "-c", VERSIONS, *PACKAGES[environment]]
@@ -66,7 +72,7 @@ def machine() -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
-    # Others' work on the machine slows engines unequally: a reader should see that there was little of it.
+    # A reader should see that others did little meanwhile.
     return found | {"load": f"{os.getloadavg()[0]:.1f} at the start"} | _graphics()
 
 

@@ -23,8 +23,8 @@ PANELS: dict[Section, tuple[str, str, tuple[str, ...]]] = {
     "central": (
         "A step of 512",
         CENTRAL,
-        ("sgd", "dp_sgd_auto", "dp_sgd_ghost", "dp_sgd_hooks", "dp_sgd_functorch", "torch_indexed", "torch_loader",
-         "opacus"),
+        ("sgd", "dp_sgd_auto", "dp_sgd_torch", "dp_sgd_ghost", "dp_sgd_hooks", "dp_sgd_functorch", "torch_indexed",
+         "torch_loader", "opacus"),
     ),
 }  # fmt: skip
 METRIC = "examples_per_s"

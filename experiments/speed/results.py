@@ -94,7 +94,7 @@ class Verdict:
 def judge(target: Target, record: Record) -> Verdict:
     """Computes a target's value and whether its bound holds.
 
-    The value is the ratio of medians; its spread that of the ratios of repeats that took turns.
+    The value is the ratio of medians; its spread that of the ratios of repeats that took turns, if several did.
     """
     subject = _greatest(target.subject, target.metric, record)
     reference = _greatest(target.reference, target.metric, record) if target.reference else None
@@ -105,7 +105,8 @@ def judge(target: Target, record: Record) -> Verdict:
     if reference is not None:
         theirs = record.values(reference, target.metric)
         ratios = [a / b for a, b in zip(ours, theirs, strict=False)]
-        value = Spread(median(ours) / median(theirs), min(ratios), max(ratios))
+        middle = median(ours) / median(theirs)
+        value = Spread(middle, min(ratios), max(ratios)) if len(ratios) > 1 else Spread.of([middle])
     met = None
     if target.bound is not None:
         met = value.middle >= target.bound if target.at_least else value.middle <= target.bound

@@ -39,9 +39,10 @@ def run(chosen: argparse.Namespace) -> None:
       UserError: unknown subjects, no data, nothing measured, or a store or folder that cannot be written.
     """
     plan, missing = plan_of(chosen.sections or SECTIONS, chosen.only)
-    for environment in missing:
-        print(environments.missing_line(environment), flush=True)
     cores = environments.use_cores(chosen.cores)
+    for line in (*map(environments.missing_line, missing), environments.busy_line(cores)):
+        if line:
+            print(line, flush=True)
     repeats = 1 if chosen.quick else chosen.repeats
     origin = _origin(chosen, plan, repeats, missing)
     store = open_store(chosen.uri, EXPERIMENT)

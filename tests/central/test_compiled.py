@@ -4,6 +4,7 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from .conftest import MakeData
 from .test_gradients import fit, flat_sum
 
 IMAGES = (8, 8, 1)
+needs_compiler = pytest.mark.skipif(not any(map(which, compiled.COMPILERS)), reason="no C++ compiler on this machine")
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +69,7 @@ def test_what_the_kernel_does_not_know_is_left_to_pytorch() -> None:
     assert kernel_layers(changed(0, filters=12)) is None
 
 
+@needs_compiler
 def test_a_kernel_is_compiled_once_and_kept(
     make_data: MakeData, empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -81,6 +84,7 @@ def test_a_kernel_is_compiled_once_and_kept(
     assert warnings(caplog) == []
 
 
+@needs_compiler
 def test_threads_share_a_sample_and_the_sum_is_the_same_every_time(make_data: MakeData) -> None:
     data = make_data("cnn", IMAGES)
     sums = [flat_sum(data, "compiled", threads=threads) for threads in (1, 2, 3, 3, 50)]
@@ -110,6 +114,7 @@ def full_disk(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("PIPELINES_CACHE", str(folder / "file"))
 
 
+@needs_compiler
 @pytest.mark.parametrize(
     ("break_it", "reason"),
     [
@@ -140,6 +145,7 @@ def test_without_a_kernel_pytorch_computes_the_same_and_one_line_says_so(
         assert ours == pytest.approx(theirs, abs=1e-5)
 
 
+@needs_compiler
 @pytest.mark.parametrize(
     ("line", "changed", "flaw"),
     [
@@ -166,6 +172,7 @@ def test_a_wrong_kernel_is_refused(
     assert f"the compiled kernel {flaw}" in warning
 
 
+@needs_compiler
 def test_what_the_kernel_would_misread_never_reaches_it(make_data: MakeData) -> None:
     data = make_data("cnn", IMAGES)
     bench = Workbench.of(data, Hardware(device="cpu", threads=1))

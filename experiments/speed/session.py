@@ -40,9 +40,8 @@ def run(chosen: argparse.Namespace) -> None:
     """
     plan, missing = plan_of(chosen.sections or SECTIONS, chosen.only)
     cores = environments.use_cores(chosen.cores)
-    for line in (*map(environments.missing_line, missing), environments.busy_line(cores)):
-        if line:
-            print(line, flush=True)
+    for line in filter(None, (*map(environments.missing_line, missing), environments.busy_line(cores))):
+        print(line, flush=True)
     repeats = 1 if chosen.quick else chosen.repeats
     origin = _origin(chosen, plan, repeats, missing)
     store = open_store(chosen.uri, EXPERIMENT)

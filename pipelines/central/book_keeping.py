@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, linear, one_hot, pad
 
-from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Pair, Relu, Reshape, Tanh
+from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Pair, Relu, Reshape, Tanh, positions
 
 ROUNDING = 1e-6  # bound on the relative error of a float32 sum of products
 
@@ -203,7 +203,7 @@ def _patches(inputs: Tensor, layer: Conv) -> Tensor:
     below, beside = -tall % down, -wide % right
     padded = pad(inputs.squeeze(3), (columns, columns + beside, rows, rows + below))
     grid = padded.view(n, (tall + below) // down, down, (wide + beside) // right, right).permute(0, 2, 4, 1, 3)
-    size = (tall - height) // down + 1, (wide - width) // right + 1
+    size = positions(tall, height, down), positions(wide, width, right)
     windows = grid.contiguous().unfold(3, size[0], 1).unfold(4, size[1], 1)
     windows = windows[:, :, :, : height // down, : width // right]
     return windows.reshape(n, height * width, -1).mT

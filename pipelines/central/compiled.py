@@ -26,7 +26,7 @@ from torch import Tensor
 from pipelines.cache import cache_folder
 from pipelines.central.book_keeping import clipped_sums
 from pipelines.central.training import Workbench
-from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh
+from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh, positions
 
 SOURCES = tuple(sorted((Path(__file__).parent / "kernel").glob("*.[ch]pp")))
 COMPILERS = ("c++", "g++", "clang++")
@@ -141,13 +141,11 @@ def _term(layer: Layer, shape: tuple[int, ...]) -> tuple[str, int, tuple[int, ..
     match layer:
         case Conv():
             numbers = (*shape, layer.filters, *layer.kernel, *layer.stride, *layer.padding)
-            geometry = zip(shape[:2], layer.kernel, layer.stride, layer.padding, strict=True)
-            sides = ((side + 2 * pad - size) // step + 1 for side, size, step, pad in geometry)
+            sides = map(positions, shape[:2], layer.kernel, layer.stride, layer.padding)
             return f"Conv<{_list(numbers)}>", layer.filters, (*sides, layer.filters)
         case MaxPool():
-            height, width, channels = shape
-            outputs = (height - layer.window[0] + 1, width - layer.window[1] + 1, channels)
-            return f"MaxPool<{_list((*shape, *layer.window))}>", channels, outputs
+            sides = map(positions, shape[:2], layer.window)
+            return f"MaxPool<{_list((*shape, *layer.window))}>", shape[2], (*sides, shape[2])
         case Tanh() | Relu():
             return f"{type(layer).__name__}<{prod(shape)}>", prod(shape), shape
         case Reshape():

@@ -138,6 +138,11 @@ def build_spec(
     return ModelSpec(name=name, features=features, classes=classes, layers=layers)
 
 
+def positions(size: int, window: int, stride: int = 1, padding: int = 0) -> int:
+    """Returns how many windows fit along one side of an image: what a convolution or a pool leaves of it."""
+    return (size + 2 * padding - window) // stride + 1
+
+
 def initial_weights(spec: ModelSpec, rng: np.random.Generator) -> Weights:
     """Draws float32 starting weights: Glorot uniform kernels and zero biases; all zeros for a linear model.
 
@@ -202,5 +207,5 @@ def _side(size: int) -> tuple[tuple[int, int, int], tuple[int, int, int], int, i
     else:
         first, second, pool = (1, 1, 0), (1, 1, 0), 1
     for kernel, stride, padding in (first, second):
-        size = (size + 2 * padding - kernel) // stride + 1 - (pool - 1)
+        size = positions(positions(size, kernel, stride, padding), pool)
     return first, second, pool, size

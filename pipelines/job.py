@@ -61,13 +61,6 @@ def prepare(config: Config, threads: int) -> Job:
     if config.divided:
         seed = config.seed if config.partition.seed is None else config.partition.seed
         partition = build_partition(config.partition, dataset, public_stream(seed, "partition"))
-    spec = build_spec(
-        config.model.name,
-        features=dataset.features,
-        classes=dataset.classes,
-        widths=config.model.widths,
-        activation=config.model.activation,
-    )
     plan: Plan | None = None
     if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
         dataset.require_stated_classes()
@@ -77,10 +70,29 @@ def prepare(config: Config, threads: int) -> Job:
         config=config,
         dataset=dataset,
         partition=partition,
-        spec=spec,
+        spec=_spec(config, dataset),
         plan=plan,
         pipeline=build_pipeline(config, plan, threads),
         threads=threads,
+    )
+
+
+def model_spec(config: Config, threads: int) -> ModelSpec:
+    """Returns the architecture of a run, whose sizes follow from its data.
+
+    Raises:
+      UserError: data missing or corrupt.
+    """
+    return _spec(config, with_features(load_dataset(config.dataset), config.features, threads))
+
+
+def _spec(config: Config, dataset: Dataset) -> ModelSpec:
+    return build_spec(
+        config.model.name,
+        features=dataset.features,
+        classes=dataset.classes,
+        widths=config.model.widths,
+        activation=config.model.activation,
     )
 
 

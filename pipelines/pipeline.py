@@ -80,6 +80,20 @@ class FittedModel(Protocol):
     def weights(self) -> Weights:
         """Returns copies of the weights in the spec's order and layout."""
 
+    def example_gradients(self, weights: Weights, inputs: Inputs, labels: Labels) -> NDArray[np.float64]:
+        """Differentiates each example's cross-entropy alone, in float64, by nothing but the framework's autograd.
+
+        It is slow, and shares no code with training: the reference that audits compare contributions with.
+
+        Args:
+          weights: where to differentiate, in the spec's order and layout; the model's own stay.
+          inputs: float32, shape (n, *features).
+          labels: int64, shape (n,).
+
+        Returns:
+          Gradients, shape (n, weights), all tensors in the spec's order and layout in a row.
+        """
+
     def native(self) -> Any:
         """Returns the plain torch.nn.Module or tf.Module, float32 (n, *features) -> (n, classes), for export."""
 

@@ -47,6 +47,7 @@ def audit_run(run_id: str, uri: str | None, *, confidence: float) -> "Finding":
     from pipelines.audit.mechanism import audit_mechanism
     from pipelines.config import parse
     from pipelines.cores import available_cores
+    from pipelines.job import model_spec
     from pipelines.privacy.guarantee import PrivacyGuarantee
     from pipelines.result import source_commit
     from pipelines.tracking.finished import open_finished
@@ -58,12 +59,10 @@ def audit_run(run_id: str, uri: str | None, *, confidence: float) -> "Finding":
         print(f"note: the run was made by commit {then[:12]}; what is audited is {now[:12]}", file=sys.stderr)
     guarantee = PrivacyGuarantee.from_dict(json.loads(run.text("privacy.json")))
     config = parse(yaml.safe_load(run.text("config.yaml")))
+    threads = config.threads or available_cores()
+    spec = model_spec(config, threads)
     finding = audit_mechanism(
-        config,
-        guarantee.executed,
-        claim=guarantee.epsilon,
-        confidence=confidence,
-        threads=config.threads or available_cores(),
+        config, guarantee.executed, spec, claim=guarantee.epsilon, confidence=confidence, threads=threads
     )
     log_finding(finding, run.log)
     try:

@@ -97,7 +97,12 @@ class Audit:
         from pipelines.audit.mechanism import audit_mechanism
 
         return audit_mechanism(
-            job.config, guarantee.executed, claim=guarantee.epsilon, confidence=audit.confidence, threads=job.threads
+            job.config,
+            guarantee.executed,
+            job.spec,
+            claim=guarantee.epsilon,
+            confidence=audit.confidence,
+            threads=job.threads,
         )
 
     def _recognise(self, model: FittedModel, guarantee: PrivacyGuarantee | None, log: "RunLog") -> Membership:

@@ -8,7 +8,8 @@ from pipelines.privacy.rounding import rounded_down
 
 ASSUMES = {
     "mechanism": "the plan's sampling or turns, Gaussian noise of one spread, and composition as the accountant has "
-    "it; measured on a linear probe that the run's engine trains with the run's plan",
+    "it; the bound is measured on a linear problem, contributions and noise also on the run's own model, both trained "
+    "by the run's engine with the run's plan",
     "one_run": "canaries included by independent fair coins; nothing of the mechanism",
     "canary_clients": "canaries included by independent fair coins; nothing of the mechanism",
 }

@@ -1,9 +1,12 @@
 """The mechanism audit: what noise and sensitivity really reach the parameters.
 
-It trains the run's own engine on a problem of canaries alone (see `probe`), observes every contribution under its
-noise, and turns how well a threshold tells the units that joined from those that did not into a lower bound on epsilon.
-It presumes the plan's sampling, or turns, and that steps compose as the accountant says; clipping and noise it takes
-from nobody.
+It looks at the run's own engine in two ways.
+
+- On the run's own model (see `own_model` and `contributions`): what each of some canaries contributes to all weights
+  is at most a clip norm, and its own; noise on every tensor is the plan's, and fresh in every step.
+- On a linear problem with a weight for each of many units (see `probe`): who joined each step follows the plan's
+  sampling, and how well a threshold tells the units that joined from those that did not becomes a lower bound on
+  epsilon. It presumes the plan's sampling, or turns, and that steps compose as the accountant says.
 
 - Adaptive clipping: how the clip norm moves is measured on those whom it cuts, and shows the noise on the count behind
   it, which is checked as the update's is. The bound is that of the updates alone: whoever sees the counts too learns
@@ -18,6 +21,8 @@ Source: Nasr et al. 2023, arXiv:2302.07956, sections 4 and 5.
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import special
 
 from pipelines.audit.bounds import (
     binomial_p_value,
@@ -26,14 +31,18 @@ from pipelines.audit.bounds import (
     gaussian_mu_lower_bound,
     mechanism_lower_bound,
 )
+from pipelines.audit.contributions import OwnModelRuns
 from pipelines.audit.finding import AuditError, Finding
 from pipelines.audit.nodes import tree_lower_bound
 from pipelines.audit.noise import FALSE_ALARM, noise_faults
-from pipelines.audit.observation import EMPTY_STEPS, Observation
-from pipelines.audit.probe import CALM, LEAST_COUNTS, Floats, Probe, noise_per_release
+from pipelines.audit.observation import EMPTY_STEPS, Observation, fresh_seeds
+from pipelines.audit.own_model import OwnModel
+from pipelines.audit.probe import CALM, LEAST_COUNTS, Floats, Probe, noise_per_release, resolved_noise
 from pipelines.config import Config
 from pipelines.errors import UserError
+from pipelines.model.spec import ModelSpec
 from pipelines.privacy.plan import MechanismPlan
+from pipelines.privacy.sampling import SamplerRecord
 from pipelines.privacy.tree_accounting import tree_epsilon
 from pipelines.privacy.tree_plan import Plan, TreePlan
 
@@ -54,12 +63,15 @@ def require_auditable(plan: Plan | None) -> Plan:
     return plan
 
 
-def audit_mechanism(config: Config, plan: Plan, *, claim: float, confidence: float, threads: int) -> Finding:
+def audit_mechanism(
+    config: Config, plan: Plan, spec: ModelSpec, *, claim: float, confidence: float, threads: int
+) -> Finding:
     """Audits the engine that `config` names, as it would run `plan`.
 
     Args:
       config: of the run.
       plan: with the steps that ran.
+      spec: of the run's model.
       claim: the guarantee's epsilon.
       confidence: of the lower bound. At 95 % it refutes a correct run at most once in 20 audits; with the
         arms' usual sizes about once in 50, or rarer.
@@ -70,14 +82,25 @@ def audit_mechanism(config: Config, plan: Plan, *, claim: float, confidence: flo
       AuditError: the same seed gave runs of different length.
     """
     probe = Probe.of(require_auditable(plan))
+    runs = OwnModelRuns.of(OwnModel(config=config, plan=plan, spec=spec, threads=threads), fresh_seeds())
     seen = Observation.of(config, probe, threads)
     if len(seen.loud.towards) != len(seen.silent.towards):
         raise AuditError("audit=mechanism REFUTES THIS RUN: one seed gave two different numbers of steps")
-    return judge(seen, plan, claim=claim, confidence=confidence)
+    return judge(seen, plan, runs, claim=claim, confidence=confidence)
 
 
-def judge(seen: Observation, plan: Plan, *, claim: float, confidence: float) -> Finding:
-    """Turns what was observed into a bound, an estimate and a verdict."""
+def judge(
+    seen: Observation, plan: Plan, runs: OwnModelRuns | None = None, *, claim: float, confidence: float
+) -> Finding:
+    """Turns what was observed into a bound, an estimate and a verdict.
+
+    Args:
+      seen: of the linear problem.
+      plan: of the run.
+      runs: of the run's own model; None leaves it out.
+      claim: the guarantee's epsilon.
+      confidence: of the lower bound.
+    """
     with_unit, without = seen.arms
     mu = 0.0
     if len(with_unit) and len(without):
@@ -91,15 +114,20 @@ def judge(seen: Observation, plan: Plan, *, claim: float, confidence: float) -> 
     sizes = seen.sizes
     sensitivity = float(sizes.max()) if len(sizes) else 0.0
     deviation, interval = _spread(seen.noise)
-    bound = tree_lower_bound(plan, mu) if isinstance(plan, TreePlan) else mechanism_lower_bound(plan, mu)
+    resolved = resolved_noise(plan) == noise_per_release(plan)
+    bound = 0.0
+    if resolved:
+        bound = tree_lower_bound(plan, mu) if isinstance(plan, TreePlan) else mechanism_lower_bound(plan, mu)
     return Finding(
         audit="mechanism",
         claim=claim,
         epsilon_lower_bound=bound,
-        epsilon_estimate=_estimate(seen, plan, deviation / sensitivity) if sensitivity else None,
+        epsilon_estimate=_estimate(seen, plan, deviation / sensitivity) if sensitivity and resolved else None,
         confidence=confidence,
-        faults=tuple(_faults(seen)),
+        faults=(*([] if runs is None else (f"on the run's model, {fault}" for fault in runs.faults())), *_faults(seen)),
         evidence={
+            **({} if runs is None else runs.evidence()),
+            "bound_resolved": resolved,
             "observations_with_unit": len(with_unit),
             "observations_without": len(without),
             "mu_lower_bound": mu,
@@ -183,6 +211,27 @@ def _sampling_faults(seen: Observation, plan: MechanismPlan) -> list[str]:
     count, trials = int(seen.joined[:, : plan.population].sum()), plan.population * len(seen.joined)
     if binomial_p_value(count, trials, plan.sampling_probability) < FALSE_ALARM:
         return [f"units join with probability {count / trials:.4g}, not {plan.sampling_probability:.4g}"]
+    record = SamplerRecord(plan.population, plan.sampling_probability)
+    for joined in seen.joined[:, : plan.population]:
+        record.observe(np.flatnonzero(joined))
+    verdict = record.verdict()
+    if verdict.p_value < FALSE_ALARM:
+        return [f"the samples that trained are not those of the plan ({verdict.test}: p = {verdict.p_value:g})"]
+    return _repeated_samples(seen.joined[:, : plan.population], plan.sampling_probability)
+
+
+def _repeated_samples(joined: NDArray[np.bool_], q: float) -> list[str]:
+    """Two steps, however far apart, share as many units as independent samples do."""
+    steps, units = joined.shape
+    as_numbers = joined.astype(np.float32)
+    shared = np.rint(as_numbers @ as_numbers.T)[np.triu_indices(steps, 1)]
+    if q == 1 or not len(shared):
+        return []
+    most, least = shared.max(), shared.min()
+    above = special.bdtrc(most - 1, units, q * q) if most else 1.0
+    below = special.bdtr(least, units, q * q)
+    if len(shared) * min(above, below) < FALSE_ALARM / 2:
+        return [f"two steps share {int(most if above < below else least)} of {units} units: a sample was used again"]
     return []
 
 

@@ -1,44 +1,117 @@
 """Whether draws are the noise that a plan promises."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from pipelines.audit.bounds import chi_square_interval
-from pipelines.audit.probe import Floats
 
+Floats = NDArray[np.float64]
 FALSE_ALARM = 1e-6
 """Probability with which any one of the checks blames a correct mechanism."""
+LONG = 20_000
+"""Draws from which on sums of products over all of them count as normal, with `MARGIN`."""
+MARGIN, LONGEST = 1.1, 2**21
 
 
-def noise_faults(noise: Floats, sigma: float) -> list[str]:
-    """How draws, (steps, coordinates), differ from independent N(0, sigma^2).
+def noise_faults(noise: Floats, sigma: float, tensors: Sequence[int] = ()) -> list[str]:
+    """How draws differ from independent N(0, sigma^2).
 
-    Scale over all, over each step and over each coordinate; correlation of each step with the next and of coordinates
-    with each other. Each check has the false alarm rate `FALSE_ALARM`.
+    Scale over all, on each tensor, in each step and on each coordinate; the shape of the distribution; correlation of
+    every two steps, of steps at every distance, of coordinates, and of the whole sequence with itself. Each check has
+    at most the false alarm rate `FALSE_ALARM`.
+
+    Args:
+      noise: (steps, coordinates).
+      sigma: > 0.
+      tensors: coordinates of each tensor, in order; none where they are not told apart.
     """
     scaled = noise / sigma
-    steps, coordinates = scaled.shape
-    squares, found = scaled**2, []
-    scales = (
-        ("", squares.sum(), steps * coordinates),
-        (" in some step", squares.sum(axis=1), coordinates),
-        (" on some weight", squares.sum(axis=0), steps),
-    )
-    for where, sums, degrees in scales:
-        low, high = chi_square_interval(degrees, 1 - FALSE_ALARM / np.size(sums))
-        ratio = np.atleast_1d(sums) / degrees
-        if not (low <= ratio.min() and ratio.max() <= high):
-            worst = ratio[np.argmax(np.abs(np.log(np.maximum(ratio, 1e-300))))]
-            found.append(f"noise{where} has a multiplier of {sigma * worst**0.5:.4g}, not {sigma:.4g}")
-            break  # the later ones would say the same
+    found = _scale_faults(scaled, sigma, tensors)
     if found:
-        return found
-    limit = float(special.ndtri(1 - FALSE_ALARM / 2))
-    # Along the step before, a step of fresh noise is N(0, 1), whatever came before.
-    along = (scaled[1:] * scaled[:-1]).sum(axis=1) / np.sqrt(squares[:-1].sum(axis=1))
-    if abs(along.sum()) > limit * np.sqrt(steps - 1):
-        found.append("noise of one step is correlated with the next")
+        return found[:1]  # the others would say the same
+    return [*_shape_faults(scaled.ravel()), *_step_faults(scaled), *_coordinate_faults(scaled)]
+
+
+def _scale_faults(scaled: Floats, sigma: float, tensors: Sequence[int]) -> list[str]:
+    squares, found = scaled**2, []
+    steps, coordinates = scaled.shape
+    ends = np.cumsum(tensors)[:-1]
+    groups = [
+        ("", np.array([squares.sum()]), np.array([steps * coordinates])),
+        (" on some tensor", *_by_tensor(squares, ends, tensors)),
+        (" in some step", squares.sum(axis=1), np.full(steps, coordinates)),
+        (" on some weight", squares.sum(axis=0), np.full(coordinates, steps)),
+    ]
+    for where, sums, degrees in groups:
+        if not len(sums):
+            continue
+        limits = [chi_square_interval(int(degree), 1 - FALSE_ALARM / len(sums)) for degree in np.unique(degrees)]
+        low, high = np.array(limits)[np.searchsorted(np.unique(degrees), degrees)].T
+        ratio = sums / degrees
+        if (beyond := ~((low <= ratio) & (ratio <= high))).any():
+            worst = ratio[beyond][np.argmax(np.abs(np.log(np.maximum(ratio[beyond], 1e-300))))]
+            found.append(f"noise{where} has a multiplier of {sigma * worst**0.5:.4g}, not {sigma:.4g}")
+    return found
+
+
+def _by_tensor(squares: Floats, ends: NDArray[np.int64], tensors: Sequence[int]) -> tuple[Floats, Floats]:
+    parts = np.split(squares, ends, axis=1) if len(tensors) else []
+    return np.array([part.sum() for part in parts]), np.array([part.size for part in parts])
+
+
+def _shape_faults(draws: Floats) -> Iterator[str]:
+    """Distance of the distribution from the normal one, and the largest draw."""
+    count = len(draws)
+    ordered = special.ndtr(np.sort(draws))
+    steps = np.arange(count + 1) / count
+    distance = max(np.max(steps[1:] - ordered), np.max(ordered - steps[:-1]))
+    if distance > np.sqrt(np.log(2 / FALSE_ALARM) / (2 * count)):  # Massart 1990, doi:10.1214/aop/1176990746
+        yield f"noise is not Gaussian (its distribution is {distance:.2g} off)"
+        return
+    largest = float(np.abs(draws).max())
+    tail = 2 * special.ndtr(-largest)
+    if count * tail < FALSE_ALARM or count * np.log1p(-tail) < np.log(FALSE_ALARM):
+        yield f"noise is not Gaussian (the largest of {count} draws is {largest:.3g} deviations)"
+
+
+def _step_faults(scaled: Floats) -> Iterator[str]:
+    """Correlation of steps. Along any other step, a step of fresh noise is N(0, 1), whatever came before."""
+    steps = len(scaled)
+    along = scaled @ scaled.T / np.linalg.norm(scaled, axis=1)[:, None]  # row: of which step, column: a later one
+    pairs = steps * (steps - 1) // 2
+    upper = np.triu_indices(steps, 1)
+    if pairs and (extreme := np.argmax(np.abs(along[upper]))) is not None:
+        if abs(along[upper][extreme]) > _limit(pairs):
+            first, second = upper[0][extreme] + 1, upper[1][extreme] + 1
+            yield f"noise of step {second} is correlated with that of step {first}"
+            return
+        by_lag = [np.trace(along, lag) / np.sqrt(steps - lag) for lag in range(1, steps)]
+        if np.max(np.abs(by_lag)) > _limit(len(by_lag)):
+            lag = 1 + int(np.argmax(np.abs(by_lag)))
+            yield f"noise of one step is correlated with the next{f' but {lag - 1}' if lag > 1 else ''}"
+
+
+def _coordinate_faults(scaled: Floats) -> Iterator[str]:
+    """Correlation of coordinates: in their sum, and at every distance in the order that they lie in."""
+    steps, coordinates = scaled.shape
     low, high = chi_square_interval(steps, 1 - FALSE_ALARM)
     if not low <= (scaled.sum(axis=1) ** 2).sum() / (steps * coordinates) <= high:
-        found.append("noise is correlated among weights")
-    return found
+        yield "noise is correlated among weights"
+        return
+    sequence = scaled.ravel()[:LONGEST]
+    if len(sequence) >= LONG:
+        spectrum = np.abs(np.fft.rfft(sequence, 2 * len(sequence))) ** 2
+        products = np.fft.irfft(spectrum)[1 : len(sequence)]
+        size = np.sqrt(len(sequence) - np.arange(1, len(sequence)))
+        usable = size**2 >= LONG / 2
+        if usable.any() and np.max(np.abs(products / size)[usable]) > MARGIN * _limit(len(sequence)):
+            lag = 1 + int(np.argmax(np.abs(products / size) * usable))
+            yield f"noise repeats itself at a distance of {lag} weights"
+
+
+def _limit(checks: int) -> float:
+    """Largest |N(0, 1)| that so many draws may have."""
+    return float(special.ndtri(1 - FALSE_ALARM / (2 * checks)))

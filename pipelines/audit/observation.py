@@ -1,5 +1,6 @@
 """What an engine did on a probe: who joined, what they contributed, and the noise, free of each other."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,12 @@ EMPTY_STEPS = 8
 UNLIKELY = 6.0
 """Deviations of the count's noise from either end of the range that its share is brought back into: nearer to it, the
 step does not show the noise. Whether it is nearer depends on the sample alone, so that leaving it out favours none."""
+
+
+def fresh_seeds() -> Iterator[int]:
+    """Seeds that nobody else knows, one after the other."""
+    while True:
+        yield secret_seed()
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,13 @@ from pipelines.privacy.tree_plan import Plan, TreePlan
 
 Floats = NDArray[np.float64]
 SHIFT = 1e-9
-"""What one clipped contribution moves a weight by."""
+"""What one clipped contribution, or the noise where that is more, moves a weight by."""
 INPUT = 1e3
-"""Large beside the bias' constant 1 and beside any clip norm."""
+"""Large beside the bias' constant 1 and beside the clip norm."""
+LARGEST_CLIP = 1.0
+"""A larger clip norm of the plan becomes this one here: engines scale with it, float32 does not."""
+LEAST_NOISE, MOST_NOISE = 1e-3, 1e3
+"""Noise multipliers beside which float32 resolves a contribution, and that it resolves beside a contribution."""
 LEAST_OBSERVATIONS, MOST_OBSERVATIONS = 5000, 40_000
 RESOLUTION = 28
 """Contributions to observe, the size of the smaller arm, are (28 sigma)^2 within these limits: the bound on 1 / sigma
@@ -46,7 +50,7 @@ SEED_BITS = 128
 LEAST_ADAPTIVE_UNITS, LEAST_COUNTS = 100, 120
 """Adaptive clipping: each step shows the count's noise once, and chi-square needs many of them to see half of it."""
 ROOM, SMALL = 8.0, 0.125
-"""Adaptive clipping: least clip norm, and a small unit's input as a share of it. Its contribution is an eighth to
+"""Adaptive clipping: clip norm, and a small unit's input as a share of it. Its contribution is an eighth to
 three eighths of the clip norm."""
 CALM, COUNT_NOISE, STILL = 0.02, 0.05, 1e-6
 """Adaptive clipping: the rate at which the clip norm moves, slow enough that this stays so; the most noise on the
@@ -99,6 +103,11 @@ class Probe:
         """Which rows belong to units that clipping cuts, (rows,)."""
         return np.arange(self.rows) % 4 < 2 if self.adaptive else np.ones(self.rows, bool)
 
+    @cached_property
+    def shift(self) -> float:
+        """What one clipped contribution moves a weight by: so little that the logits stay near zero."""
+        return SHIFT / max(1.0, noise_per_release(self.plan))
+
     def lasting(self, steps: int) -> "Probe":
         """Returns this problem over another number of steps, in which the clip norm stays."""
         plan = replace(self.plan, steps=steps)
@@ -114,8 +123,7 @@ class Probe:
         users = self.plan.unit is PrivacyUnit.USER
         owners = np.repeat(np.arange(units), 1 + np.arange(units) % 3 if users else 1)
         inputs = np.zeros((len(owners), self.rows + 1), np.float32)
-        clip_norm = self.plan.clip_norm
-        sizes = np.where(self.large[owners], INPUT * max(1.0, clip_norm), SMALL * clip_norm)
+        sizes = np.where(self.large[owners], INPUT, SMALL * self.plan.clip_norm)
         inputs[np.arange(len(owners)), self.rows if silent else owners] = sizes
         spec = build_spec("linear", features=(self.rows + 1,), classes=2)
         return TrainingData(
@@ -138,14 +146,15 @@ class Probe:
         """
         plan = self.plan
         central = isinstance(config.pipeline, DpSgdConfig)  # its operations here are too small to be shared
-        pipeline = build_pipeline(probing(config, plan, seed), plan, 1 if central else threads)
+        rate = self.shift * plan.normaliser / plan.clip_norm
+        pipeline = build_pipeline(probing(config, plan, seed, rate=rate), plan, 1 if central else threads)
         before = np.zeros((self.rows + 2, 2))
         towards, across = [], []
 
         def keep(record: RoundRecord) -> None:
             nonlocal before
             now = np.vstack(record.model.weights()).astype(np.float64)
-            move, before = (now - before) / SHIFT / np.sqrt(2), now
+            move, before = (now - before) / self.shift / np.sqrt(2), now
             towards.append((move[: self.rows, 0] - move[: self.rows, 1]) * self.signs)
             across.append(move.sum(axis=1))
 
@@ -156,6 +165,11 @@ class Probe:
 def noise_per_release(plan: Plan) -> float:
     """The noise multiplier of the update alone, or of a tree's node."""
     return plan.noise_multiplier if isinstance(plan, TreePlan) else plan.update_noise_multiplier
+
+
+def resolved_noise(plan: Plan) -> float:
+    """The noise multiplier of a release, or the nearest one that contributions can be told beside."""
+    return min(max(noise_per_release(plan), LEAST_NOISE), MOST_NOISE)
 
 
 def _of_samples(plan: MechanismPlan, observations: int) -> MechanismPlan:
@@ -169,7 +183,8 @@ def _of_samples(plan: MechanismPlan, observations: int) -> MechanismPlan:
         population=units,
         steps=steps,
         delta=min(plan.delta, 0.5 / units),  # no engine reads it
-        noise_multiplier=plan.update_noise_multiplier,
+        noise_multiplier=resolved_noise(plan),
+        clip_norm=min(plan.clip_norm, LARGEST_CLIP),
         adaptive=None,
     )
     if adaptive is None:
@@ -177,8 +192,8 @@ def _of_samples(plan: MechanismPlan, observations: int) -> MechanismPlan:
     stddev = min(adaptive.count_stddev, COUNT_NOISE * own.normaliser)
     return replace(
         own,
-        clip_norm=max(plan.clip_norm, ROOM),
-        noise_multiplier=float((plan.update_noise_multiplier**-2 + (2 * stddev) ** -2) ** -0.5),
+        clip_norm=ROOM,
+        noise_multiplier=float((own.noise_multiplier**-2 + (2 * stddev) ** -2) ** -0.5),
         adaptive=AdaptiveClipping(target_quantile=0.5, learning_rate=CALM, count_stddev=stddev),
     )
 
@@ -195,6 +210,8 @@ def _of_turns(plan: TreePlan, observations: int) -> TreePlan:
         restart_every=rounds,
         steps=min(max(LEAST_STEPS, ceil(observations / cohort)), MOST_STEPS),
         delta=min(plan.delta, 0.5 / units),
+        noise_multiplier=resolved_noise(plan),
+        clip_norm=min(plan.clip_norm, LARGEST_CLIP),
     )
 
 
@@ -212,24 +229,30 @@ class Moves:
     across: Floats
 
 
-def probing(config: Config, plan: Plan, seed: int) -> Config:
-    """The run's configuration with plain, tiny steps: whatever comes before clipping and after noise is not audited.
+def probing(config: Config, plan: Plan, seed: int, *, rate: float, local_batch: int = LOCAL_BATCH) -> Config:
+    """The run's configuration with plain steps: whatever comes before clipping and after noise is not audited.
 
     The engine, its way to clipped sums, and the device stay.
+
+    Args:
+      config: of the run.
+      plan: that is run.
+      seed: of noise and samples.
+      rate: learning rate of the released sums.
+      local_batch: examples of a user's local step.
     """
     pipeline = config.pipeline
-    rate = SHIFT * plan.normaliser / plan.clip_norm
     changes: dict[str, object]
     if isinstance(pipeline, DpSgdConfig):
         part = max(1, ceil(plan.normaliser / PHYSICAL_BATCHES))  # noise is added once, however many of them
         changes = {
             "optimizer": "sgd", "learning_rate": rate, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant",
-            "max_physical_batch": part, "local_batch_size": LOCAL_BATCH, "local_learning_rate": 1.0,
-            "ema_decay": 0.0,
+            "max_physical_batch": part, "local_batch_size": local_batch, "local_learning_rate": 1.0,
+            "local_epochs": 1, "user_examples": None, "ema_decay": 0.0,
         }  # fmt: skip
     else:
         changes = {
-            "local_batch_size": LOCAL_BATCH, "client_optimizer": "sgd", "client_learning_rate": 1.0,
+            "local_batch_size": local_batch, "local_epochs": 1, "client_optimizer": "sgd", "client_learning_rate": 1.0,
             "client_momentum": 0.0, "server_optimizer": "sgd", "server_learning_rate": rate, "server_momentum": 0.0,
             "proximal_strength": 0.0, "ema_decay": 0.0,
         }  # fmt: skip

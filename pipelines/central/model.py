@@ -1,13 +1,16 @@
 """A model spec as a PyTorch module."""
 
+import copy
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from pipelines.model.spec import Conv, Dense, MaxPool, ModelSpec, Relu, Reshape, Tanh, Weights
-from pipelines.pipeline import Inputs, Logits
+from pipelines.pipeline import Inputs, Labels, Logits
 
 EVALUATION_BATCH = 1000
 
@@ -128,6 +131,16 @@ class TorchModel:
     def weights(self) -> Weights:
         """Returns copies of the weights in the spec's order and layout."""
         return read_weights(self._module)
+
+    def example_gradients(self, weights: Weights, inputs: Inputs, labels: Labels) -> NDArray[np.float64]:
+        """Differentiates each example alone, in float64; see `FittedModel`."""
+        module = copy.deepcopy(self._module).cpu().double()
+        load_weights(module, weights)
+        parameters, rows = list(module.parameters()), []
+        for example, label in zip(torch.from_numpy(inputs).double(), torch.from_numpy(labels), strict=True):
+            gradients = torch.autograd.grad(cross_entropy(module(example[None]), label[None]), parameters)
+            rows.append(np.concatenate([_from_torch(gradient.numpy()).ravel() for gradient in gradients]))
+        return np.array(rows).reshape(len(inputs), -1)
 
     def native(self) -> Any:
         """Returns the module, on the CPU."""

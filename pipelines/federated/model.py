@@ -5,10 +5,11 @@ from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.federated.engine import tf
 from pipelines.model.spec import Conv, Dense, MaxPool, ModelSpec, Relu, Reshape, Tanh, Weights
-from pipelines.pipeline import Inputs, Logits
+from pipelines.pipeline import Inputs, Labels, Logits
 
 BATCH = 4096
 
@@ -67,6 +68,21 @@ def compiled_forward(spec: ModelSpec) -> Any:
     return tf.function(partial(forward, spec), input_signature=[weights, inputs])
 
 
+@lru_cache(maxsize=16)
+def _gradient(spec: ModelSpec) -> Any:
+    """Returns the gradient of one example's cross-entropy as a tf.function of float64 (weights, inputs) and labels."""
+
+    def gradient(weights: Any, inputs: Any, labels: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            loss = mean_cross_entropy(forward(spec, weights, inputs), labels)
+        return tape.gradient(loss, weights)
+
+    tensors = [tf.TensorSpec(shape, tf.float64) for shape in spec.weight_shapes()]
+    signature = [tensors, tf.TensorSpec([1, *spec.features], tf.float64), tf.TensorSpec([1], tf.int64)]
+    return tf.function(gradient, input_signature=signature, autograph=False)
+
+
 class TensorFlowModel:
     """A `FittedModel` over weights that nothing else may change.
 
@@ -92,6 +108,15 @@ class TensorFlowModel:
     def weights(self) -> Weights:
         """Returns copies of the weights in the spec's order and layout."""
         return [value.copy() for value in self._weights]
+
+    def example_gradients(self, weights: Weights, inputs: Inputs, labels: Labels) -> NDArray[np.float64]:
+        """Differentiates each example alone, in float64; see `FittedModel`."""
+        tensors, differentiate = [tf.constant(value, tf.float64) for value in weights], _gradient(self.spec)
+        rows = [
+            np.concatenate([np.ravel(part) for part in differentiate(tensors, example[None], [label])])
+            for example, label in zip(inputs.astype(np.float64), labels, strict=True)
+        ]
+        return np.array(rows).reshape(len(inputs), -1)
 
     def native(self) -> Any:
         """Returns a tf.Module, float32 (n, *features) -> (n, classes), with a signature fit for a saved model."""

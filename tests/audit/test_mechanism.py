@@ -14,12 +14,12 @@ from scipy.stats import binom
 from pipelines.audit import probe
 from pipelines.audit.finding import AuditError, Finding
 from pipelines.audit.mechanism import audit_mechanism, judge
-from pipelines.audit.noise import FALSE_ALARM, noise_faults
 from pipelines.audit.observation import Observation
 from pipelines.audit.probe import Probe
 from pipelines.central import book_keeping, gradients
 from pipelines.config import Config
 from pipelines.job import build_pipeline
+from pipelines.model.spec import build_spec
 from pipelines.pipeline import Pipeline
 from pipelines.privacy.accounting import epsilon
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
@@ -28,11 +28,14 @@ from tests.audit.conftest import config_of, plan_of
 from tests.mutants import central
 
 THREADS = 2
+SPEC = build_spec("mlp", features=(12,), classes=3, widths=(8,))
 
 
 def audit(pipeline: str = "dp_sgd", plan: MechanismPlan | None = None, **changes: Any) -> Finding:
     plan = plan or plan_of(pipeline)
-    return audit_mechanism(config_of(pipeline, **changes), plan, claim=epsilon(plan), confidence=0.95, threads=THREADS)
+    return audit_mechanism(
+        config_of(pipeline, **changes), plan, SPEC, claim=epsilon(plan), confidence=0.95, threads=THREADS
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,13 +225,3 @@ def test_a_bound_above_the_claim_needs_no_checks_of_the_plan(
     assert found.refuted
     assert found.claim is not None
     assert found.epsilon_lower_bound > 1.2 * found.claim
-
-
-def test_checks_of_noise_have_the_false_alarm_rate_that_they_state() -> None:
-    rng = np.random.default_rng(0)
-    assert not any(noise_faults(2.0 * rng.standard_normal((5, 40)), 2.0) for _ in range(3000))
-    common = np.sqrt(0.95) * rng.standard_normal((200, 50)) + np.sqrt(0.05) * rng.standard_normal((200, 1))
-    assert noise_faults(common, 1.0) == ["noise is correlated among weights"]
-    draws = rng.standard_normal((201, 50))
-    assert noise_faults((draws[1:] + draws[:-1]) / np.sqrt(2), 1.0) == ["noise of one step is correlated with the next"]
-    assert FALSE_ALARM == 1e-6

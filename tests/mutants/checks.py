@@ -6,8 +6,10 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from pipelines.audit.contributions import OwnModelRuns
 from pipelines.audit.mechanism import judge, require_auditable
-from pipelines.audit.observation import Observation
+from pipelines.audit.observation import Observation, fresh_seeds
+from pipelines.audit.own_model import OwnModel
 from pipelines.audit.probe import Probe
 from pipelines.checkout import REPOSITORY
 from pipelines.config import Config, parse
@@ -40,10 +42,12 @@ def forget() -> None:
 
 def mechanism_audit(folder: Path, overrides: tuple[str, ...]) -> None:
     """`audit=mechanism`, with fewer observations."""
-    config = configured(overrides)
-    plan = require_auditable(prepare(config, THREADS).plan)
-    seen = Observation.of(config, Probe.of(plan, OBSERVATIONS), THREADS)
-    judge(seen, plan, claim=accounting.epsilon(plan), confidence=CONFIDENCE).require()
+    job = prepare(configured(overrides), THREADS)
+    plan = require_auditable(job.plan)
+    own = OwnModel(config=job.config, plan=plan, spec=job.spec, threads=THREADS)
+    seen = Observation.of(job.config, Probe.of(plan, OBSERVATIONS), THREADS)
+    runs = OwnModelRuns.of(own, fresh_seeds())
+    judge(seen, plan, runs, claim=accounting.epsilon(plan), confidence=CONFIDENCE).require()
 
 
 def run(folder: Path, overrides: tuple[str, ...]) -> None:

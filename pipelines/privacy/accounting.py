@@ -18,13 +18,15 @@ from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.privacy.opacus_prv import prv_epsilon
-from pipelines.privacy.plan import MechanismPlan, Relation
+from pipelines.privacy.plan import MechanismPlan, Relation, delta_round_off
 from pipelines.privacy.tree_accounting import tree_epsilon, tree_event
 from pipelines.privacy.tree_plan import Plan, TreePlan
 
 # Of the discretised privacy loss; halving the interval moves epsilon by less than 1e-4 at the test vectors. Little
 # noise spreads the loss over tens of units, where a tenth as many points leave epsilon as it is to 1e-5.
 PLD_INTERVAL, PLD_POINTS = 1e-4, 30_000
+NEGLIGIBLE = 1e-6
+"""Share of delta that its rounding may have: it moves epsilon by less than the discretisation adds to it."""
 PRV_TIME_LIMIT_S = 20
 NO_TREES = "does not account for tree aggregation"
 
@@ -117,7 +119,7 @@ def composed_epsilon(plans: Sequence[MechanismPlan]) -> float:
         for sigma, q, steps in settings
     ]
     total = reduce(lambda one, other: one.compose(other), losses)
-    return float(total.get_epsilon_for_delta(first.delta))
+    return float(total.get_epsilon_for_delta(sure_delta(first.delta, sum(steps for _, _, steps in settings))))
 
 
 def quick_epsilon(plan: Plan, coarseness: int = 1) -> float:
@@ -152,6 +154,18 @@ def loss_interval(sigma: float, q: float) -> float:
     return max(PLD_INTERVAL, float(bounds.epsilon_upper - bounds.epsilon_lower) / PLD_POINTS)
 
 
+def sure_delta(delta: float, steps: int) -> float:
+    """The delta to ask a privacy loss distribution for, so that its rounding cannot make epsilon too low.
+
+    It is delta itself unless many steps meet a tiny delta: rounding by less than `NEGLIGIBLE` of it is let be.
+
+    Args:
+      delta: at least `least_delta` of the steps.
+      steps: that were composed, of all mechanisms together.
+    """
+    return delta - max(0.0, delta_round_off(steps) - NEGLIGIBLE * delta)
+
+
 @lru_cache(maxsize=1024)
 def _library_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
     from dp_accounting.pld import privacy_loss_distribution
@@ -159,7 +173,7 @@ def _library_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
     one_step = privacy_loss_distribution.from_gaussian_mechanism(
         sigma, sampling_prob=q, value_discretization_interval=loss_interval(sigma, q)
     )
-    return float(one_step.self_compose(steps).get_epsilon_for_delta(delta))
+    return float(one_step.self_compose(steps).get_epsilon_for_delta(sure_delta(delta, steps)))
 
 
 @lru_cache(maxsize=4096)
@@ -167,7 +181,7 @@ def _array_epsilon(sigma: float, q: float, coarseness: int, steps: int, delta: f
     from pipelines.privacy.pld import step_losses
 
     losses = step_losses(sigma, q, coarseness * loss_interval(sigma, q))
-    return max(direction.epsilon(steps, delta) for direction in losses)
+    return max(direction.epsilon(steps, sure_delta(delta, steps)) for direction in losses)
 
 
 def rdp_epsilon(plan: MechanismPlan) -> float:

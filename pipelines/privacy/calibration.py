@@ -33,7 +33,10 @@ def calibrate(plan: AnyPlan, target: float) -> AnyPlan:
     """
     if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
         # Adaptive clipping shares the same total noise between update and count, which only the answer must allow.
-        return replace(calibrate(replace(plan, adaptive=None), target), adaptive=plan.adaptive)
+        shared = replace(calibrate(replace(plan, adaptive=None), target), adaptive=plan.adaptive)
+        while epsilon(shared) > target:  # the two parts add up to the total, less a rounding
+            shared = _with_noise(shared, shared.noise_multiplier + 1 / DECIMALS)
+        return shared
     # A coarse discretisation finds the neighbourhood at a tenth of the price.
     root = _root(plan, target, *_bracket(plan, target))
     if isinstance(plan, MechanismPlan):  # the accountant of trees has no grid to refine

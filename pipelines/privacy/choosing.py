@@ -19,6 +19,7 @@ from dp_accounting.dp_event import DpEvent, RepeatAndSelectDpEvent
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
+from pipelines.errors import UserError
 from pipelines.privacy.accounting import (
     dp_event,
     effective_noise_multiplier,
@@ -26,9 +27,10 @@ from pipelines.privacy.accounting import (
     loss_interval,
     neighbouring,
     renyi,
+    sure_delta,
 )
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation
+from pipelines.privacy.plan import MechanismPlan, PrivacyUnit, Relation, least_delta
 from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.tree_plan import Plan
 
@@ -86,7 +88,8 @@ class ChoosingCost:
 def choosing_costs(runs: Sequence[PrivateRun]) -> list[ChoosingCost]:
     """Accounts for choosing, for each unit, relation and division at each delta among its runs.
 
-    Runs that took no step touched no data and do not count. A delta that is not below 1/population of all is left out.
+    Runs that took no step touched no data and do not count. A delta that a plan of another run could not have is left
+    out: not below 1/population, or lost in the rounding of its steps.
     """
     groups: dict[tuple[PrivacyUnit, Relation, str], list[PrivacyGuarantee]] = {}
     for run in runs:
@@ -98,14 +101,23 @@ def choosing_costs(runs: Sequence[PrivateRun]) -> list[ChoosingCost]:
         replace(_cost(found, delta), division=division if unit in divided else None)
         for (unit, _, division), found in sorted(groups.items())
         for delta in sorted({each.executed.delta for each in found}, reverse=True)
-        if all(delta * each.executed.population < 1 for each in found)
+        if all(_could_have(each.executed, delta) for each in found)
     ]
+
+
+def _could_have(plan: Plan, delta: float) -> bool:
+    try:
+        replace(plan, delta=delta)
+    except UserError:
+        return False
+    return True
 
 
 def cost_metrics(costs: Sequence[ChoosingCost]) -> dict[str, float]:
     """The metrics of a sweep's parent; a unit, relation or delta is in the name where there are several.
 
-    Of a unit whose runs divide the data in several ways there are none.
+    Of a unit whose runs divide the data in several ways there are none. `select_best` is none: its theorem is about a
+    random number of runs, and a sweep has as many as its user listed.
     """
     found = {}
     for cost in costs:
@@ -117,8 +129,6 @@ def cost_metrics(costs: Sequence[ChoosingCost]) -> dict[str, float]:
             if len({getattr(other, field) for other in costs}) > 1
             for value in [getattr(cost, field)]
         )
-        if cost.select_best is not None:
-            found[f"privacy/epsilon_select_best{name}"] = cost.select_best
         found[f"privacy/epsilon_publish_all{name}"] = cost.publish_all
     return found
 
@@ -147,8 +157,9 @@ def _select_best(plans: Sequence[Plan], shape: float, relation: NeighboringRelat
 
 
 def _publish_all(plans: Sequence[Plan], relation: NeighboringRelation, delta: float) -> tuple[float, str]:
-    """Epsilon of all events, and the accountant: PLD where it knows them, else RDP."""
-    known = all(PLDAccountant(relation).supports(dp_event(plan)) for plan in set(plans))
+    """Epsilon of all events, and the accountant: PLD where it knows them and delta exceeds its rounding, else RDP."""
+    steps = sum(plan.steps for plan in plans)
+    known = delta >= least_delta(steps) and all(PLDAccountant(relation).supports(dp_event(plan)) for plan in set(plans))
     if known:
         sampled = {plan for plan in plans if isinstance(plan, MechanismPlan)}
         grids = [loss_interval(effective_noise_multiplier(plan), plan.sampling_probability) for plan in sampled]
@@ -157,7 +168,8 @@ def _publish_all(plans: Sequence[Plan], relation: NeighboringRelation, delta: fl
         accountant = RdpAccountant(neighboring_relation=relation)
     for plan, count in Counter(plans).items():
         accountant.compose(dp_event(plan), count)
-    return float(accountant.get_epsilon(delta)), "PLD" if known else "RDP"
+    together = accountant.get_epsilon(sure_delta(delta, steps) if known else delta)
+    return float(together), "PLD" if known else "RDP"
 
 
 @dataclass(frozen=True)

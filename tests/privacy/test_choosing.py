@@ -86,8 +86,11 @@ def test_a_random_number_that_costs_more_than_all_runs_is_explained() -> None:
     close = replace(mixed, publish_all=mixed.select_best - 1e-9)
     texts = [choosing_statement([item], unprotected=0, unknown=0) for item in (alike, mixed, close)]
     assert [text.count(words) for text in texts] == [0, 1, 0]
-    # The smaller of the two is no bound for a random number of runs, which may be more than four.
-    assert cost_metrics([mixed])["privacy/epsilon_select_best"] == mixed.select_best
+
+
+def test_a_sweep_logs_no_metric_of_a_theorem_that_it_does_not_meet() -> None:
+    # It runs what its user listed, not a random number of runs.
+    assert set(cost_metrics([cost(WEAK, STRONG)])) == {"privacy/epsilon_publish_all"}
 
 
 def test_publishing_everything_is_the_composition_of_all_runs() -> None:
@@ -119,15 +122,23 @@ def test_one_run_is_no_choice_and_no_step_no_run() -> None:
 def test_units_and_deltas_are_counted_apart() -> None:
     found = choosing_costs(runs(WEAK, WEAK, USERS, USERS))
     assert [(item.unit, item.runs) for item in found] == [("example", 2), ("user", 2)]
-    assert set(cost_metrics(found)) == {
-        f"privacy/epsilon_{kind}_{unit}" for kind in ("select_best", "publish_all") for unit in ("example", "user")
-    }
-    assert set(cost_metrics(found[:1])) == {"privacy/epsilon_select_best", "privacy/epsilon_publish_all"}
+    assert set(cost_metrics(found)) == {f"privacy/epsilon_publish_all_{unit}" for unit in ("example", "user")}
     # All runs count at each delta that one of them has.
     deltas = choosing_costs(runs(WEAK, replace(WEAK, delta=1e-6)))
     assert [(item.delta, item.runs) for item in deltas] == [(1e-5, 2), (1e-6, 2)]
     assert deltas[0].publish_all < deltas[1].publish_all
     assert "privacy/epsilon_publish_all_1e-06" in cost_metrics(deltas)
+
+
+def test_runs_whose_steps_together_drown_delta_are_bounded_by_rdp() -> None:
+    every = replace(STRONG, sampling_probability=1.0, noise_multiplier=2000.0, steps=150_000, delta=1e-10)
+    both = cost(every, every)
+    assert both.accountant == "RDP"
+    assert both.publish_all > cost(every).publish_all
+    assert cost(every).accountant == "PLD"
+    # And a delta that only the shorter run could have is nobody's.
+    found = choosing_costs(runs(replace(every, steps=500_000, delta=1e-9), replace(every, steps=9)))
+    assert [item.delta for item in found] == [1e-9]
 
 
 def test_the_text_says_what_each_number_needs() -> None:
@@ -158,7 +169,7 @@ def test_runs_with_different_users_have_no_bound_together() -> None:
         ("example", None, 2), ("user", "first", 2), ("user", "second", 1),
     ]  # fmt: skip
     # No number of users is logged, and that of examples still says that there are others.
-    assert set(cost_metrics(found)) == {"privacy/epsilon_publish_all_example", "privacy/epsilon_select_best_example"}
+    assert set(cost_metrics(found)) == {"privacy/epsilon_publish_all_example"}
     refusal = no_common_bound(found)
     assert refusal.startswith("No bound can be given for the 3 runs that protect users together: they divide the data")
     assert "in 2 ways" in refusal

@@ -56,8 +56,9 @@ def roc(members: Floats, others: Floats) -> Roc:
     """
     thresholds = np.unique(np.concatenate([members, others]))[::-1]
     in_order, out_order = np.sort(members), np.sort(others)
-    true_positive = 1 - np.searchsorted(in_order, thresholds, side="left") / len(members)
-    false_positive = 1 - np.searchsorted(out_order, thresholds, side="left") / len(others)
+    # Counted before it is divided: 1 - 99/100 is more than 0.01, which would leave a threshold out at that rate.
+    true_positive = (len(members) - np.searchsorted(in_order, thresholds, side="left")) / len(members)
+    false_positive = (len(others) - np.searchsorted(out_order, thresholds, side="left")) / len(others)
     return Roc(np.concatenate([[0.0], false_positive]), np.concatenate([[0.0], true_positive]))
 
 

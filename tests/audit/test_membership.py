@@ -22,6 +22,12 @@ def test_roc_counts_what_lies_above_each_threshold() -> None:
     assert curve.true_positive_at(1) == 1
 
 
+@pytest.mark.parametrize(("others", "rate"), [(100, 0.01), (1000, 0.001), (10_000, 0.01), (90, 0.3)])
+def test_a_threshold_exactly_at_a_rate_counts(others: int, rate: float) -> None:
+    curve = roc(np.array([others - rate * others]), np.arange(others, dtype=float))
+    assert curve.true_positive_at(rate) == 1
+
+
 def test_equal_scores_are_told_apart_by_nobody() -> None:
     curve = roc(np.zeros(5), np.zeros(7))
     assert curve.true_positive_at(0.5) == 0

@@ -14,8 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -24,17 +23,13 @@ import torch
 from torch import Tensor
 
 from pipelines.cache import cache_folder
-from pipelines.central.book_keeping import clipped_sums
 from pipelines.central.training import Workbench
+from pipelines.central.trial import TrialError, require_sound
 from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh, positions
 
 SOURCES = tuple(sorted((Path(__file__).parent / "kernel").glob("*.[ch]pp")))
 COMPILERS = ("c++", "g++", "clang++")
 VECTOR = 16  # floats: divided by the vectors of every processor
-EXAMPLES, CLIP_NORM = 16, 1e-2
-ROUNDING, TIES = 1e-4, 0.02
-"""Tolerances of the checks before a kernel is used. Rounding may also decide which of two nearly equal values is the
-maximum, and so turn one example's gradient a little against PyTorch's; a wrong kernel turns them all."""
 
 logger = logging.getLogger(__name__)
 
@@ -104,14 +99,17 @@ def compiled_sums(bench: Workbench, spec: ModelSpec) -> CompiledSums | None:
     """Returns the kernel's sums, compiling it where the cache has none.
 
     None on a GPU, for a model that the kernel does not know or that it would not speed up, and, with one line in the
-    log, where there is no C++ compiler or what it makes does not compute what PyTorch does.
+    log, where there is no C++ compiler or what it makes fails its trial.
     """
     layers = kernel_layers(spec)
     if bench.device.type != "cpu" or layers is None:
         return None
     try:
         kernel = _build(layers)
-        _require_sound(kernel, bench, spec)
+        require_sound(lambda trial: CompiledSums(kernel, trial, spec), bench, spec)
+    except TrialError as error:
+        _warn_once(f"the compiled kernel {error}; set CXX to another compiler")
+        return None
     except (OSError, RuntimeError) as error:
         _warn_once(str(error))
         return None
@@ -210,51 +208,6 @@ def _compile(flags: tuple[str, ...], output: Path) -> Path:
         complaint = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
         raise RuntimeError(f"the C++ compiler {compiler} failed: {complaint}")
     return output
-
-
-def _require_sound(kernel: Kernel, bench: Workbench, spec: ModelSpec) -> None:
-    """Tries a kernel on noise and an empty image before it is trusted: clipping is what an epsilon rests on.
-
-    Raises:
-      RuntimeError: an example alone is not scaled to the clip norm, others change what it adds, or the sum is not that
-        of PyTorch's operations.
-    """
-    inputs = torch.rand((EXAMPLES, *spec.features), generator=torch.Generator().manual_seed(0))
-    inputs[0] = 0  # what it adds are gradients of biases
-    labels = torch.arange(EXAMPLES) % spec.classes
-    ours = CompiledSums(kernel, replace(bench, inputs=inputs, labels=labels), spec)
-    batch = [parameter.detach() for parameter in bench.module.parameters()], inputs, labels
-    flaw = _clipping_flaw(ours) or _difference(ours, lambda norm: clipped_sums(spec.layers, norm, *batch))
-    if flaw:
-        raise RuntimeError(f"the compiled kernel {flaw}; set CXX to another compiler")
-
-
-def _clipping_flaw(ours: CompiledSums) -> str | None:
-    """What is wrong with the examples one by one, at a clip norm that cuts each."""
-    everyone, parts = torch.arange(EXAMPLES), []
-    for example in everyone:
-        sums, squared = ours(example[None], CLIP_NORM, threads=1)
-        parts.append(_flat(sums))
-        norm = float(squared.sqrt())
-        error = (float(parts[-1].norm()) - min(norm, CLIP_NORM)) / CLIP_NORM
-        if not abs(error) <= ROUNDING:
-            return f"clips to a norm that is off by {error:.2%}"
-    together = _flat(ours(everyone, CLIP_NORM, threads=1)[0])
-    if not float((together - torch.stack(parts).sum(0)).norm()) <= ROUNDING * CLIP_NORM * EXAMPLES:
-        return "lets one example change what another adds"
-    return None
-
-
-def _difference(ours: CompiledSums, theirs: Callable[[float], tuple[list[Tensor], Tensor]]) -> str | None:
-    """What is wrong with the sum, at a clip norm that cuts half of the examples."""
-    clip_norm = float(theirs(1.0)[1].sqrt().median())
-    found, expected = (_flat(sums) for sums, _ in (ours(torch.arange(EXAMPLES), clip_norm), theirs(clip_norm)))
-    error = float((found - expected).norm() / expected.norm())
-    return None if error <= TIES else f"has a sum that is off by {error:.1%}"
-
-
-def _flat(sums: list[Tensor]) -> Tensor:
-    return torch.cat([total.flatten() for total in sums])
 
 
 @lru_cache

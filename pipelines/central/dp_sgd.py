@@ -8,6 +8,9 @@ Source: Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Poisson sampling;
 Andrew et al. 2021, arXiv:1905.03871.
 """
 
+import logging
+from functools import lru_cache
+
 import numpy as np
 import torch
 from opacus.validators import ModuleValidator
@@ -16,6 +19,7 @@ from torch import nn
 from pipelines.central.book_keeping import supports
 from pipelines.central.gradients import Mode, PrivateGradients, private_gradients
 from pipelines.central.training import Clock, Hardware, Workbench, learning_rate, set_learning_rate
+from pipelines.central.trial import TrialError, require_separate
 from pipelines.central.users import UserUpdates, canary_updates
 from pipelines.config import DpSgdConfig
 from pipelines.errors import GuaranteeError, UserError
@@ -28,6 +32,7 @@ from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
 from pipelines.randomness import private_streams
 
 _Engine = tuple[Workbench, PrivateGradients]
+logger = logging.getLogger(__name__)
 
 
 class DpSgd:
@@ -90,11 +95,17 @@ class DpSgd:
         return Fit(record=record, executed=plan.executed(step), facts=facts, sampler=seen.verdict())
 
     def _over_examples(self, data: TrainingData, noise: np.random.Generator) -> _Engine:
-        mode = choose(self._settings, data.spec, adaptive=self._plan.adaptive is not None)
+        adaptive = self._plan.adaptive is not None
+        mode = choose(self._settings, data.spec, adaptive=adaptive)
+        try:
+            return self._in_mode(mode, data, noise)
+        except TrialError as flaw:
+            return self._in_mode(_without_fast(self._settings, flaw, adaptive=adaptive), data, noise)
+
+    def _in_mode(self, mode: Mode, data: TrainingData, noise: np.random.Generator) -> _Engine:
         bench = self._bench(data, contiguous=mode != "fast")
-        _require_separate_examples(bench.module)
-        gradients = private_gradients(mode, bench, data.spec, self._settings, self._plan, noise)
-        return bench, gradients
+        _require_separate_examples(bench.module, data.spec)
+        return bench, private_gradients(mode, bench, data.spec, self._settings, self._plan, noise)
 
     def _bench(self, data: TrainingData, *, contiguous: bool = False) -> Workbench:
         averaged = self._settings.ema_decay > 0
@@ -102,7 +113,7 @@ class DpSgd:
 
     def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:
         bench = self._bench(data)
-        _require_separate_examples(bench.module)
+        _require_separate_examples(bench.module, data.spec)
         gradients = UserUpdates(
             bench, _users(data), self._settings, self._plan, noise=noise, order=order,
             canaries=canary_updates(data, bench.device),
@@ -114,10 +125,11 @@ def _users(data: TrainingData) -> Partition:
     return require_partition(data, "privacy.unit=user needs users")
 
 
-def _require_separate_examples(module: nn.Module) -> None:
+def _require_separate_examples(module: nn.Module, spec: ModelSpec) -> None:
     """Checked on every run: a layer that mixes examples, such as batch normalisation, voids the clipping.
 
-    Opacus' own walk skips layers without weights to train, which can mix examples all the same.
+    Opacus' own walk skips layers without weights to train, which can mix examples all the same. What no list of layers
+    has shows in the outputs.
 
     Raises:
       GuaranteeError: the module has one, or one that keeps what it saw.
@@ -129,6 +141,12 @@ def _require_separate_examples(module: nn.Module) -> None:
                 f"the model has a {type(layer).__name__}, which mixes examples or keeps what it saw: clipping would "
                 "bound nobody; use layers that see one example at a time"
             )
+    try:
+        require_separate(module, spec)
+    except TrialError as flaw:
+        raise GuaranteeError(
+            f"model={spec.name} {flaw}: clipping would bound nobody; use layers that see one example at a time"
+        ) from None
 
 
 def _no_objection(layer: nn.Module) -> list[Exception]:
@@ -153,3 +171,24 @@ def choose(settings: DpSgdConfig, spec: ModelSpec, *, adaptive: bool = False) ->
             f"pipeline.grad_sample=fast does not know every layer of model={spec.name}; use pipeline.grad_sample=auto"
         )
     return settings.grad_sample
+
+
+def _without_fast(settings: DpSgdConfig, flaw: TrialError, *, adaptive: bool) -> Mode:
+    """Of Opacus' ways, the one in the place of a book-keeping that failed its trial.
+
+    Raises:
+      GuaranteeError: fast was asked for.
+    """
+    if settings.grad_sample == "fast":
+        raise GuaranteeError(
+            f"pipeline.grad_sample=fast fails its trial: book-keeping {flaw}, so the epsilon would be false; "
+            "use pipeline.grad_sample=auto"
+        ) from None
+    mode: Mode = "ghost" if adaptive else "hooks"
+    _warn_once(f"gradients are computed by Opacus (grad_sample={mode}), several times slower: book-keeping {flaw}")
+    return mode
+
+
+@lru_cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)

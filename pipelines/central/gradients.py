@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 from pipelines.central.book_keeping import clipped_sums
 from pipelines.central.compiled import compiled_sums
 from pipelines.central.training import Workbench, build_optimizer
+from pipelines.central.trial import require_sound
 from pipelines.config import DpSgdConfig
 from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
@@ -65,6 +66,9 @@ def private_gradients(
       settings: of the optimizer, and the most examples in memory at once.
       plan: clip norm, noise and normaliser.
       rng: the run's private stream of noise.
+
+    Raises:
+      TrialError: fast, and our book-keeping does not compute what autograd does.
     """
     if mode in ("hooks", "functorch"):
         return PerExampleGradients(bench, settings, plan, rng, force_functorch=mode == "functorch")
@@ -74,6 +78,7 @@ def private_gradients(
         return SummedGradients(GhostClipping(bench), part, bench, optimizer)
     if (compiled := compiled_sums(bench, spec)) is not None:
         return SummedGradients(compiled, len(bench.labels), bench, optimizer)  # one example in memory at once
+    require_sound(lambda trial: BookKeeping(trial, spec), bench, spec)
     if bench.device.type == "cpu":
         convolves = any(isinstance(layer, Conv) for layer in spec.layers)
         part = min(part, CONV_PART if convolves else max(1, PART_BYTES // bench.inputs[0].nbytes))

@@ -167,6 +167,7 @@ def clip_of_the_sum(patch: pytest.MonkeyPatch) -> None:
         return [total * (clip_norm / length).clamp(max=1) for total in sums], squared
 
     patch.setattr(gradients, "clipped_sums", after_summing)
+    patch.setattr(gradients, "require_sound", lambda *_: None)  # or the trial has hooks in its place
 
 
 def noise_with_every_part(patch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def full_disk(folder: Path, patch: pytest.MonkeyPatch) -> None:
         (no_compiler, "no C++ compiler found; install g++ or name one in CXX"),
         (failing_compiler, "cxx failed: kernel.cpp:1: error: out of luck"),
         (absent_compiler, "absent cannot be run (No such file or directory); set CXX to another"),
-        (wrong_compiler, "the compiled kernel has a sum that is off by"),
+        (wrong_compiler, "the compiled kernel has gradients that are off by"),
         (full_disk, "Not a directory"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -155,7 +155,10 @@ def test_without_a_kernel_pytorch_computes_the_same_and_one_line_says_so(
         ("return dot(gradient, gradient, WEIGHTS)", "return dot(gradient, gradient, TAPS * F)", "clips to a norm"),
         ("sum[OUT * IN + o] += factor * slope[o];", "", "clips to a norm"),
         ("std::fill_n(before, IN, 0.f);\n        each(", "each(", "lets one example change what another adds"),
-        ("1 - load(out + k) * load(out + k)", "1 - load(out + k)", "has a sum that is off"),
+        ("squared[k] = model->", "squared[size - 1 - k] = model->", "gives an example the norm of another"),
+        ("example, labels[sample[k]]", "example, labels[k]", "has gradients that are off"),
+        ("inputs + sample[k] *", "inputs + (k ? sample[k] : sample[size - 1]) *", "lets one example change"),
+        ("1 - load(out + k) * load(out + k)", "1 - load(out + k)", "has gradients that are off"),
     ],
 )
 def test_a_wrong_kernel_is_refused(

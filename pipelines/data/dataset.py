@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.data.equal_rows import EqualRows
 from pipelines.errors import UserError
 
 
@@ -91,28 +92,36 @@ class Dataset:
         return self.train.inputs.shape[1:]
 
     @cached_property
-    def overlap(self) -> float:
-        """Share of test examples, inputs with label, that occur in the training split too."""
-
-        def examples(split: Split) -> list[int]:
-            return [hash((x.tobytes(), y)) for x, y in zip(split.inputs, split.labels.tolist(), strict=True)]
-
-        seen = set(examples(self.train))
-        return sum(example in seen for example in examples(self.test)) / len(self.test)
+    def equal_rows(self) -> EqualRows:
+        """How often examples, inputs with label, are equal, within training and between the splits."""
+        return EqualRows.of(self.train, self.test)
 
     def require_held_out(self) -> None:
-        """Refuses a test split that is part of the training split, whose accuracy would say nothing.
+        """Refuses a test split that is the training split or a part of it: its accuracy would say nothing.
 
-        Real tables hold equal rows by chance, so only a majority counts.
+        Honest tables hold equal rows by chance, so what a random split explains is no reason.
 
         Raises:
-          UserError: more than half of the test examples are training examples.
+          UserError: every test example is a training example, more than a random split explains.
         """
-        if self.overlap > 0.5:
+        found = self.equal_rows
+        if found.same_split:
             raise UserError(
-                f"dataset {self.name}: {self.overlap:.0%} of the test examples are training examples too; give a test "
-                "split that was held out"
+                f"dataset {self.name}: 100% of the test examples are training examples too, where a random split of "
+                f"the same rows gives {found.expected / found.tested:.0%}; give a test split that was held out"
             )
+
+    @property
+    def seen_before(self) -> str | None:
+        """One line where much of the test split was trained on; it tells of the test split, and is not covered."""
+        found = self.equal_rows
+        if not found.suspicious:
+            return None
+        return (
+            f"dataset {self.name}: {found.seen:,} of {found.tested:,} test examples "
+            f"({found.seen / found.tested:.0%}) equal a training example, where a random split of the same rows gives "
+            f"{found.expected:,.0f} on average; the accuracy is partly that of examples seen in training"
+        )
 
     def require_stated_classes(self) -> None:
         """Refuses a number of classes that was read off private labels: it decides the shape of the released model.

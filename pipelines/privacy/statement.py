@@ -40,23 +40,48 @@ SECURE_SUM = (
 SECURE_SUM_NOTE = f"Its secure aggregation is simulated: {SIMULATED_SUM}."
 
 
-def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False, sampler_judged: bool = True) -> str:
+def statement(
+    guarantee: PrivacyGuarantee,
+    *,
+    population_stated: bool = False,
+    sampler_judged: bool = True,
+    users: str | None = None,
+    copies: int | None = None,
+) -> str:
     """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered.
 
     Args:
       guarantee: of the run.
       population_stated: whether the population is `privacy.population`, and not the size of the data.
       sampler_judged: whether the samples that were trained on were held against the law that is assumed.
+      users: who was invented, from `simulated_users`; None where users are the data's own, or examples are protected.
+      copies: how many training examples are equal to each other, in the largest such group; None keeps it secret.
     """
+    head = f"# What this run guarantees\n\n{promise(guarantee)}"
     return "\n\n".join(
         (
-            f"# What this run guarantees\n\n{promise(guarantee)}",
+            head if users is None else f"{head}\n\n**Simulated users:** {users}",
             _mechanism(guarantee),
             _accountants(guarantee),
-            _groups(guarantee),
+            _groups(guarantee, copies),
             _assumptions(guarantee, population_stated, sampler_judged),
             _limits(guarantee),
         )
+    )
+
+
+def simulated_users(scheme: str, clients: int, *, own: bool) -> str:
+    """One sentence on users that a partition invents.
+
+    Args:
+      scheme: of the partition.
+      clients: how many there are.
+      own: whether the data names users of its own.
+    """
+    although = ", although the data names users of its own (`client_ids`)" if own else ""
+    return (
+        f"`partition={scheme}` dealt the examples to {clients:,} invented users{although}. The epsilon is about these "
+        "and says nothing of the people behind the data."
     )
 
 
@@ -231,14 +256,32 @@ def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_j
     )
 
 
-def _groups(guarantee: PrivacyGuarantee) -> str:
+def _groups(guarantee: PrivacyGuarantee, copies: int | None) -> str:
     plan = guarantee.executed
-    rows = "\n".join(f"| {members} | {_or_nothing(group_epsilon(plan, members))} |" for members in GROUPS)
+    sizes = sorted({*GROUPS, *([copies] if copies is not None and copies > 1 else [])})
+    rows = "\n".join(f"| {members:,} | {_or_nothing(group_epsilon(plan, members))} |" for members in sizes)
     return (
         f"## Several {plan.unit}s at once\n\n"
         f"A conversion, not what this run was planned for: what its guarantee for one {plan.unit} says of several that "
         f"belong together, at the same delta {plan.delta:g} (Vadhan 2017, lemma 2.2, along the privacy curve).\n\n"
-        f"| {plan.unit}s | epsilon at most |\n|---|---|\n{rows}"
+        f"| {plan.unit}s | epsilon at most |\n|---|---|\n{rows}" + _copies(plan, copies)
+    )
+
+
+def _copies(plan: Plan, copies: int | None) -> str:
+    """What equal rows mean where examples are protected."""
+    if plan.unit is not PrivacyUnit.EXAMPLE:
+        return ""
+    told = (
+        "How often they are here is not told, since it follows from private data (`privacy.release_copies=true` tells "
+        "it)."
+        if copies is None
+        else f"The most frequent training example is here {copies:,} time{'s' * (copies != 1)}: a count without noise, "
+        "released by `privacy.release_copies=true`, which no epsilon covers."
+    )
+    return (
+        "\n\nEqual rows count as so many examples: the guarantee for one example is about one copy, and whoever is "
+        f"behind k copies has the row of k. {told}"
     )
 
 

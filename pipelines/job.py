@@ -81,7 +81,7 @@ def prepare(config: Config, threads: int) -> Job:
     """
     dataset = load_dataset(config.dataset)
     dataset.require_held_out()
-    found, remarks = dataset.equal_rows, [dataset.seen_before, _simulated_users(config, dataset)]
+    found, remarks = dataset.equal_rows, [*dataset.remarks, dataset.seen_before, _simulated_users(config, dataset)]
     scheme = config.partition.resolved(has_clients=dataset.client_ids is not None, divided=config.divided)
     config = config.model_copy(update={"partition": scheme})
     dataset = with_features(dataset, config.features, threads)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.equal_rows import EqualRows
+from pipelines.data.labels import range_remedy
 from pipelines.errors import UserError
 
 
@@ -38,6 +39,7 @@ class Dataset:
       classes: number of classes, >= 2.
       client_ids: int64, shape (len(train),): the natural owner of each training example; None where there is none.
       classes_stated: whether the number of classes was given, and not read off the labels.
+      remarks: lines for whoever trains, about what was read and may be meant otherwise.
       source: sha256 of what the arrays follow from, where they are computed; None where they are the data itself.
 
     Raises:
@@ -51,6 +53,7 @@ class Dataset:
     classes: int
     client_ids: NDArray[np.int64] | None = None
     classes_stated: bool = True
+    remarks: tuple[str, ...] = ()
     source: str | None = None
 
     def __post_init__(self) -> None:
@@ -82,8 +85,10 @@ class Dataset:
         if not np.isfinite(inputs).all():
             raise UserError(f"{where} inputs hold NaN or infinity; remove or impute those examples")
         if labels.min() < 0 or labels.max() >= self.classes:
+            lowest, highest = int(labels.min()), int(labels.max())
             raise UserError(
-                f"{where} labels span {labels.min()}..{labels.max()}; they must lie in 0..{self.classes - 1}"
+                f"{where} labels span {lowest}..{highest}; they must lie in 0..{self.classes - 1}: "
+                f"{range_remedy(lowest, highest, self.classes)}"
             )
 
     @property

@@ -15,6 +15,8 @@ class DatasetConfig(Section):
       folder: a local folder that holds the raw files; None uses the cache, then a download.
       file: the user's archive; npz only.
       classes: number of classes; npz only, whose archive may state it too.
+      bounds: column, lowest and highest value of columns to be mapped onto [0, 1]; npz only, whose archive may state
+        them too.
       limit: keep only the first `limit` training examples after a public shuffle; None keeps all. For quick looks.
     """
 
@@ -22,6 +24,7 @@ class DatasetConfig(Section):
     folder: str | None = None
     file: str | None = None
     classes: Annotated[int, Field(ge=2)] | None = None
+    bounds: tuple[tuple[Annotated[int, Field(ge=0)], float, float], ...] | None = None
     limit: Count | None = None
 
     @model_validator(mode="after")
@@ -32,6 +35,7 @@ class DatasetConfig(Section):
                 if self.file is None
                 else f"dataset.file={self.file} belongs to dataset=npz; with dataset={self.name} drop it"
             )
-        if self.classes is not None and self.name != "npz":
-            raise ValueError(f"dataset.classes={self.classes} belongs to dataset=npz; with dataset={self.name} drop it")
+        for field in ("classes", "bounds"):
+            if (value := getattr(self, field)) is not None and self.name != "npz":
+                raise ValueError(f"dataset.{field}={value} belongs to dataset=npz; with dataset={self.name} drop it")
         return self

@@ -8,6 +8,7 @@ from pipelines.config import PRIVATE_UNITS, Config, DpFedAvgConfig, DpSgdConfig,
 from pipelines.data.dataset import Dataset
 from pipelines.data.equal_rows import EqualRows
 from pipelines.data.features.build import with_features
+from pipelines.data.features.settings import require_columns_of
 from pipelines.data.load import load_dataset
 from pipelines.errors import UserError
 from pipelines.model.spec import ModelSpec, build_spec
@@ -18,7 +19,7 @@ from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.plan import MechanismPlan
 from pipelines.privacy.planning import public_plan
 from pipelines.privacy.rounding import rounded_up
-from pipelines.privacy.statement import simulated_users
+from pipelines.privacy.several import simulated_users
 from pipelines.privacy.tree_plan import Plan
 from pipelines.randomness import public_stream
 
@@ -75,10 +76,11 @@ def prepare(config: Config, threads: int) -> Job:
     """Loads the data and plans the run.
 
     Raises:
-      UserError: data missing or corrupt, private labels that tell how many classes, a plan out of bounds, an engine
-        that is not installed.
+      UserError: data missing or corrupt, features of another dataset, private labels that tell how many classes, a plan
+        out of bounds, an engine that is not installed.
       GuaranteeError: a plan that follows the private number of units.
     """
+    require_columns_of(config.features, config.dataset.name)
     dataset = load_dataset(config.dataset)
     dataset.require_held_out()
     found, remarks = dataset.equal_rows, [*dataset.remarks, dataset.seen_before, _simulated_users(config, dataset)]

@@ -3,13 +3,12 @@
 from math import ceil, exp
 
 from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
-from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit, Relation
 from pipelines.privacy.rounding import rounded_up
+from pipelines.privacy.several import groups
 from pipelines.privacy.tree_plan import Plan, TreePlan
 
-GROUPS = (2, 5)
 WHO = {
     PrivacyUnit.EXAMPLE: (
         "training example",
@@ -63,25 +62,10 @@ def statement(
             head if users is None else f"{head}\n\n**Simulated users:** {users}",
             _mechanism(guarantee),
             _accountants(guarantee),
-            _groups(guarantee, copies),
+            groups(guarantee.executed, copies),
             _assumptions(guarantee, population_stated, sampler_judged),
             _limits(guarantee),
         )
-    )
-
-
-def simulated_users(scheme: str, clients: int, *, own: bool) -> str:
-    """One sentence on users that a partition invents.
-
-    Args:
-      scheme: of the partition.
-      clients: how many there are.
-      own: whether the data names users of its own.
-    """
-    although = ", although the data names users of its own (`client_ids`)" if own else ""
-    return (
-        f"`partition={scheme}` dealt the examples to {clients:,} invented users{although}. The epsilon is about these "
-        "and says nothing of the people behind the data."
     )
 
 
@@ -254,39 +238,6 @@ def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_j
             "from it, and this guarantee does not hide it. `privacy.population` states a public number instead."
         )
     )
-
-
-def _groups(guarantee: PrivacyGuarantee, copies: int | None) -> str:
-    plan = guarantee.executed
-    sizes = sorted({*GROUPS, *([copies] if copies is not None and copies > 1 else [])})
-    rows = "\n".join(f"| {members:,} | {_or_nothing(group_epsilon(plan, members))} |" for members in sizes)
-    return (
-        f"## Several {plan.unit}s at once\n\n"
-        f"A conversion, not what this run was planned for: what its guarantee for one {plan.unit} says of several that "
-        f"belong together, at the same delta {plan.delta:g} (Vadhan 2017, lemma 2.2, along the privacy curve).\n\n"
-        f"| {plan.unit}s | epsilon at most |\n|---|---|\n{rows}" + _copies(plan, copies)
-    )
-
-
-def _copies(plan: Plan, copies: int | None) -> str:
-    """What equal rows mean where examples are protected."""
-    if plan.unit is not PrivacyUnit.EXAMPLE:
-        return ""
-    told = (
-        "How often they are here is not told, since it follows from private data (`privacy.release_copies=true` tells "
-        "it)."
-        if copies is None
-        else f"The most frequent training example is here {copies:,} time{'s' * (copies != 1)}: a count without noise, "
-        "released by `privacy.release_copies=true`, which no epsilon covers."
-    )
-    return (
-        "\n\nEqual rows count as so many examples: the guarantee for one example is about one copy, and whoever is "
-        f"behind k copies has the row of k. {told}"
-    )
-
-
-def _or_nothing(epsilon: float | None) -> str:
-    return "no bound" if epsilon is None else rounded_up(epsilon)
 
 
 def _limits(guarantee: PrivacyGuarantee) -> str:

@@ -1,11 +1,16 @@
 """What a run takes its data for: users, copies, chance accuracy. Nothing is misread without a word."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
+
+from pipelines.checkout import REPOSITORY
+from pipelines.tracking.read import read_rows
+from pipelines.tracking.store import open_store
 
 from .conftest import Cli, Outcome
 
@@ -83,3 +88,14 @@ def test_copies_are_counted_for_the_trainer_and_logged_on_request(cli: Cli, tmp_
     logged = {key: value for key, value in done.row.metrics.items() if key.startswith("diagnostics/")}
     assert logged == ({"diagnostics/largest_group_of_equal_examples": 7} if released else {})
     assert not [value for value in (*done.row.tags.values(), *done.row.params.values()) if " 7 " in value]
+
+
+def test_runs_and_sweeps_of_a_file_share_its_experiment(cli: Cli, tmp_path: Path) -> None:
+    quick = ("dataset=npz", archive(tmp_path), *EXAMPLES, "tracking.experiment=null")
+    one = cli(*quick)
+    swept = cli("-m", *quick, "seed=0,1")
+    assert (one.code, swept.code) == (0, 0), one.err + swept.err
+    client = open_store(one.uri, "mine", create=False).client
+    assert {found.name for found in client.search_experiments()} == {"Default", "mine"}
+    assert "sweep on mine (2 runs)" in [row.name for row in read_rows(open_store(one.uri, "mine"))]
+    shutil.rmtree(REPOSITORY / "outputs" / "frontier" / "mine")

@@ -15,6 +15,7 @@ from pipelines.data.bounds import Bound, bounds_of_archive, remarks_on, require_
 from pipelines.data.dataset import Dataset, Split
 from pipelines.data.foreign import describe
 from pipelines.data.labels import integers, range_remedy
+from pipelines.data.settings import title
 from pipelines.errors import UserError
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -65,7 +66,7 @@ def load_npz(file: str, classes: int | None = None, bounds: Sequence[Bound] | No
     elif bounds is not None or "bounds" in arrays:
         raise UserError(f"dataset.file={path}: bounds are for features (n, features), and these are images; drop them")
     return Dataset(
-        name=path.stem,
+        name=title("npz", file),
         train=Split(inputs["x_train"], labels[0]),
         test=Split(inputs["x_test"], labels[1]),
         classes=classes or _classes(path, arrays, np.concatenate(labels)),

@@ -122,7 +122,18 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     spent = "" if guarantee is None else f"  epsilon {guarantee.epsilon:.3f} at delta {guarantee.executed.delta:g}"
     audited = "" if result.audit is None else f"  {result.audit.summary()}"
     line = f"{job.name:32s} accuracy {result.evaluation.accuracy:.4f}{spent}{audited}"
-    return line if sweep is not None else f"{line}\nrun {run_id} in {store.uri} (make ui)"
+    idle = result.evaluation.accuracy <= job.dataset.majority
+    if sweep is not None:
+        return f"{line}  no better than the most frequent class" if idle else line
+    chance = f"\n{_idle(job.dataset.majority)}" if idle else ""
+    return f"{line}{chance}\nrun {run_id} in {store.uri} (make ui)"
+
+
+def _idle(majority: float) -> str:
+    return (
+        f"This is no better than always answering the most frequent class, accuracy {majority:.4f}: the model has "
+        "learned nothing that helps; see the scale of the inputs, the learning rate, and the noise where there is some"
+    )
 
 
 @lru_cache(maxsize=256)

@@ -96,6 +96,11 @@ class Dataset:
         """Shape of one example."""
         return self.train.inputs.shape[1:]
 
+    @property
+    def majority(self) -> float:
+        """Accuracy, on the test split, of always answering its most frequent class."""
+        return float(np.bincount(self.test.labels).max() / len(self.test))
+
     @cached_property
     def equal_rows(self) -> EqualRows:
         """How often examples, inputs with label, are equal, within training and between the splits."""

@@ -138,6 +138,7 @@ class PrivacyConfig(Section):
       restart_every: rounds of a tree; None grows it as long as no user would join twice. tree only.
       target_quantile, clip_learning_rate, count_stddev: of adaptive clipping; count_stddev None is 5 % of the sample.
       population: public number of units, near the real one; None takes the number of examples or clients as public.
+      release_copies: whether the log tells how many training examples are equal, which no epsilon covers.
       noise_seed: None draws sampling and noise from OS entropy; a number makes the run reproducible, not private.
     """
 
@@ -154,6 +155,7 @@ class PrivacyConfig(Section):
     count_stddev: Positive | None = None
     population: Count | None
     noise_seed: Annotated[int, Field(ge=0)] | None
+    release_copies: bool = False
 
     def unit_of(self, pipeline: str) -> Unit:
         """Who is protected by a private pipeline of that name."""

@@ -5,7 +5,6 @@ from importlib.metadata import version
 from math import isfinite
 from typing import Any
 
-import numpy as np
 import yaml
 
 from pipelines import collector
@@ -165,7 +164,7 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
     log.metrics(
         record.step,
         {
-            "test/majority": float(np.bincount(test.labels).max() / len(test)),
+            "test/majority": job.dataset.majority,
             "time/train_s": record.train_s,
             "time/examples_per_s": record.examples / max(record.train_s, 1e-9),
         },
@@ -200,7 +199,15 @@ def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
 def _log_guarantee(job: Job, guarantee: PrivacyGuarantee, log: RunLog, *, sampler_judged: bool = True) -> None:
     log.json("privacy.json", guarantee.to_dict())
     stated = job.config.privacy.population is not None
-    log.text("privacy_statement.md", statement(guarantee, population_stated=stated, sampler_judged=sampler_judged))
+    users, copies = job.simulated_users, job.released_copies
+    log.text(
+        "privacy_statement.md",
+        statement(
+            guarantee, population_stated=stated, sampler_judged=sampler_judged, users=users, copies=copies
+        ),
+    )  # fmt: skip
+    if copies is not None:
+        log.metrics(0, {"diagnostics/largest_group_of_equal_examples": copies})
     terms = caveats(guarantee, sampler_judged=sampler_judged)
     log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)} {terms}"})
     if guarantee.contradictions:
@@ -244,6 +251,8 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
     }
     if provenance.partition_sha256 is not None:
         tags["partition.sha256"] = provenance.partition_sha256
+    if config.divided:
+        tags["partition.simulated"] = str(config.partition.name != "natural").lower()
     if config.audit.plants:  # its accuracy is that of other data than the run's name says
         tags["audit.canaries"] = str(config.audit.canaries)
     if job.plan is not None:

@@ -6,22 +6,33 @@ from dataclasses import dataclass
 
 from pipelines.config import PRIVATE_UNITS, Config, DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
 from pipelines.data.dataset import Dataset
+from pipelines.data.equal_rows import EqualRows
 from pipelines.data.features.build import with_features
+from pipelines.data.features.settings import require_columns_of
 from pipelines.data.load import load_dataset
 from pipelines.errors import UserError
 from pipelines.model.spec import ModelSpec, build_spec
 from pipelines.partition.build import build_partition
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import Pipeline
+from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.plan import MechanismPlan
 from pipelines.privacy.planning import public_plan
+from pipelines.privacy.rounding import rounded_up
+from pipelines.privacy.several import simulated_users
 from pipelines.privacy.tree_plan import Plan
 from pipelines.randomness import public_stream
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run, planned and not yet trained."""
+    """One run, planned and not yet trained.
+
+    Attributes:
+      config: with what partition=auto stands for on this data.
+      copies: training examples that are equal to each other, in the largest such group: private data.
+      remarks: lines for whoever trains, about data that is taken for what it may not be; some tell of private data.
+    """
 
     config: Config
     dataset: Dataset
@@ -30,6 +41,21 @@ class Job:
     plan: Plan | None
     pipeline: Pipeline
     threads: int
+    copies: int = 1
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def simulated_users(self) -> str | None:
+        """One sentence on users that the partition invented; None where there are none."""
+        if self.partition is None or self.config.partition.name == "natural":
+            return None
+        own = self.dataset.client_ids is not None
+        return simulated_users(self.config.partition.name, len(self.partition), own=own)
+
+    @property
+    def released_copies(self) -> int | None:
+        """`copies`, where examples are protected and the run may tell."""
+        return self.copies if self.config.privacy.release_copies and self.config.unit == "example" else None
 
     @property
     def name(self) -> str:
@@ -50,12 +76,16 @@ def prepare(config: Config, threads: int) -> Job:
     """Loads the data and plans the run.
 
     Raises:
-      UserError: data missing or corrupt, private labels that tell how many classes, a plan out of bounds, an engine
-        that is not installed.
+      UserError: data missing or corrupt, features of another dataset, private labels that tell how many classes, a plan
+        out of bounds, an engine that is not installed.
       GuaranteeError: a plan that follows the private number of units.
     """
+    require_columns_of(config.features, config.dataset.name)
     dataset = load_dataset(config.dataset)
     dataset.require_held_out()
+    found, remarks = dataset.equal_rows, [*dataset.remarks, dataset.seen_before, _simulated_users(config, dataset)]
+    scheme = config.partition.resolved(has_clients=dataset.client_ids is not None, divided=config.divided)
+    config = config.model_copy(update={"partition": scheme})
     dataset = with_features(dataset, config.features, threads)
     partition = None
     if config.divided:
@@ -66,6 +96,7 @@ def prepare(config: Config, threads: int) -> Job:
         dataset.require_stated_classes()
         units = len(dataset.train) if partition is None else len(partition)
         plan = public_plan(config.pipeline, config.privacy, units)
+        remarks.append(_copied(config, plan, found))
     return Job(
         config=config,
         dataset=dataset,
@@ -74,6 +105,32 @@ def prepare(config: Config, threads: int) -> Job:
         plan=plan,
         pipeline=build_pipeline(config, plan, threads),
         threads=threads,
+        copies=found.most,
+        remarks=tuple(filter(None, remarks)),
+    )
+
+
+def _simulated_users(config: Config, dataset: Dataset) -> str | None:
+    """One line where the users are invented although the data has its own."""
+    if not config.divided or dataset.client_ids is None or config.partition.name in ("auto", "natural"):
+        return None
+    said = ", and epsilon says nothing of the data's own users" if config.private else ""
+    return (
+        f"partition={config.partition.name} SIMULATES USERS: dataset {dataset.name} names its own (client_ids), but "
+        f"examples are dealt to {config.partition.clients} invented ones{said}; drop partition= to train on its own"
+    )
+
+
+def _copied(config: Config, plan: Plan, found: EqualRows) -> str | None:
+    """One line where training examples are equal although each is protected as if it were somebody's only one."""
+    if config.unit != "example" or found.most == 1:
+        return None
+    group = group_epsilon(plan, found.most)
+    bound = "has no bound" if group is None else f"is at most {rounded_up(group)}"
+    logged = "" if config.privacy.release_copies else "; this line is not logged (privacy.release_copies=true logs it)"
+    return (
+        f"{found.repeated:,} training examples equal another one, {found.most:,} of them each other: if these are one "
+        f"person's, that person's epsilon {bound}{logged}"
     )
 
 

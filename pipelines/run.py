@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import lru_cache
 from types import FrameType
 
 import hydra
@@ -42,6 +43,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     collector.pause()
     _failures.clear()
+    _remark.cache_clear()
     code = 0
     try:
         _hydra_main()
@@ -106,8 +108,8 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
 
     collector.pause()
     job = prepare(config, threads)
-    if remark := remark_on(job.plan):
-        tqdm.write(f"note: {remark}", file=sys.stderr)
+    for remark in filter(None, (*job.remarks, remark_on(job.plan))):
+        _remark(remark)
     if sweep is None:
         store = open_store(config.tracking.uri, config.tracking.experiment or job.dataset.name)
         close_orphans(store)
@@ -120,7 +122,24 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     spent = "" if guarantee is None else f"  epsilon {guarantee.epsilon:.3f} at delta {guarantee.executed.delta:g}"
     audited = "" if result.audit is None else f"  {result.audit.summary()}"
     line = f"{job.name:32s} accuracy {result.evaluation.accuracy:.4f}{spent}{audited}"
-    return line if sweep is not None else f"{line}\nrun {run_id} in {store.uri} (make ui)"
+    idle = result.evaluation.accuracy <= job.dataset.majority
+    if sweep is not None:
+        return f"{line}  no better than the most frequent class" if idle else line
+    chance = f"\n{_idle(job.dataset.majority)}" if idle else ""
+    return f"{line}{chance}\nrun {run_id} in {store.uri} (make ui)"
+
+
+def _idle(majority: float) -> str:
+    return (
+        f"This is no better than always answering the most frequent class, accuracy {majority:.4f}: the model has "
+        "learned nothing that helps; see the scale of the inputs, the learning rate, and the noise where there is some"
+    )
+
+
+@lru_cache(maxsize=256)
+def _remark(line: str) -> None:
+    """Writes a line to standard error, once a process: the runs of a sweep mostly share it."""
+    tqdm.write(f"note: {line}", file=sys.stderr)
 
 
 def _refuse_idle_privacy(config: Config) -> None:

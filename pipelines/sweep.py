@@ -21,6 +21,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from pipelines.config import PRIVATE_UNITS, Config
+from pipelines.data.settings import titles
 from pipelines.errors import UserError
 from pipelines.progress import SweepProgress
 
@@ -108,14 +109,15 @@ class OpenSweep(Callback):
         from pipelines.tracking.sweep import start_sweep
 
         tracking, hydra = config.tracking, config.hydra
-        store = open_store(tracking.uri, tracking.experiment or config.dataset.name)
         overrides = list(hydra.overrides.task)
         swept = _swept(overrides, dict(hydra.sweeper.params or {}))
+        datasets = _datasets(config.dataset, swept)
+        store = open_store(tracking.uri, tracking.experiment or datasets)
         runs = count_distinct(swept, default=config.pipeline.name)
         name = hydra.runtime.choices.get("experiment") or "sweep"
         parent_id = start_sweep(
             store,
-            name=f"{name} ({runs} runs)",
+            name=f"{name} on {datasets} ({runs} runs)",
             note=f"A sweep over {', '.join(swept) or 'nothing'}. Its children are runs; its artifacts the frontier.",
             tags={"overrides": " ".join(overrides)},
         )
@@ -123,6 +125,12 @@ class OpenSweep(Callback):
         folder = tempfile.mkdtemp(prefix="privacy-pipelines-")
         Path(folder, "sweep.json").write_text(json.dumps(shared))
         os.environ[VARIABLE] = folder
+
+
+def _datasets(config: DictConfig, swept: dict[str, list[str]]) -> str:
+    """What a sweep's datasets are called together, as its runs call each of them."""
+    names = swept.get("dataset") or swept.get("dataset.name") or [config.name]
+    return titles(names, [file.strip("'\"") for file in swept.get("dataset.file", ())] or [config.file])
 
 
 def _swept(overrides: list[str], params: dict[str, Any]) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.audit.finding import RATES, Finding, Membership
+from pipelines.audit.finding import Finding, Membership
 from pipelines.audit.membership import CURVE_FILE, roc, scores
 from pipelines.audit.settings import AuditConfig
 from pipelines.job import Job
@@ -119,7 +119,7 @@ class Audit:
             unit=None if plan is None else str(plan.unit),
             epsilon=None if guarantee is None else guarantee.epsilon,
             delta=None if plan is None else plan.delta,
-            true_positive={name: curve.true_positive_at(rate) for name, rate in RATES.items()},
+            true_positive=curve.resolved(len(test)),
         )
         log.tags({"audit": "membership"})
         log.metrics(0, found.metrics())

@@ -18,6 +18,11 @@ RATES = {"0.1pct": 0.001, "1pct": 0.01}
 """False positive rates at which membership inference is judged, by name."""
 
 
+def percent(rate: float) -> str:
+    """A rate to three digits, such as "12.3 %"; never with an exponent from 0.1 % up."""
+    return f"{100 * rate:.3g} %"
+
+
 class AuditError(GuaranteeError):
     """An audit contradicts what a run claims."""
 
@@ -109,7 +114,8 @@ class Membership:
     Attributes:
       pipeline, model, dataset, seed: of the run.
       unit, epsilon, delta: of its guarantee; None where there is none.
-      true_positive: rates at the false positive rates of `RATES`, by name.
+      true_positive: rates at the false positive rates of `RATES`, by name; None where the test split has too few
+        examples for one false positive to be as rare as that.
     """
 
     pipeline: str
@@ -119,7 +125,7 @@ class Membership:
     unit: str | None
     epsilon: float | None
     delta: float | None
-    true_positive: dict[str, float]
+    true_positive: dict[str, float | None]
 
     @property
     def claim(self) -> tuple[float, float] | None:
@@ -138,12 +144,17 @@ class Membership:
 
     def metrics(self) -> dict[str, float]:
         """The numbers for the log, which no epsilon covers."""
-        return {f"diagnostics/membership_tpr_at_{name}_fpr": rate for name, rate in self.true_positive.items()}
+        known = {name: rate for name, rate in self.true_positive.items() if rate is not None}
+        return {f"diagnostics/membership_tpr_at_{name}_fpr": rate for name, rate in known.items()}
 
     def summary(self) -> str:
         """One line for the terminal."""
-        found = (f"{100 * self.true_positive[name]:.2g} % at {100 * rate:g} % FPR" for name, rate in RATES.items())
-        return f"audit=membership: TPR {', '.join(found)}"
+        known = [(rate, self.true_positive[name]) for name, rate in RATES.items()]
+        found = [f"{percent(true)} at {percent(rate)} FPR" for rate, true in known if true is not None]
+        missing = [f"{round(1 / rate):,} for {percent(rate)}" for rate, true in known if true is None]
+        told = [f"TPR {', '.join(found)}"] if found else []
+        few = [f"too few test examples ({', '.join(missing)} FPR are needed)"] if missing else []
+        return f"audit=membership: {'; '.join([*told, *few])}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for result.json and, with the curve, membership.json."""

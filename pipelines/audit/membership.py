@@ -31,6 +31,18 @@ class Roc:
         """Largest true positive rate of a threshold whose false positive rate is at most `rate`."""
         return float(self.true_positive[self.false_positive <= rate].max())
 
+    def resolved(self, others: int) -> dict[str, float | None]:
+        """True positive rates at `RATES`, by name; None where fewer than 1/rate examples were not in training.
+
+        A rate that is below the share of one example is not measured: it would be that at no false positive at all.
+
+        Args:
+          others: examples that were not in training.
+        """
+        return {
+            name: self.true_positive_at(rate) if others >= round(1 / rate) else None for name, rate in RATES.items()
+        }
+
     def thinned(self) -> "Roc":
         """Those points of the curve that a figure can show; among them the ones that decide at `RATES`."""
         rates = np.concatenate([[0.0], np.logspace(-5, 0, POINTS), list(RATES.values())])

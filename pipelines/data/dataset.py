@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.data.equal_rows import EqualRows
+from pipelines.data.labels import range_remedy
 from pipelines.errors import UserError
 
 
@@ -37,6 +39,7 @@ class Dataset:
       classes: number of classes, >= 2.
       client_ids: int64, shape (len(train),): the natural owner of each training example; None where there is none.
       classes_stated: whether the number of classes was given, and not read off the labels.
+      remarks: lines for whoever trains, about what was read and may be meant otherwise.
       source: sha256 of what the arrays follow from, where they are computed; None where they are the data itself.
 
     Raises:
@@ -50,6 +53,7 @@ class Dataset:
     classes: int
     client_ids: NDArray[np.int64] | None = None
     classes_stated: bool = True
+    remarks: tuple[str, ...] = ()
     source: str | None = None
 
     def __post_init__(self) -> None:
@@ -81,8 +85,10 @@ class Dataset:
         if not np.isfinite(inputs).all():
             raise UserError(f"{where} inputs hold NaN or infinity; remove or impute those examples")
         if labels.min() < 0 or labels.max() >= self.classes:
+            lowest, highest = int(labels.min()), int(labels.max())
             raise UserError(
-                f"{where} labels span {labels.min()}..{labels.max()}; they must lie in 0..{self.classes - 1}"
+                f"{where} labels span {lowest}..{highest}; they must lie in 0..{self.classes - 1}: "
+                f"{range_remedy(lowest, highest, self.classes)}"
             )
 
     @property
@@ -90,29 +96,42 @@ class Dataset:
         """Shape of one example."""
         return self.train.inputs.shape[1:]
 
+    @property
+    def majority(self) -> float:
+        """Accuracy, on the test split, of always answering its most frequent class."""
+        return float(np.bincount(self.test.labels).max() / len(self.test))
+
     @cached_property
-    def overlap(self) -> float:
-        """Share of test examples, inputs with label, that occur in the training split too."""
-
-        def examples(split: Split) -> list[int]:
-            return [hash((x.tobytes(), y)) for x, y in zip(split.inputs, split.labels.tolist(), strict=True)]
-
-        seen = set(examples(self.train))
-        return sum(example in seen for example in examples(self.test)) / len(self.test)
+    def equal_rows(self) -> EqualRows:
+        """How often examples, inputs with label, are equal, within training and between the splits."""
+        return EqualRows.of(self.train, self.test)
 
     def require_held_out(self) -> None:
-        """Refuses a test split that is part of the training split, whose accuracy would say nothing.
+        """Refuses a test split that is the training split or a part of it: its accuracy would say nothing.
 
-        Real tables hold equal rows by chance, so only a majority counts.
+        Honest tables hold equal rows by chance, so what a random split explains is no reason.
 
         Raises:
-          UserError: more than half of the test examples are training examples.
+          UserError: every test example is a training example, more than a random split explains.
         """
-        if self.overlap > 0.5:
+        found = self.equal_rows
+        if found.same_split:
             raise UserError(
-                f"dataset {self.name}: {self.overlap:.0%} of the test examples are training examples too; give a test "
-                "split that was held out"
+                f"dataset {self.name}: 100% of the test examples are training examples too, where a random split of "
+                f"the same rows gives {found.expected / found.tested:.0%}; give a test split that was held out"
             )
+
+    @property
+    def seen_before(self) -> str | None:
+        """One line where much of the test split was trained on; it tells of the test split, and is not covered."""
+        found = self.equal_rows
+        if not found.suspicious:
+            return None
+        return (
+            f"dataset {self.name}: {found.seen:,} of {found.tested:,} test examples "
+            f"({found.seen / found.tested:.0%}) equal a training example, where a random split of the same rows gives "
+            f"{found.expected:,.0f} on average; the accuracy is partly that of examples seen in training"
+        )
 
     def require_stated_classes(self) -> None:
         """Refuses a number of classes that was read off private labels: it decides the shape of the released model.

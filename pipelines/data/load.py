@@ -56,7 +56,7 @@ def _load(config: DatasetConfig) -> Dataset:
             from pipelines.data.npz import load_npz
 
             _refuse_folder(config, "is read from dataset.file")
-            return load_npz(str(config.file), config.classes)
+            return load_npz(str(config.file), config.classes, config.bounds)
 
 
 def _refuse_folder(config: DatasetConfig, reason: str) -> None:

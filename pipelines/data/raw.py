@@ -104,7 +104,10 @@ def _read_own(dataset: str, file: RawFile, path: Path) -> Content:
     packed = _read_bytes(path)
     data = _gunzip(path, packed)
     if not _genuine(file, packed, data):
-        logger.warning("%s is not the published file of %s; read as your own data in its format", path, dataset)
+        logger.warning(
+            "%s is not the published file of %s; read as your own data in its format, with settings found good for %s",
+            path, dataset, dataset,
+        )  # fmt: skip
     return Content(path, data)
 
 

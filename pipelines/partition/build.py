@@ -12,7 +12,7 @@ def build_partition(config: PartitionConfig, dataset: Dataset, rng: np.random.Ge
     """Divides the training examples among clients as the configuration says.
 
     Args:
-      config: the scheme and its parameters.
+      config: the scheme and its parameters, resolved.
       dataset: only its training labels and client ids are looked at.
       rng: the partition's own stream.
 

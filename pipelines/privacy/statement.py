@@ -3,13 +3,12 @@
 from math import ceil, exp
 
 from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
-from pipelines.privacy.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import PrivacyUnit, Relation
 from pipelines.privacy.rounding import rounded_up
+from pipelines.privacy.several import groups
 from pipelines.privacy.tree_plan import Plan, TreePlan
 
-GROUPS = (2, 5)
 WHO = {
     PrivacyUnit.EXAMPLE: (
         "training example",
@@ -40,20 +39,30 @@ SECURE_SUM = (
 SECURE_SUM_NOTE = f"Its secure aggregation is simulated: {SIMULATED_SUM}."
 
 
-def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False, sampler_judged: bool = True) -> str:
+def statement(
+    guarantee: PrivacyGuarantee,
+    *,
+    population_stated: bool = False,
+    sampler_judged: bool = True,
+    users: str | None = None,
+    copies: int | None = None,
+) -> str:
     """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered.
 
     Args:
       guarantee: of the run.
       population_stated: whether the population is `privacy.population`, and not the size of the data.
       sampler_judged: whether the samples that were trained on were held against the law that is assumed.
+      users: who was invented, from `simulated_users`; None where users are the data's own, or examples are protected.
+      copies: how many training examples are equal to each other, in the largest such group; None keeps it secret.
     """
+    head = f"# What this run guarantees\n\n{promise(guarantee)}"
     return "\n\n".join(
         (
-            f"# What this run guarantees\n\n{promise(guarantee)}",
+            head if users is None else f"{head}\n\n**Simulated users:** {users}",
             _mechanism(guarantee),
             _accountants(guarantee),
-            _groups(guarantee),
+            groups(guarantee.executed, copies),
             _assumptions(guarantee, population_stated, sampler_judged),
             _limits(guarantee),
         )
@@ -229,21 +238,6 @@ def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_j
             "from it, and this guarantee does not hide it. `privacy.population` states a public number instead."
         )
     )
-
-
-def _groups(guarantee: PrivacyGuarantee) -> str:
-    plan = guarantee.executed
-    rows = "\n".join(f"| {members} | {_or_nothing(group_epsilon(plan, members))} |" for members in GROUPS)
-    return (
-        f"## Several {plan.unit}s at once\n\n"
-        f"A conversion, not what this run was planned for: what its guarantee for one {plan.unit} says of several that "
-        f"belong together, at the same delta {plan.delta:g} (Vadhan 2017, lemma 2.2, along the privacy curve).\n\n"
-        f"| {plan.unit}s | epsilon at most |\n|---|---|\n{rows}"
-    )
-
-
-def _or_nothing(epsilon: float | None) -> str:
-    return "no bound" if epsilon is None else rounded_up(epsilon)
 
 
 def _limits(guarantee: PrivacyGuarantee) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from tabulate import tabulate
 
-from pipelines.audit.finding import RATES, Membership
+from pipelines.audit.finding import RATES, Membership, percent
 from pipelines.audit.membership import Roc, allowed
 from pipelines.privacy.rounding import rounded_up
 from pipelines.report.style import CENTRAL, FEDERATED, FLOOR, INK, MORE
@@ -45,11 +45,12 @@ def membership_figure(roc: Roc, found: Membership) -> Figure:
         claim = f"ε = {rounded_up(epsilon)}, δ = {rounded_up(delta)}"
         axes.plot(rates, edge, color=CENTRAL, linewidth=1, label=f"most that {claim} allows")
     _draw(axes, roc, color=INK, linewidth=2, label=f"{found.label}, seed {found.seed}")
-    for rate in RATES.values():
-        axes.annotate(
-            f"{100 * roc.true_positive_at(rate):.2g} %", (rate, max(roc.true_positive_at(rate), LOWEST)),
-            xytext=(4, -12), textcoords="offset points", fontsize=9, color=INK,
-        )  # fmt: skip
+    for name, rate in RATES.items():
+        if (true := found.true_positive[name]) is not None:
+            axes.annotate(
+                percent(true), (rate, max(true, LOWEST)), xytext=(4, -12), textcoords="offset points", fontsize=9,
+                color=INK,
+            )  # fmt: skip
     return _finished(figure, axes, [roc])
 
 
@@ -117,13 +118,14 @@ HEADERS = (
     "unit",
     "epsilon",
     "seed",
-    *(f"TPR at {100 * rate:g} % FPR" for rate in RATES.values()),
+    *(f"TPR at {percent(rate)} FPR" for rate in RATES.values()),
 )
 
 
 def _row(found: Membership) -> tuple[str, ...]:
     epsilon = "none" if found.epsilon is None else f"{found.epsilon:.3f}"
-    rates = (f"{100 * found.true_positive[name]:.2f} %" for name in RATES)
+    known = (found.true_positive[name] for name in RATES)
+    rates = ("too few examples" if rate is None else f"{100 * rate:.2f} %" for rate in known)
     return found.pipeline, found.model, found.dataset, found.unit or "", epsilon, str(found.seed), *rates
 
 

@@ -13,10 +13,11 @@ from pipelines.tracking.read import VARIANT_TAG, RunRow
 
 CONFIDENCE = 0.95
 IRRELEVANT = {
-    "seed", "device", "threads", "debug", "evaluations", "privacy.noise_seed", "dataset.folder", "dataset.file",
+    "seed", "device", "threads", "debug", "evaluations", "privacy.noise_seed", "privacy.release_copies",
+    "dataset.folder", "dataset.file", "dataset.bounds",
 }  # fmt: skip
-"""Parameters in which runs of one point may differ: repetition, hardware, and where the data lies (its fingerprint
-says what it is)."""
+"""Parameters in which runs of one point may differ: repetition, hardware, what is told of the data, and where it lies
+(its fingerprint says what it is)."""
 LOWER_BOUND = "audit/epsilon_lower_bound"
 OVERRIDE = re.compile(r" (?=[+~]*[\w./@]+=)")
 """Between two overrides in one line."""

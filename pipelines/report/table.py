@@ -14,6 +14,7 @@ from pipelines.report.command import commands, folded
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
 from pipelines.report.published import published_key, published_mark
+from pipelines.report.untuned import untuned_ceilings
 
 WIDTH = 100
 LABEL_WIDTH = 43
@@ -47,7 +48,9 @@ def frontier_table(frontier: Frontier) -> str:
         )
         heading = [f"{panel.title}: {panel.promise}", *(fill(bound, WIDTH) for bound in _bounds(panel))]
         blocks.append("\n".join([*heading, body]))
-    notes = [_folded(frontier.caption), fill(published_key(frontier), WIDTH)]
+    notes = [
+        _folded(frontier.caption), fill(untuned_ceilings(frontier), WIDTH), fill(published_key(frontier), WIDTH),
+    ]  # fmt: skip
     return "\n\n".join(filter(None, [*blocks, *notes, _commands(frontier)]))
 
 

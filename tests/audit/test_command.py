@@ -116,7 +116,9 @@ def test_membership_is_a_diagnostic(cli: Cli) -> None:
     assert {"membership.png", "membership.json"} <= artifacts(done)
     assert "audit=membership: TPR" in done.out
     rates = {key: value for key, value in done.row.metrics.items() if key.startswith("diagnostics/")}
-    assert set(rates) == {"diagnostics/membership_tpr_at_0.1pct_fpr", "diagnostics/membership_tpr_at_1pct_fpr"}
+    # One of the 360 test digits is 0.28 % of them: what happens at 0.1 % cannot be seen.
+    assert set(rates) == {"diagnostics/membership_tpr_at_1pct_fpr"}
+    assert "1,000 for 0.1 % FPR are needed" in done.out
     assert all(0 <= value < 0.2 for value in rates.values())
     assert not any(key.startswith("audit/") for key in done.row.metrics)
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +66,15 @@ def test_a_thinned_curve_keeps_the_rates_that_are_reported() -> None:
     assert np.array_equal(again.true_positive, thin.true_positive)
 
 
+@pytest.mark.parametrize(
+    ("others", "measured"), [(1, set()), (99, set()), (100, {"1pct"}), (999, {"1pct"}), (1000, {"1pct", "0.1pct"})]
+)
+def test_a_rate_below_one_example_is_not_measured(others: int, measured: set[str]) -> None:
+    curve = roc(np.ones(5), np.zeros(others))
+    assert {name for name, rate in curve.resolved(others).items() if rate == 1} == measured
+    assert {name for name, rate in curve.resolved(others).items() if rate is not None} == measured
+
+
 def found_in(pipeline: str, epsilon: float | None = None, unit: str | None = None, seed: int = 0) -> Membership:
     delta = None if epsilon is None else 1e-5
     rates = {"0.1pct": 0.004, "1pct": 0.0213}
@@ -114,8 +125,22 @@ def test_a_sweeps_figure_names_each_kind_of_run_once() -> None:
 def test_what_was_found_is_read_back_and_said_in_a_line() -> None:
     found = found_in("dp_sgd", 2.0, "example")
     assert Membership.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-    assert found.summary() == "audit=membership: TPR 0.4 % at 0.1 % FPR, 2.1 % at 1 % FPR"
+    assert found.summary() == "audit=membership: TPR 0.4 % at 0.1 % FPR, 2.13 % at 1 % FPR"
     header, row = membership_csv([found]).splitlines()
     assert header == "pipeline,model,dataset,unit,epsilon,delta,seed,tpr_at_0.1pct_fpr,tpr_at_1pct_fpr"
     assert row == "dp_sgd,cnn,digits,example,2.0,1e-05,0,0.004,0.0213"
     assert "2.13 %" in membership_table([found])
+
+
+def test_what_too_few_examples_cannot_show_is_not_said() -> None:
+    few = replace(found_in("sgd"), true_positive={"0.1pct": None, "1pct": 1.0})
+    assert Membership.from_dict(json.loads(json.dumps(few.to_dict()))) == few
+    assert few.metrics() == {"diagnostics/membership_tpr_at_1pct_fpr": 1.0}
+    assert re.search(r"TPR 100 % at 1 % FPR; too few test examples \(1,000 for 0.1 % FPR", few.summary())
+    none = replace(few, true_positive={"0.1pct": None, "1pct": None})
+    assert "TPR" not in none.summary()
+    assert re.search(r"1,000 for 0.1 %, 100 for 1 % FPR", none.summary())
+    assert membership_csv([few]).splitlines()[1].endswith(",,1.0")
+    assert "too few examples" in membership_table([few])
+    drawn = [text.get_text() for text in membership_figure(CURVE, few).axes[0].texts]
+    assert drawn == ["100 %"]

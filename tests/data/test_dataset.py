@@ -66,19 +66,3 @@ def test_fingerprint_follows_every_array() -> None:
         _dataset(client_ids=np.ones(6, dtype=np.int64)).fingerprint,
     }
     assert len(prints) == 5
-
-
-def test_a_test_split_from_the_training_split_is_refused() -> None:
-    rng = np.random.default_rng(0)
-    train = Split(rng.random((20, 3)).astype(np.float32), rng.integers(0, 2, 20))
-    fresh = Split(rng.random((10, 3)).astype(np.float32), rng.integers(0, 2, 10))
-    mixed = Split(
-        np.concatenate([train.inputs[:6], fresh.inputs[:4]]), np.concatenate([train.labels[:6], fresh.labels[:4]])
-    )
-    Dataset(name="d", train=train, test=fresh, classes=2).require_held_out()
-    leaked = Dataset(name="d", train=train, test=mixed, classes=2)
-    assert leaked.overlap == pytest.approx(0.6)
-    with pytest.raises(UserError, match="60% of the test examples are training examples"):
-        leaked.require_held_out()
-    relabelled = Split(train.inputs, 1 - train.labels)  # equal inputs of another class are no copies
-    assert Dataset(name="d", train=train, test=relabelled, classes=2).overlap == 0

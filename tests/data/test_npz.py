@@ -1,6 +1,9 @@
 """The user's own archive."""
 
 import contextlib
+import gzip
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +108,30 @@ def test_client_ids_are_kept(tmp_path: Path) -> None:
         ({"x_train": np.zeros((6, 4, 5), dtype=complex)}, "is complex128; save images as uint8"),
         ({"x_train": np.full((6, 4, 5), 255.0)}, r"spans 255\.\.255; images of floats must lie in \[0, 1\]: divide"),
         ({"x_train": np.full((6, 4, 5), -1.0)}, r"spans -1\.\.-1; images"),
+        ({"x_train": np.full((6, 4, 5), -4.0)}, r"spans -4\.\.-4; images .* undo what standardised them"),
+        ({"x_train": RNG.uniform(-1, 1, (6, 4, 5))}, r"must lie in \[0, 1\]: map \[-1, 1\] with \(x \+ 1\) / 2"),
+        ({"x_train": np.eye(6, 20, dtype=np.uint8).reshape(6, 4, 5)}, "is uint8 and holds 0 and 1 only"),
+        ({"x_train": RNG.random((6, 3, 8, 8))}, r"3 pixels high with 8 channels.*x_train\.transpose\(0, 2, 3, 1\)"),
+        ({"x_train": RNG.random((6, 1, 8, 6))}, r"1 pixels high with 6 channels.*transpose\(0, 2, 3, 1\)"),
+        (
+            {"x_train": RNG.random((8, 8, 3, 6))},
+            r"y_train is .*: .* its last axis: save numpy\.moveaxis\(x_train, -1, 0\)",
+        ),
+        ({"x_train": RNG.random((20, 6))}, r"y_train is .* save numpy\.moveaxis\(x_train, -1, 0\)"),
+        ({"y_train": np.eye(3, dtype=int)[[0, 1, 2] * 2]}, r"one-hot: save y_train\.argmax\(axis=1\)"),
+        ({"y_test": np.eye(3)}, r"one-hot: save y_test\.argmax\(axis=1\)"),
+        ({"y_test": np.full((3, 3), 1 / 3)}, r"shares of classes: y_test\.argmax\(axis=1\)"),
+        ({"y_train": np.ones((6, 3), dtype=int)}, "only one label an example"),
+        ({"y_train": np.array([True] * 6)}, r"is bool .*y_train\.astype\(int\)"),
+        ({"y_train": np.arange(6) / 2}, "its numbers are not whole"),
+        ({"y_train": np.array([0, 1, 2, 0, 1, np.nan])}, "y_train holds NaN or infinity"),
+        ({"y_train": np.arange(6.0) % 3}, r"its numbers are whole: save y_train\.astype\(int\)"),
+        ({"client_ids": np.arange(6.0)}, r"its numbers are whole: save client_ids\.astype\(int\)"),
+        ({"y_train": np.array([1, 2, 3, 1, 2, 3]), "classes": 3}, r"span 1\.\.3.*they count from 1: subtract 1"),
+        ({"y_train": np.arange(6) % 3 + 1, "y_test": np.arange(3) + 1}, r"labels span 1\.\.3; .*subtract 1"),
+        ({"y_train": np.array([-1, 1] * 3), "y_test": np.ones(3, dtype=int), "classes": 2}, r"\(labels > 0\)\.astype"),
+        ({"users": np.arange(6)}, "users seems to say whose each example is; save it as client_ids"),
+        ({"client_id": np.arange(6)}, "client_id seems to say whose each example is"),
         ({"x_train": np.full((6, 4, 5), np.nan)}, "train inputs hold NaN or infinity"),
         ({"x_train": np.full((6, 20), 1e300), "x_test": np.zeros((3, 20))}, "train inputs hold NaN or infinity"),
         ({"y_train": np.zeros(5, dtype=int)}, r"y_train is int64 of shape \(5,\); it needs 6 integers of shape \(6,\)"),
@@ -126,6 +153,53 @@ def test_a_wrong_array_is_named_with_its_remedy(tmp_path: Path, changes: dict[st
     with pytest.raises(UserError, match=message) as error:
         _load(tmp_path, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_a_wide_signal_may_be_one_pixel_high(tmp_path: Path) -> None:
+    signal = RNG.random((6, 1, 100, 12))
+    assert _load(tmp_path, x_train=signal, x_test=signal[:3]).features == (1, 100, 12)
+
+
+def test_arrays_that_nothing_reads_are_named(tmp_path: Path) -> None:
+    (line,) = _load(tmp_path, x_valid=np.zeros(3), klasses=np.array(3)).remarks
+    assert "x_valid, klasses are not read; did you mean classes by klasses?" in line
+    # They say whose examples these are only where nothing else does.
+    known = _load(tmp_path, client_ids=np.arange(6), users=np.arange(6))
+    assert known.client_ids is not None
+    assert "users is not read" in known.remarks[0]
+    assert _load(tmp_path).remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"userId,movieId,rating\n1,31,2.5\n", r"it is a CSV table; read it with pandas\.read_csv"),
+        (b"a;b\r\n1;2\r\n", "it is a CSV table"),
+        (b'[{"a": 1}]', r"it is JSON; read it with json\.load"),
+        (b"1 2 3\n4 5 6\n", r"it is text; read it with numpy\.loadtxt"),
+        (b"@relation iris\n", "it is text of another format"),
+        (pickle.dumps({"x_train": [1]}), "it is a pickle, which could run code"),
+        (b"PAR1" + bytes(20), r"pandas\.read_parquet"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(20), "it is an HDF5 file"),
+        (gzip.compress(b"1,2"), "unpack it with gunzip"),
+    ],
+)
+def test_another_format_is_named_with_what_reads_it(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "own.npz"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"cannot be read as an .npz archive: .*{message}") as error:
+        load_npz(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_zip_of_something_else_and_a_folder_are_named(tmp_path: Path) -> None:
+    for member, message in (("xl/workbook.xml", "Excel"), ("model/data.pkl", "PyTorch"), ("a.csv", "without arrays")):
+        with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+            archive.writestr(member, "1")
+        with pytest.raises(UserError, match=message):
+            load_npz(str(tmp_path / "own.npz"))
+    with pytest.raises(UserError, match="is a folder; give the path of one"):
+        load_npz(str(tmp_path))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

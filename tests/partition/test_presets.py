@@ -10,7 +10,7 @@ from pipelines.partition.settings import PartitionConfig
 CONF = Path(__file__).parents[2] / "conf"
 
 
-@pytest.mark.parametrize("name", ["iid", "dirichlet", "shards", "natural"])
+@pytest.mark.parametrize("name", ["auto", "iid", "dirichlet", "shards", "natural"])
 def test_partition_preset_offers_every_key(name: str) -> None:
     values = yaml.safe_load((CONF / "partition" / f"{name}.yaml").read_text())
     assert set(values) == set(PartitionConfig.model_fields)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipelines.errors import UserError
 from pipelines.section import Count, NonNegative, Positive, Section
 
 
@@ -56,6 +57,8 @@ class BinnedColumn(Section):
       bins: between them.
       indicator: of the one bin that the value is in (one-hot coding); 0 leaves these features out.
       threshold: of every edge that the value reaches (thermometer coding); 0 leaves these features out.
+      dataset: whose column this is; None where the configuration's reader says so. It makes no feature, so that it
+        takes no part in fingerprints.
 
     Source: for thermometer coding, Buckman et al. 2018, "Thermometer Encoding", section 3.
     """
@@ -66,6 +69,7 @@ class BinnedColumn(Section):
     bins: Count
     indicator: NonNegative
     threshold: NonNegative
+    dataset: Annotated[str | None, Field(exclude=True)] = None
 
     @model_validator(mode="after")
     def _has_bins(self) -> "BinnedColumn":
@@ -90,3 +94,22 @@ class BinsConfig(Section):
 
 
 FeaturesConfig = Annotated[NoFeatures | ScatteringConfig | BinsConfig, Field(discriminator="name")]
+
+
+def require_columns_of(features: NoFeatures | ScatteringConfig | BinsConfig, dataset: str) -> None:
+    """Refuses bins of another table's columns: they would take any numbers, and mean nothing.
+
+    Args:
+      features: as configured.
+      dataset: its name in the configuration.
+
+    Raises:
+      UserError: a column of another dataset.
+    """
+    for place, column in enumerate(features.columns if isinstance(features, BinsConfig) else ()):
+        if column.dataset not in (None, dataset):
+            raise UserError(
+                f"features.columns[{place}] bins column {column.column} of dataset={column.dataset} and says nothing "
+                f"of dataset={dataset}; set features=none, or features.columns=[{{column:0,lowest:0,highest:1,"
+                "bins:10,indicator:1,threshold:0}] in this table's own units"
+            )

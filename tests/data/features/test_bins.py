@@ -12,10 +12,11 @@ from pipelines.data.dataset import Dataset, Split
 from pipelines.data.digits import load_digits
 from pipelines.data.features.bins import Bins
 from pipelines.data.features.build import with_features
-from pipelines.data.features.settings import BinnedColumn, BinsConfig
+from pipelines.data.features.settings import BinnedColumn, BinsConfig, require_columns_of
 from pipelines.data.load import load_dataset
 from pipelines.data.settings import DatasetConfig
 from pipelines.errors import UserError
+from pipelines.job import prepare
 from tests.data.conftest import Raw
 from tests.test_config import composed
 
@@ -140,3 +141,24 @@ def test_runs_of_a_sweep_share_the_arrays(raw: Dataset, census: BinsConfig) -> N
 def test_digits_have_no_columns_to_bin() -> None:
     with pytest.raises(UserError, match="public bins need a table"):
         with_features(load_digits(), BinsConfig(name="bins", columns=(column(),)), threads=1)
+
+
+def test_bins_of_one_table_are_refused_by_another() -> None:
+    own = ("dataset=npz", "dataset.file=mine.npz", "features=census_bins", "pipeline=sgd")
+    with pytest.raises(
+        UserError, match=r"columns\[0\] bins column 0 of dataset=adult .*features\.columns=\[\{column:0"
+    ):
+        prepare(parse(composed(*own)), threads=1)
+    with pytest.raises(UserError, match="dataset=digits"):
+        prepare(parse(composed("features=census_bins")), threads=1)
+    columns = "features.columns=[{column:0,lowest:0,highest:1,bins:10,indicator:1,threshold:0}]"
+    require_columns_of(parse(composed(*own, columns)).features, "npz")
+
+
+def test_whose_columns_they_are_changes_no_fingerprint() -> None:
+    assert (
+        BinsConfig(name="bins", columns=(column(dataset="adult"),)).model_dump_json()
+        == BinsConfig(name="bins", columns=(column(),)).model_dump_json()
+    )
+    config = parse(composed("dataset=adult", "features=census_bins", "pipeline=sgd"))
+    assert parse(config.model_dump(mode="json")).fingerprint == config.fingerprint

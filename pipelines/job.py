@@ -15,6 +15,7 @@ from pipelines.partition.partition import Partition
 from pipelines.pipeline import Pipeline
 from pipelines.privacy.plan import MechanismPlan
 from pipelines.privacy.planning import public_plan
+from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.tree_plan import Plan
 from pipelines.randomness import public_stream
 
@@ -41,7 +42,9 @@ class Job:
                 parts.append(f"unit={self.plan.unit}")
             if privacy.mechanism == "tree":
                 parts.append("tree")
-            parts.append(f"eps={privacy.epsilon:g}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}")
+            parts.append(
+                f"eps={rounded_up(privacy.epsilon, 6)}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}"
+            )
         audit = [f"audit={self.config.audit.name}"] if self.config.audit.plants else []
         return " ".join([*parts, f"seed={self.config.seed}", *audit])
 

@@ -183,12 +183,13 @@ def _trees(plan: TreePlan) -> str:
 def _accountants(guarantee: PrivacyGuarantee) -> str:
     rows = "\n".join(
         f"| {opinion.accountant} | {opinion.version} | "
-        f"{opinion.remark if opinion.epsilon is None else format(opinion.epsilon, '.4f')} |"
+        f"{opinion.remark if opinion.epsilon is None else rounded_up(opinion.epsilon)} |"
         for opinion in guarantee.opinions
     )
     verdict = "; ".join(guarantee.contradictions) or _confirmed(guarantee)
     return (
-        f"## Accountants\n\n| accountant | version | epsilon at delta {guarantee.executed.delta:g} |\n|---|---|---|\n"
+        "## Accountants\n\n"
+        f"| accountant | version | epsilon at delta {rounded_up(guarantee.executed.delta, 6)} |\n|---|---|---|\n"
         f"{rows}\n\nThe first is the guarantee's. {verdict}"
     )
 
@@ -237,7 +238,8 @@ def _groups(guarantee: PrivacyGuarantee) -> str:
     return (
         f"## Several {plan.unit}s at once\n\n"
         f"A conversion, not what this run was planned for: what its guarantee for one {plan.unit} says of several that "
-        f"belong together, at the same delta {plan.delta:g} (Vadhan 2017, lemma 2.2, along the privacy curve).\n\n"
+        f"belong together, at the same delta {rounded_up(plan.delta, 6)} (Vadhan 2017, lemma 2.2, along the privacy "
+        "curve).\n\n"
         f"| {plan.unit}s | epsilon at most |\n|---|---|\n{rows}"
     )
 

@@ -42,7 +42,7 @@ def membership_figure(roc: Roc, found: Membership) -> Figure:
         rates = np.logspace(np.log10(LOWEST), 0, 400)
         edge = allowed(rates, epsilon=epsilon, delta=delta)
         axes.fill_between(rates, LOWEST, edge, color=CENTRAL, alpha=0.12, linewidth=0)
-        claim = f"ε = {rounded_up(epsilon)}, δ = {rounded_up(delta)}"
+        claim = f"ε = {rounded_up(epsilon)}, δ = {rounded_up(delta, 6)}"
         axes.plot(rates, edge, color=CENTRAL, linewidth=1, label=f"most that {claim} allows")
     _draw(axes, roc, color=INK, linewidth=2, label=f"{found.label}, seed {found.seed}")
     for rate in RATES.values():
@@ -122,7 +122,7 @@ HEADERS = (
 
 
 def _row(found: Membership) -> tuple[str, ...]:
-    epsilon = "none" if found.epsilon is None else f"{found.epsilon:.3f}"
+    epsilon = "none" if found.epsilon is None else rounded_up(found.epsilon)
     rates = (f"{100 * found.true_positive[name]:.2f} %" for name in RATES)
     return found.pipeline, found.model, found.dataset, found.unit or "", epsilon, str(found.seed), *rates
 

@@ -142,7 +142,7 @@ class _Watcher:
                     _log_guarantee(self._job, guarantee, self._log, sampler_judged=last is not None)
                     self._log.metrics(steps, {"privacy/epsilon": guarantee.epsilon})
                     spent = rounded_up(guarantee.epsilon)
-                    error.add_note(f"{steps:,} steps spent epsilon {spent} at delta {plan.delta:g}")
+                    error.add_note(f"{steps:,} steps spent epsilon {spent} at delta {rounded_up(plan.delta, 6)}")
                 except GuaranteeError as refutation:
                     self._log.tags(refuted(refutation))
 
@@ -259,7 +259,7 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
         tags |= {
             "privacy.unit": str(job.plan.unit),
             "privacy.relation": str(job.plan.relation),
-            "privacy.delta": f"{job.plan.delta:g}",
+            "privacy.delta": repr(job.plan.delta),
             "privacy.noise_multiplier": f"{job.plan.noise_multiplier:g}",
             "privacy.accountant": f"{accountant_of(job.plan)} {version('dp-accounting')}",
             "privacy.mechanism": "tree" if isinstance(job.plan, TreePlan) else "gaussian",

@@ -67,7 +67,9 @@ class Job:
                 parts.append(f"unit={self.plan.unit}")
             if privacy.mechanism == "tree":
                 parts.append("tree")
-            parts.append(f"eps={privacy.epsilon:g}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}")
+            parts.append(
+                f"eps={rounded_up(privacy.epsilon, 6)}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}"
+            )
         audit = [f"audit={self.config.audit.name}"] if self.config.audit.plants else []
         return " ".join([*parts, f"seed={self.config.seed}", *audit])
 

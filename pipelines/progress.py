@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from pipelines.privacy.rounding import rounded_up
+
 if TYPE_CHECKING:
     from pipelines.result import Evaluation
 
@@ -28,7 +30,7 @@ class RunProgress:
     def report(self, evaluation: "Evaluation", epsilon: float | None) -> None:
         """Shows the newest evaluation."""
         if self._bar is not None:
-            spent = "" if epsilon is None else f", epsilon {epsilon:.2f}"
+            spent = "" if epsilon is None else f", epsilon {rounded_up(epsilon, 3)}"
             self._bar.set_postfix_str(f"accuracy {evaluation.accuracy:.3f}{spent}")
 
     def close(self) -> None:

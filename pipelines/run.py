@@ -10,6 +10,7 @@ import sys
 import traceback
 from functools import lru_cache
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.conf import HydraConf
@@ -27,7 +28,11 @@ from pipelines.cores import available_cores
 from pipelines.ending import exit_after, mute_unread_streams
 from pipelines.errors import UserError
 from pipelines.explain import explain
+from pipelines.privacy.rounding import rounded_up
 from pipelines.sweep import Sweep, close_progress, progress, sweep_store
+
+if TYPE_CHECKING:
+    from pipelines.privacy.guarantee import PrivacyGuarantee
 
 CONF = str(REPOSITORY / "conf")
 INTERRUPTED = 130
@@ -119,7 +124,7 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     position = 0 if sweep is None else 1
     result, run_id = execute(job, store, parent_id=parent_id, overrides=overrides, position=position)
     guarantee = result.guarantee
-    spent = "" if guarantee is None else f"  epsilon {guarantee.epsilon:.3f} at delta {guarantee.executed.delta:g}"
+    spent = "" if guarantee is None else f"  {_spent(guarantee)}"
     audited = "" if result.audit is None else f"  {result.audit.summary()}"
     line = f"{job.name:32s} accuracy {result.evaluation.accuracy:.4f}{spent}{audited}"
     idle = result.evaluation.accuracy <= job.dataset.majority
@@ -140,6 +145,10 @@ def _idle(majority: float) -> str:
 def _remark(line: str) -> None:
     """Writes a line to standard error, once a process: the runs of a sweep mostly share it."""
     tqdm.write(f"note: {line}", file=sys.stderr)
+
+
+def _spent(guarantee: "PrivacyGuarantee") -> str:
+    return f"epsilon {rounded_up(guarantee.epsilon)} at delta {rounded_up(guarantee.executed.delta, 6)}"
 
 
 def _refuse_idle_privacy(config: Config) -> None:

@@ -83,9 +83,9 @@ def in_words(costs: Sequence[ChoosingCost]) -> list[str]:
 def _sentence(cost: ChoosingCost) -> str:
     if cost.select_best is None:
         single = rounded_up(cost.single)
-        return f"The one run that protects {cost.unit}s costs epsilon {single} at delta {cost.delta:g}."
+        return f"The one run that protects {cost.unit}s costs epsilon {single} at delta {rounded_up(cost.delta, 6)}."
     return (
         f"Publishing all {cost.runs} runs that protect {cost.unit}s, or the best of exactly these, costs epsilon "
-        f"{rounded_up(cost.publish_all)} at delta {cost.delta:g}; the best of a random number of runs, {cost.runs} on "
-        f"average, {rounded_up(cost.select_best)}."
+        f"{rounded_up(cost.publish_all)} at delta {rounded_up(cost.delta, 6)}; the best of a random number of runs, "
+        f"{cost.runs} on average, {rounded_up(cost.select_best)}."
     )

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pipelines.errors import GuaranteeError
-from pipelines.privacy.rounding import rounded_down
+from pipelines.privacy.rounding import rounded_apart, rounded_down, rounded_up
 
 ASSUMES = {
     "mechanism": "the plan's sampling or turns, Gaussian noise of one spread, and composition as the accountant has "
@@ -67,10 +67,11 @@ class Finding:
         """
         reasons = list(self.faults)
         if self.refuted:
+            assert self.claim is not None, "what is refuted was claimed"
+            claim, bound = rounded_apart(self.claim, self.epsilon_lower_bound)
             reasons.insert(
                 0,
-                f"epsilon is at least {rounded_down(self.epsilon_lower_bound)} with {100 * self.confidence:g} % "
-                f"confidence, but {self.claim:.4g} is claimed",
+                f"epsilon is at least {bound} with {100 * self.confidence:g} % confidence, but {claim} is claimed",
             )
         if reasons:
             raise AuditError(f"audit={self.audit} REFUTES THIS RUN: {'; '.join(reasons)}; do not release its model")
@@ -140,7 +141,7 @@ class Membership:
         what = f"{self.pipeline} {self.model} on {self.dataset}"
         if self.epsilon is None:
             return f"{what}, no privacy"
-        return f"{what}, ε = {self.epsilon:.3g} a{'n' if self.unit == 'example' else ''} {self.unit}"
+        return f"{what}, ε = {rounded_up(self.epsilon)} a{'n' if self.unit == 'example' else ''} {self.unit}"
 
     def metrics(self) -> dict[str, float]:
         """The numbers for the log, which no epsilon covers."""

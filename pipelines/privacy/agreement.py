@@ -2,6 +2,7 @@
 
 from pipelines.errors import GuaranteeError
 from pipelines.privacy.accounting import Opinion
+from pipelines.privacy.rounding import rounded_down, rounded_up
 
 # PRV's upper bound lies at most 0.02 above the truth, by its own statement, at a delta that is 0.1 % off: the relative
 # part covers what that does to epsilons in the hundreds.
@@ -26,7 +27,7 @@ def refutations(found: tuple[Opinion, ...]) -> list[str]:
     assert first is not None
     if prv is None or prv - first <= _prv_error(first) or _prv_failed(rdp, prv):
         return []
-    return [f"PLD {first:.4f} lies below PRV {prv:.4f} by more than their errors"]
+    return [f"PLD {rounded_up(first, 6)} lies below PRV {rounded_down(prv, 6)} by more than their errors"]
 
 
 def require_not_too_low(found: tuple[Opinion, ...]) -> None:
@@ -45,11 +46,13 @@ def _harmless(found: tuple[Opinion, ...]) -> list[str]:
     assert first is not None
     verdicts = []
     if rdp is not None and first > rdp + RDP_TOLERANCE:
-        verdicts.append(f"PLD {first:.4f} exceeds its upper bound RDP {rdp:.4f}")
+        verdicts.append(f"PLD {rounded_up(first, 6)} exceeds its upper bound RDP {rounded_down(rdp, 6)}")
     if prv is not None and first - prv > _prv_error(first):
-        verdicts.append(f"PLD {first:.4f} exceeds PRV {prv:.4f} by more than their errors")
+        verdicts.append(f"PLD {rounded_up(first, 6)} exceeds PRV {rounded_down(prv, 6)} by more than their errors")
     if prv is not None and prv - first > _prv_error(first) and _prv_failed(rdp, prv):
-        verdicts.append(f"PRV {prv:.4f} exceeds the upper bound RDP {rdp:.4f}, which refutes it")
+        assert rdp is not None, "it is RDP that refutes"
+        bound = rounded_up(rdp, 6)
+        verdicts.append(f"PRV {rounded_down(prv, 6)} exceeds the upper bound RDP {bound}, which refutes it")
     return verdicts
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pipelines.errors import UserError
-from pipelines.privacy.rounding import rounded_up
+from pipelines.privacy.rounding import rounded_down, rounded_up
 
 
 class PrivacyUnit(StrEnum):
@@ -69,7 +69,7 @@ def require_delta(delta: float, population: int, unit: PrivacyUnit) -> None:
     """
     if not 0 < delta < 1 / population:
         raise UserError(
-            f"privacy.delta={delta:g} must lie in (0, {1 / population:.3g}), that is below "
+            f"privacy.delta={delta:g} must lie in (0, {rounded_down(1 / population, 3)}), that is below "
             f"1/population for {population} {unit}s; choose a smaller delta"
         )
 

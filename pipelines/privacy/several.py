@@ -20,7 +20,8 @@ def groups(plan: Plan, copies: int | None = None) -> str:
     return (
         f"## Several {plan.unit}s at once\n\n"
         f"A conversion, not what this run was planned for: what its guarantee for one {plan.unit} says of several that "
-        f"belong together, at the same delta {plan.delta:g} (Vadhan 2017, lemma 2.2, along the privacy curve).\n\n"
+        f"belong together, at the same delta {rounded_up(plan.delta, 6)} (Vadhan 2017, lemma 2.2, along the privacy "
+        "curve).\n\n"
         f"| {plan.unit}s | epsilon at most |\n|---|---|\n{rows}" + _copies(plan, copies)
     )
 

@@ -192,12 +192,13 @@ def _trees(plan: TreePlan) -> str:
 def _accountants(guarantee: PrivacyGuarantee) -> str:
     rows = "\n".join(
         f"| {opinion.accountant} | {opinion.version} | "
-        f"{opinion.remark if opinion.epsilon is None else format(opinion.epsilon, '.4f')} |"
+        f"{opinion.remark if opinion.epsilon is None else rounded_up(opinion.epsilon)} |"
         for opinion in guarantee.opinions
     )
     verdict = "; ".join(guarantee.contradictions) or _confirmed(guarantee)
     return (
-        f"## Accountants\n\n| accountant | version | epsilon at delta {guarantee.executed.delta:g} |\n|---|---|---|\n"
+        "## Accountants\n\n"
+        f"| accountant | version | epsilon at delta {rounded_up(guarantee.executed.delta, 6)} |\n|---|---|---|\n"
         f"{rows}\n\nThe first is the guarantee's. {verdict}"
     )
 

@@ -27,6 +27,7 @@ from scipy import special
 from tabulate import tabulate
 
 from pipelines.errors import UserError
+from pipelines.privacy.rounding import rounded_up
 from pipelines.recipe import Bands
 from pipelines.record import ResultRow
 
@@ -204,7 +205,7 @@ def _pair(row: Comparison, field: str, absent: str) -> str:
     texts = []
     for cell in (row.recorded, row.now):
         value = None if cell is None else getattr(cell.run, field)
-        texts.append(absent if value is None else f"{value:.6f}" if isinstance(value, float) else str(value))
+        texts.append(absent if value is None else rounded_up(value, 8) if isinstance(value, float) else str(value))
     return f"{texts[0]} -> {texts[1]}" if field in row.faults else texts[0] if row.recorded else texts[1]
 
 

@@ -10,7 +10,7 @@ from plotly.io import to_html
 from plotly.subplots import make_subplots
 
 from pipelines.privacy.plan import PrivacyUnit, Relation
-from pipelines.privacy.rounding import rounded_down
+from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.statement import bound_in_words
 from pipelines.published import PublishedPoint
 from pipelines.report.command import commands, folded
@@ -196,7 +196,7 @@ def published_hover(number: int, point: PublishedPoint) -> str:
     """What others promised, and what their number leaves out."""
     lines = [
         f"<b>{number} {escape(point.label)}</b>: theirs, not our run",
-        f"accuracy {100 * point.accuracy:.4g} %, {escape(epsilon_in_words(point))}, δ = {point.delta:g}",
+        f"accuracy {100 * point.accuracy:.4g} %, {escape(epsilon_in_words(point))}, δ = {rounded_up(point.delta, 6)}",
         *wrap(escape(point.note), 70),
         escape(point.url),
     ]
@@ -227,9 +227,9 @@ def _facts(point: Point) -> list[str]:
         lines.append("no privacy guarantee, hence no ε")
     else:
         p = point.privacy
-        sigma = "" if p.noise_multiplier is None else f", sigma = {p.noise_multiplier:.4g}"
+        sigma = "" if p.noise_multiplier is None else f", sigma = {rounded_down(p.noise_multiplier)}"
         lines += [
-            f"ε = {p.epsilon:.4g}, δ = {p.delta:g}{sigma}",
+            f"ε = {rounded_up(p.epsilon)}, δ = {rounded_up(p.delta, 6)}{sigma}",
             f"unit: {escape(p.unit)}; neighbours: {escape(RELATIONS.get(p.relation, p.relation))}",
             escape(PROMISES.get(p.unit, "")),
             f"accountant: {escape(p.accountant)}",

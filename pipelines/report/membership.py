@@ -42,7 +42,7 @@ def membership_figure(roc: Roc, found: Membership) -> Figure:
         rates = np.logspace(np.log10(LOWEST), 0, 400)
         edge = allowed(rates, epsilon=epsilon, delta=delta)
         axes.fill_between(rates, LOWEST, edge, color=CENTRAL, alpha=0.12, linewidth=0)
-        claim = f"ε = {rounded_up(epsilon)}, δ = {rounded_up(delta)}"
+        claim = f"ε = {rounded_up(epsilon)}, δ = {rounded_up(delta, 6)}"
         axes.plot(rates, edge, color=CENTRAL, linewidth=1, label=f"most that {claim} allows")
     _draw(axes, roc, color=INK, linewidth=2, label=f"{found.label}, seed {found.seed}")
     for name, rate in RATES.items():
@@ -123,7 +123,7 @@ HEADERS = (
 
 
 def _row(found: Membership) -> tuple[str, ...]:
-    epsilon = "none" if found.epsilon is None else f"{found.epsilon:.3f}"
+    epsilon = "none" if found.epsilon is None else rounded_up(found.epsilon)
     known = (found.true_positive[name] for name in RATES)
     rates = ("too few examples" if rate is None else f"{100 * rate:.2f} %" for rate in known)
     return found.pipeline, found.model, found.dataset, found.unit or "", epsilon, str(found.seed), *rates

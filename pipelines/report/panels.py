@@ -7,6 +7,7 @@ from itertools import count
 
 from pipelines.config import PRIVATE_UNITS
 from pipelines.errors import UserError
+from pipelines.privacy.rounding import rounded_up
 from pipelines.published import PublishedPoint, Reference
 from pipelines.report.points import Point, Privacy
 
@@ -191,7 +192,7 @@ def _facts(point: Point) -> dict[str, str]:
 
 def _privacy_facts(privacy: Privacy) -> dict[str, str]:
     return {
-        "delta": f"δ = {privacy.delta:g}",
+        "delta": f"δ = {rounded_up(privacy.delta, 6)}",
         "relation": RELATIONS.get(privacy.relation, privacy.relation),
         "accountant": privacy.accountant,
         "simulated": "noise from a fixed seed" if privacy.simulated else "",

@@ -1,5 +1,6 @@
 """What figures and tables say of published points and of references."""
 
+from pipelines.privacy.rounding import rounded_up
 from pipelines.published import PublishedPoint, Reference
 from pipelines.report.panels import Frontier
 from pipelines.report.style import without_privacy
@@ -37,6 +38,6 @@ def reference_label(reference: Reference) -> str:
 def epsilon_in_words(point: PublishedPoint) -> str:
     """Their epsilon as our runs are accounted and as published; of several mechanisms, also that of the training."""
     if point.epsilon_here is None:
-        return f"ε\u00a0{point.epsilon:g} as published"
-    alone = "" if point.epsilon_of_training is None else f", training alone {point.epsilon_of_training:.2f}"
-    return f"ε\u00a0{point.epsilon_here:.2f} (published {point.epsilon:g}{alone})"
+        return f"ε\u00a0{rounded_up(point.epsilon, 6)} as published"
+    alone = "" if point.epsilon_of_training is None else f", training alone {rounded_up(point.epsilon_of_training, 3)}"
+    return f"ε\u00a0{rounded_up(point.epsilon_here, 3)} (published {rounded_up(point.epsilon, 6)}{alone})"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.published import PublishedPoint
 from pipelines.record import Origin
 from pipelines.report.drift import Cell, Key
@@ -45,14 +46,13 @@ def markdown_table(cells: dict[Key, Cell]) -> str:
     lines = []
     for cell in cells.values():
         run, low, high = cell.run, min(cell.accuracies), max(cell.accuracies)
-        private = run.epsilon is not None
         lines.append(
             [
                 run.pipeline,
                 *([run.variant or ""] if varied else []),
                 run.unit or "",
-                f"{run.epsilon:.4f}" if private else "none",
-                f"{run.noise_multiplier:.3f}" if private else "",
+                "none" if run.epsilon is None else rounded_up(run.epsilon),
+                "" if run.noise_multiplier is None else rounded_down(run.noise_multiplier),
                 run.steps,
                 f"{100 * cell.mean:.2f} %",
                 f"{100 * cell.spread:.2f}",
@@ -73,9 +73,9 @@ def published_table(published: Sequence[PublishedPoint]) -> str:
             f"[{point.label}]({point.url})",
             point.unit,
             f"{100 * point.accuracy:.4g} %",
-            f"{point.epsilon:g}",
+            rounded_up(point.epsilon, 6),
             _epsilon_here(point),
-            f"{point.delta:g}",
+            rounded_up(point.delta, 6),
             "; ".join(
                 f"{stage.sample:,} of {point.population:,}, sigma {stage.noise_multiplier:g}, {stage.steps:,} steps"
                 for stage in point.stages
@@ -95,5 +95,5 @@ def published_table(published: Sequence[PublishedPoint]) -> str:
 def _epsilon_here(point: PublishedPoint) -> str:
     if point.epsilon_here is None:
         return "not known"
-    alone = "" if point.epsilon_of_training is None else f" (training alone {point.epsilon_of_training:.2f})"
-    return f"{point.epsilon_here:.2f}{alone}"
+    alone = "" if point.epsilon_of_training is None else f" (training alone {rounded_up(point.epsilon_of_training, 3)})"
+    return f"{rounded_up(point.epsilon_here, 3)}{alone}"

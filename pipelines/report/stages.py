@@ -19,6 +19,7 @@ from scipy import special
 from tabulate import tabulate
 
 from pipelines.errors import UserError
+from pipelines.privacy.rounding import rounded_up
 from pipelines.recipe import Stage
 from pipelines.report.drift import Cell, Key
 from pipelines.report.points import CONFIDENCE, t_interval
@@ -126,10 +127,10 @@ def waterfall_table(waterfalls: Sequence[Waterfall]) -> str:
 
 
 def epsilon_text(epsilon: float) -> str:
-    """Three significant digits, or the nearest power of ten of one that promises nothing."""
+    """Three significant digits, or the magnitude of one that promises nothing."""
     if epsilon < HUGE:
-        return f"{epsilon:.3g}"
-    return f"about 1e{round(math.log10(epsilon))}"
+        return rounded_up(epsilon, 3)
+    return f"up to {rounded_up(epsilon, 1)}".replace("e+0", "e")
 
 
 def change_text(step: Step) -> str:

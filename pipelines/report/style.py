@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipelines.privacy.rounding import rounded_up
 from pipelines.report.panels import Ceiling, Frontier, Line, Panel
 
 # Okabe & Ito's palette, told apart with every common colour blindness. Hue says the engine, the line's style privacy.
@@ -73,7 +74,7 @@ def epsilon_span(panel: Panel) -> Span:
 
 def epsilon_text(epsilon: float) -> str:
     """An epsilon as a tick: two significant digits, so that a realised 0.998 reads as the 1 that was asked for."""
-    return f"{epsilon:.2g}" if epsilon < 10 else f"{epsilon:.0f}"
+    return rounded_up(epsilon, 2) if epsilon < 10 else rounded_up(epsilon, 3)
 
 
 def without_privacy(label: str, accuracy: float) -> str:

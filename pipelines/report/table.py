@@ -8,7 +8,7 @@ from textwrap import fill
 from tabulate import tabulate
 
 from pipelines.privacy.plan import PrivacyUnit, Relation
-from pipelines.privacy.rounding import rounded_down
+from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.statement import bound_in_words
 from pipelines.report.command import commands, folded
 from pipelines.report.panels import Frontier, Panel
@@ -85,9 +85,9 @@ def _rows(panel: Panel) -> list[list[str]]:
             rows.append(
                 [
                     _shortened(line.label),
-                    f"{point.privacy.epsilon:.3f}",
+                    rounded_up(point.privacy.epsilon),
                     "" if audited is None else rounded_down(audited),
-                    "" if sigma is None else f"{sigma:.3f}",
+                    "" if sigma is None else rounded_down(sigma),
                     accuracy_text(point),
                     str(len(point.seeds)),
                 ]
@@ -105,9 +105,9 @@ def _published_rows(panel: Panel) -> list[list[str]]:
     return [
         [
             _shortened(f"{published_mark(point)}{number} {point.label}"),
-            f"{point.epsilon_here or point.epsilon:.3f}",
+            rounded_up(point.epsilon_here or point.epsilon),
             "",
-            f"{point.stages[0].noise_multiplier:.3f}" if point.stages else "",
+            rounded_down(point.stages[0].noise_multiplier) if point.stages else "",
             f"{100 * point.accuracy:.1f} %",
             "theirs",
         ]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pipelines.errors import UserError
+from pipelines.privacy.rounding import rounded_up
 from pipelines.recipe import Stage
 from pipelines.report.drift import Cell
 from pipelines.report.panels import RELATIONS
@@ -120,7 +121,7 @@ def _dress(axes: "Axes", waterfall: Waterfall, span: Span) -> None:
 
 
 def _stage_text(stage: Stage, cell: Cell) -> str:
-    epsilon = "no ε" if cell.run.epsilon is None else f"ε = {epsilon_text(cell.run.epsilon)}".replace("= about", "≈")
+    epsilon = "no ε" if cell.run.epsilon is None else f"ε = {epsilon_text(cell.run.epsilon)}".replace("= up to", "≤")
     return f"{fill(stage.label, 16)}\n{epsilon}"
 
 
@@ -158,7 +159,7 @@ def _caption(waterfalls: Sequence[Waterfall], subject: str, span: Span) -> str:
     counts = sorted({len(cell.seeds) for cell in cells})
     parts = [subject]
     promises = {
-        f"{run.unit}-level, δ = {run.delta:g}, {RELATIONS.get(run.relation, run.relation)}"
+        f"{run.unit}-level, δ = {rounded_up(run.delta or 0.0, 6)}, {RELATIONS.get(run.relation, run.relation)}"
         for run in (cell.run for cell in cells)
         if run.unit is not None and run.relation is not None
     }

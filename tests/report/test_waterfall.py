@@ -139,7 +139,7 @@ def test_the_figure_says_which_intervals_it_has() -> None:
 
 
 def test_an_epsilon_that_promises_nothing_is_its_magnitude() -> None:
-    assert [epsilon_text(epsilon) for epsilon in (0.5, 1.9998, 12.34, 1.24e7)] == ["0.5", "2", "12.3", "about 1e7"]
+    assert [epsilon_text(epsilon) for epsilon in (0.5, 1.9998, 12.34, 1.24e7)] == ["0.5", "2", "12.4", "up to 2e7"]
 
 
 def test_the_file_is_an_image_whose_caption_says_what_was_trained(tmp_path: Path) -> None:

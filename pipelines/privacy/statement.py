@@ -40,13 +40,20 @@ SECURE_SUM = (
 SECURE_SUM_NOTE = f"Its secure aggregation is simulated: {SIMULATED_SUM}."
 
 
-def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False, sampler_judged: bool = True) -> str:
+def statement(
+    guarantee: PrivacyGuarantee,
+    *,
+    population_stated: bool = False,
+    sampler_judged: bool = True,
+    exposure: str | None = None,
+) -> str:
     """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered.
 
     Args:
       guarantee: of the run.
       population_stated: whether the population is `privacy.population`, and not the size of the data.
       sampler_judged: whether the samples that were trained on were held against the law that is assumed.
+      exposure: what let others reach the data while it trained, in words; None where nothing did.
     """
     return "\n\n".join(
         (
@@ -55,7 +62,7 @@ def statement(guarantee: PrivacyGuarantee, *, population_stated: bool = False, s
             _accountants(guarantee),
             _groups(guarantee),
             _assumptions(guarantee, population_stated, sampler_judged),
-            _limits(guarantee),
+            _limits(guarantee, exposure),
         )
     )
 
@@ -115,20 +122,28 @@ def _factor(epsilon: float | None) -> str:
     return f"e^{rounded_up(epsilon, 4)}{size}"
 
 
-def caveats(guarantee: PrivacyGuarantee, *, sampler_judged: bool = True) -> str:
-    """What the promise assumes and does not cover, in two sentences for a note; `statement` has all of it.
+def caveats(guarantee: PrivacyGuarantee, *, sampler_judged: bool = True, exposure: str | None = None) -> str:
+    """What the promise assumes and does not cover, in a few sentences for a note; `statement` has all of it.
 
     Args:
       guarantee: of the run.
       sampler_judged: whether the samples that were trained on were held against the law that is assumed.
+      exposure: what let others reach the data while it trained, in words; None where nothing did.
     """
     plan = guarantee.executed
     checked = "which was checked" if sampler_judged else "which was not checked, since the first step did not end"
     return (
         f"It assumes that {_joins(plan)}, {checked}, and a trusted {_role(plan)}. It does not cover a choice "
         "among runs or settings, anything computed on the test split, and floating point; privacy_statement.md has the "
-        "whole list."
+        f"whole list.{_exposed(exposure)}"
     )
+
+
+def _exposed(exposure: str | None) -> str:
+    """A sentence, with a space before it, or nothing."""
+    if exposure is None:
+        return ""
+    return f" While it trained, {exposure}: whoever could connect to it could read that data, which no epsilon covers."
 
 
 def _joins(plan: Plan) -> str:
@@ -246,7 +261,7 @@ def _or_nothing(epsilon: float | None) -> str:
     return "no bound" if epsilon is None else rounded_up(epsilon)
 
 
-def _limits(guarantee: PrivacyGuarantee) -> str:
+def _limits(guarantee: PrivacyGuarantee, exposure: str | None) -> str:
     engine = {
         PrivacyUnit.EXAMPLE: "whoever runs the training is trusted with the data",
         PrivacyUnit.USER: SECURE_SUM if guarantee.secure_aggregation else CLEAR_SUM,
@@ -263,7 +278,7 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
         "- Audits with canaries (`audit.json`): their scores come from a run on the data.\n"
         "- Metrics under `diagnostics/`, and `membership.png` and `.json`, where a run was asked for them: they come "
         "from the raw training data.\n"
-        f"- The machine: {engine}. Running time and memory are side channels.\n"
+        f"- The machine: {engine}. Running time and memory are side channels.{_exposed(exposure)}\n"
         "- A run that stopped early for what it showed, by somebody's hand or because it diverged: the epsilon is that "
         "of the steps that ran; the one planned for all steps covers the decision to stop as well.\n"
         "- Which examples `dataset.limit` kept, and which gave their places to canaries of an audit, where either was "

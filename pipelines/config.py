@@ -162,6 +162,16 @@ class PrivacyConfig(Section):
         return self.unit or PRIVATE_UNITS[pipeline][0]
 
 
+class WorkerConfig(Section):
+    """Of the process that TensorFlow Federated computes in.
+
+    Attributes:
+      require_private_worker: refuse to train where the system lets other users or machines reach it.
+    """
+
+    require_private_worker: bool = False
+
+
 class TrackingConfig(Section):
     """Where runs are logged.
 
@@ -186,6 +196,7 @@ class Config(Section):
     pipeline: PipelineConfig
     privacy: PrivacyConfig
     tracking: TrackingConfig
+    federated: WorkerConfig = WorkerConfig()
     audit: AuditConfig = AuditConfig()
     seed: Annotated[int, Field(ge=0)]
     device: Literal["auto", "cpu", "cuda"]
@@ -226,7 +237,7 @@ class Config(Section):
 
     def effective(self) -> dict[str, Any]:
         """What the outcome depends on, as plain data: no privacy where nothing is private, no users where none are."""
-        skip: dict[str, Any] = dict.fromkeys(("tracking", "debug", "threads"), True)
+        skip: dict[str, Any] = dict.fromkeys(("tracking", "federated", "debug", "threads"), True)
         if not self.private:
             skip["privacy"] = True
         if not self.divided:

@@ -139,7 +139,8 @@ class _Watcher:
                         require_executed(plan, None if last.plan is None else last.plan.executed(last.step), last.step)
                         _judge(None if last.sampler is None else last.sampler.verdict(), self._log)
                     guarantee = _guarantee(self._job, plan.executed(steps))
-                    _log_guarantee(self._job, guarantee, self._log, sampler_judged=last is not None)
+                    exposure = None if last is None else last.exposure
+                    _log_guarantee(self._job, guarantee, self._log, sampler_judged=last is not None, exposure=exposure)
                     self._log.metrics(steps, {"privacy/epsilon": guarantee.epsilon})
                     spent = rounded_up(guarantee.epsilon)
                     error.add_note(f"{steps:,} steps spent epsilon {spent} at delta {rounded_up(plan.delta, 6)}")
@@ -159,7 +160,7 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
         guarantee = _guarantee(job, fit.executed)
     finding = audit.conclude(fit.record.model, guarantee, log)
     if guarantee is not None:
-        _log_guarantee(job, guarantee, log)
+        _log_guarantee(job, guarantee, log, exposure=fit.record.exposure)
     record, test = fit.record, job.dataset.test
     log.metrics(
         record.step,
@@ -196,19 +197,22 @@ def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
     verdict.require()
 
 
-def _log_guarantee(job: Job, guarantee: PrivacyGuarantee, log: RunLog, *, sampler_judged: bool = True) -> None:
+def _log_guarantee(
+    job: Job, guarantee: PrivacyGuarantee, log: RunLog, *, sampler_judged: bool = True, exposure: str | None
+) -> None:
     log.json("privacy.json", guarantee.to_dict())
     stated = job.config.privacy.population is not None
     users, copies = job.simulated_users, job.released_copies
     log.text(
         "privacy_statement.md",
         statement(
-            guarantee, population_stated=stated, sampler_judged=sampler_judged, users=users, copies=copies
+            guarantee, population_stated=stated, sampler_judged=sampler_judged, users=users, copies=copies,
+            exposure=exposure,
         ),
     )  # fmt: skip
     if copies is not None:
         log.metrics(0, {"diagnostics/largest_group_of_equal_examples": copies})
-    terms = caveats(guarantee, sampler_judged=sampler_judged)
+    terms = caveats(guarantee, sampler_judged=sampler_judged, exposure=exposure)
     log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)} {terms}"})
     if guarantee.contradictions:
         log.tags({"privacy.contradictions": "; ".join(guarantee.contradictions)})

@@ -185,11 +185,23 @@ def build_pipeline(config: Config, plan: Plan | None, threads: int) -> Pipeline:
             case FedAvgConfig():
                 from pipelines.federated.fed_avg import FedAvg
 
-                return FedAvg(settings, seed=config.seed, threads=threads)
+                return FedAvg(settings, seed=config.seed, threads=threads, private_worker=_private_worker(config))
             case DpFedAvgConfig():
                 from pipelines.federated.dp_fed_avg import DpFedAvg
 
-                return DpFedAvg(settings, _planned(plan), noise_seed=noise_seed, threads=threads)
+                private_worker = _private_worker(config)
+                return DpFedAvg(
+                    settings, _planned(plan), noise_seed=noise_seed, threads=threads, private_worker=private_worker
+                )
+
+
+def _private_worker(config: Config) -> bool:
+    """Whether only we may reach TFF's worker, which is tried before anything is logged."""
+    from pipelines.federated.home import require_private_home
+
+    if config.federated.require_private_worker:
+        require_private_home()
+    return config.federated.require_private_worker
 
 
 def _planned(plan: Plan | None) -> Plan:

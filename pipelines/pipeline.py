@@ -111,6 +111,7 @@ class RoundRecord:
       model: the model as it stands now.
       plan: that a private run follows, as the engine has it.
       sampler: what a private run has trained on so far; private itself, but for its verdict.
+      exposure: what about the engine lets others reach the data while it trains, in words; None where nothing does.
     """
 
     step: int
@@ -120,6 +121,7 @@ class RoundRecord:
     model: FittedModel
     plan: Plan | None = None
     sampler: Participation | None = None
+    exposure: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

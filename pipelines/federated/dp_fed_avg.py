@@ -33,7 +33,15 @@ class DpFedAvg:
     arXiv:1905.03871; trees of Kairouz et al. 2021, arXiv:2103.00039, algorithm 1.
     """
 
-    def __init__(self, settings: DpFedAvgConfig, plan: Plan, *, noise_seed: int | None, threads: int | None) -> None:
+    def __init__(
+        self,
+        settings: DpFedAvgConfig,
+        plan: Plan,
+        *,
+        noise_seed: int | None,
+        threads: int | None,
+        private_worker: bool = False,
+    ) -> None:
         """Holds settings and plan, not data.
 
         Args:
@@ -42,6 +50,7 @@ class DpFedAvg:
           noise_seed: determines cohorts, the order of examples and the noise, so that equal seeds give equal weights
             up to the order that TFF sums clients in; None draws them from the operating system's entropy.
           threads: size of the engine's thread pools; None takes the CPUs this process may use.
+          private_worker: whether to refuse a worker that others can reach.
 
         Raises:
           UserError: the plan protects another unit, or has no steps.
@@ -54,18 +63,19 @@ class DpFedAvg:
         self._plan = plan
         self._noise_seed = noise_seed
         self._threads = threads
+        self._private_worker = private_worker
 
     def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
         """Trains, and calls `on_round` after every round.
 
         Raises:
-          UserError: no partition.
+          UserError: no partition, or a worker that is open to others against the will.
           DivergedError: the noised update or a weight is not finite; both are already public under the guarantee.
         """
         settings, plan, partition = self._settings, self._plan, require_partition(data)
         stream, order, noise = private_streams(self._noise_seed, "cohorts", "batch_order", "noise")
         cohorts, seen = _sampler(plan, len(partition), stream)
-        worker = ensure_worker(self._threads)
+        worker = ensure_worker(self._threads, private=self._private_worker)
         server = Server(
             settings,
             data,
@@ -85,8 +95,9 @@ class DpFedAvg:
             on_round=on_round,
             plan=plan,
             sampler=seen,
+            exposure=worker.exposure,
         )
-        facts = engine_facts(settings, worker.threads)
+        facts = engine_facts(settings, worker)
         if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
             # The norm follows noised counts only, so it is as public as the weights.
             facts["final_clip_norm"] = f"{server.metrics['aggregator']['dp_query_metrics']['clip']:.6g}"

@@ -24,23 +24,26 @@ class FedAvg:
     Source: McMahan et al. 2017, arXiv:1602.05629, algorithm 1; Reddi et al. 2021, arXiv:2003.00295, algorithm 1.
     """
 
-    def __init__(self, settings: FedAvgConfig, *, seed: int, threads: int | None) -> None:
+    def __init__(self, settings: FedAvgConfig, *, seed: int, threads: int | None, private_worker: bool = False) -> None:
         """Holds settings, not data.
 
         Args:
           settings: of the pipeline.
           seed: public; determines cohorts and the order of examples.
           threads: size of the engine's thread pools; None takes the CPUs this process may use.
+          private_worker: whether to refuse a worker that others can reach.
         """
         self._settings = settings
         self._seed = seed
         self._threads = threads
+        self._private_worker = private_worker
 
     def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
         """Trains, and calls `on_round` after every round.
 
         Raises:
-          UserError: no partition, too few clients for a cohort, or a change beyond the bounds of secure aggregation.
+          UserError: no partition, too few clients for a cohort, a change beyond the bounds of secure aggregation, or
+            a worker that is open to others against the will.
           DivergedError: a client's or the server's update is not finite.
         """
         settings, partition = self._settings, require_partition(data)
@@ -50,7 +53,7 @@ class FedAvg:
                 "partition; lower it or raise partition.clients"
             )
         cohorts = public_stream(self._seed, "cohorts")
-        worker = ensure_worker(self._threads)
+        worker = ensure_worker(self._threads, private=self._private_worker)
         record = run_rounds(
             Server(
                 settings,
@@ -66,8 +69,9 @@ class FedAvg:
             count_examples=lambda cohort: float(partition.sizes[cohort].sum()) * settings.local_epochs,
             check=partial(_require_whole_updates, settings),
             on_round=on_round,
+            exposure=worker.exposure,
         )
-        return Fit(record=record, executed=None, facts=engine_facts(settings, worker.threads))
+        return Fit(record=record, executed=None, facts=engine_facts(settings, worker))
 
 
 def _bounds(settings: FedAvgConfig, partition: Partition) -> SumBounds | None:

@@ -12,6 +12,7 @@ from pipelines.errors import DivergedError
 from pipelines.federated.engine import tf, tff
 from pipelines.federated.model import TensorFlowModel
 from pipelines.federated.process import Server
+from pipelines.federated.runtime import Worker
 from pipelines.model.averaging import share_of_newest
 from pipelines.model.spec import ModelSpec, Weights
 from pipelines.pipeline import OnRound, RoundRecord
@@ -39,6 +40,7 @@ def run_rounds(
     on_round: OnRound,
     plan: Plan | None = None,
     sampler: Participation | None = None,
+    exposure: str | None = None,
 ) -> RoundRecord:
     """Runs all rounds and returns the last one's record.
 
@@ -53,6 +55,7 @@ def run_rounds(
       on_round: called after every round; its time is not training time.
       plan: that a private run follows; every round is held to it.
       sampler: sees every cohort as it goes into its round; None where nothing is private.
+      exposure: of the worker, for the record.
 
     Raises:
       DivergedError: `check` raised it, or a weight is not finite.
@@ -81,18 +84,26 @@ def run_rounds(
         train_s += time.perf_counter() - begin
         model = TensorFlowModel(spec, average)
         record = RoundRecord(
-            step=step, steps=steps, examples=examples, train_s=train_s, model=model, plan=plan, sampler=sampler
+            step=step,
+            steps=steps,
+            examples=examples,
+            train_s=train_s,
+            model=model,
+            plan=plan,
+            sampler=sampler,
+            exposure=exposure,
         )
         on_round(record)
     return record
 
 
-def engine_facts(settings: FederatedConfig, threads: int) -> dict[str, str]:
+def engine_facts(settings: FederatedConfig, worker: Worker) -> dict[str, str]:
     """What the engine says of itself."""
     stock = settings.engine == "stock"
     return {
         "engine": f"{'tff.learning' if stock else 'tff'} {tff.__version__} ({settings.engine})",
         "tensorflow": tf.__version__,
         "device": "cpu",
-        "threads": str(threads),
+        "threads": str(worker.threads),
+        "worker": "private" if worker.exposure is None else f"open ({worker.home.flaw})",
     }

@@ -7,28 +7,34 @@ process dies, the kernel.
 """
 
 import atexit
+import logging
 import os
-import queue
-import socket
 import subprocess
 import sys
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 
 from pipelines.errors import UserError
+from pipelines.federated.child import start_child
 from pipelines.federated.engine import tf, tff
+from pipelines.federated.home import OPEN_DOOR, home, require_private_home
 
-# Run by a bare interpreter that then becomes the worker. The kernel keeps the parent-death signal across exec. A
-# `preexec_fn` could do the same, but may deadlock in a process that has threads, as TensorFlow's always has.
+# Run by a bare interpreter that then becomes the worker: it joins the namespaces given as paths, and asks for the
+# parent-death signal, which the kernel keeps across exec but not across a change of the user namespace.
 LAUNCHER = """
 import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
+libc, (parent, namespaces, *command) = ctypes.CDLL(None), sys.argv[1:]
+for place in [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in namespaces.split()]:
+    if libc.setns(place, 0):
+        sys.exit("this process cannot join " + namespaces)
+libc.prctl(1, signal.SIGKILL)
+if os.getppid() == int(parent):
+    os.execv(command[0], command)
 """
 READY_WITHIN_S = 60
 POLL_S = 0.02
@@ -46,10 +52,13 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str
 # descriptor lies in the stack: a cache without a bound, of address space and not of memory, keeps it there to read.
 STACKS = {"GLIBC_TUNABLES": f"glibc.pthread.stack_cache_size={2**40}"}
 MESSAGE_BYTES = 2_000_000_000
+logger = logging.getLogger(__name__)
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),
+    # A silent channel would hang up after half an hour, and find its door closed.
+    ("grpc.client_idle_timeout_ms", 2**31 - 1),
     # The first attempt meets a worker that does not listen yet; the default would wait a second before the next.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 1000),
@@ -92,6 +101,7 @@ class Worker:
 
     Attributes:
       threads: that its clients share.
+      home: where it lives.
       process: the operating system's process.
       stub: asks it.
     """
@@ -103,20 +113,30 @@ class Worker:
           UserError: it did not answer on any of `PORTS_TO_TRY` ports.
         """
         self.threads = threads
+        self.home = home()
+        if self.home.flaw is not None:
+            _warn_once(self.home.flaw)
         self._owner = os.getpid()
         for _ in range(PORTS_TO_TRY):
-            port = _free_port()
-            self.process = _spawn(port, threads)
-            self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL_OPTIONS)
-            if self._becomes_ready():
-                return
+            with self.home.door() as (port, target):
+                self.process = _spawn(self.home.joined, port, threads)
+                self._channel = grpc.insecure_channel(target, CHANNEL_OPTIONS)
+                if self._becomes_ready():
+                    return
             self.close()
         raise UserError(f"TensorFlow Federated's worker did not start within {READY_WITHIN_S} s; is memory short?")
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
-        return self.process.poll() is None
+        """Whether the process runs, and can be reached."""
+        return self.process.poll() is None and self.home.stands
+
+    @property
+    def exposure(self) -> str | None:
+        """What of it is open to others while it runs, in words; None where nothing is."""
+        if self.home.flaw is None:
+            return None
+        return f"the process with the training data, TensorFlow Federated's worker, {OPEN_DOOR} ({self.home.flaw})"
 
     @property
     def spent(self) -> bool:
@@ -178,18 +198,8 @@ def _compile(computation: Any) -> Any:
     return tff.backends.native.desugar_and_transform_to_native(computation)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
-    """Starts the binary from a thread that outlives it.
-
-    The kernel's parent-death signal is about the parent *thread*: from a short-lived one the worker would die early.
-    """
+def _spawn(joined: tuple[str, ...], port: int, threads: int) -> subprocess.Popen[bytes]:
+    """Starts the binary; when we have finished it ends, and at the latest with this process."""
     binary = Path(tff.__file__).parent / "data" / "worker_binary"
     at_work = str(threads)
     command = [
@@ -199,6 +209,7 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
         "-c",
         LAUNCHER,
         str(os.getpid()),
+        " ".join(joined),
         str(binary),
         f"--port={port}",
         f"--max_concurrent_computation_calls={at_work}",
@@ -207,44 +218,43 @@ def _spawn(port: int, threads: int) -> subprocess.Popen[bytes]:
     # client's operations, small as they are, over threads that other clients keep busy makes a round half as long
     # again. Less than no thread for operations means the client's own: handing each on to another took 5 % of a round.
     sizes = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "-1", "OMP_NUM_THREADS": "1"}
-    started: queue.Queue[subprocess.Popen[bytes] | OSError] = queue.Queue()
+    try:
+        return start_child(
+            command, env={**ALLOCATOR, **STACKS, "MALLOC_ARENA_MAX": at_work, **os.environ, **sizes}
+        )  # fmt: skip
+    except OSError as error:
+        raise UserError(f"TensorFlow Federated's worker cannot be run: {error}") from None
 
-    def guard() -> None:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**ALLOCATOR, **STACKS, "MALLOC_ARENA_MAX": at_work, **os.environ, **sizes},
-                start_new_session=True,  # the terminal's Ctrl-C is for us; the worker ends when we have finished
-            )
-        except OSError as error:
-            started.put(error)
-            return
-        started.put(process)
-        process.wait()
 
-    threading.Thread(target=guard, name="tff-worker-guard", daemon=True).start()
-    outcome = started.get()
-    if isinstance(outcome, OSError):
-        raise UserError(f"TensorFlow Federated's worker cannot be run: {outcome}")
-    return outcome
+@lru_cache
+def _warn_once(flaw: str) -> None:
+    logger.warning(
+        "TensorFlow Federated's worker %s (%s): they can read the training data, and use files as you, while it runs; "
+        "federated.require_private_worker=true refuses to train so",
+        OPEN_DOOR,
+        flaw,
+    )
 
 
 _worker: Worker | None = None
 _lock = threading.Lock()
 
 
-def ensure_worker(threads: int | None) -> Worker:
+def ensure_worker(threads: int | None, *, private: bool = False) -> Worker:
     """Returns this process's worker, started if there is none with that many threads, as TFF's default context.
 
     Args:
       threads: size of each thread pool; None takes the CPUs this process may use.
+      private: whether nobody else may be able to reach it.
+
+    Raises:
+      UserError: it does not start, or is open to others against the will.
     """
     global _worker
     threads = threads or len(os.sched_getaffinity(0))
     with _lock:
+        if private:
+            require_private_home()
         if _worker is not None and (not _worker.alive or _worker.threads != threads or _worker.spent):
             _worker.close()
             _worker = None

@@ -7,7 +7,6 @@ but indices, a partition stays a list of them, and however many clients there ar
 
 import hashlib
 import os
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import UserError
 from pipelines.federated.engine import tf
+from pipelines.federated.home import home
 from pipelines.pipeline import TrainingData, require_partition
 
 # Inputs up to this size stay in their own order: that costs no time yet, and runs that differ in their partition alone,
@@ -28,7 +28,7 @@ class Region:
     """An array in mapped memory, as a graph refers to it.
 
     Attributes:
-      path: a file that any process of this user can map.
+      path: a file that a worker can map, and this process, and no other user.
       shape: of the array.
       dtype: of the array, by name.
       digest: sha256 of the data it belongs to. Paths come again for other data, while processes, and constants that
@@ -64,6 +64,7 @@ class Storage:
           UserError: memory does not suffice.
         """
         self._digest = digest
+        self._home = home()
         layout = np.arange(len(data.inputs)) if _in_own_order(data) else _by_client(data)
         self.rows = np.full(len(data.inputs), -1, np.int32)
         self.rows[layout] = np.arange(len(layout), dtype=np.int32)
@@ -71,19 +72,23 @@ class Storage:
         self.labels = self._store(data.labels[layout].astype(np.int32))
         self.canaries = None if data.canaries is None else self._store(data.canaries.updates)
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the regions are still there: they die with the home that keeps them."""
+        return self._home.stands
+
     def _store(self, array: NDArray[Any]) -> Region:
         descriptor = os.memfd_create("examples")
-        weakref.finalize(self, os.close, descriptor)
         try:
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(np.ascontiguousarray(array).data)
         except OSError as error:
+            os.close(descriptor)
             raise UserError(
                 f"the {array.nbytes / 2**20:.0f} MiB of training data do not fit into memory once more ({error}); "
                 "lower dataset.limit or use pipeline.engine=stock"
             ) from error
-        # The worker is another process, to which our descriptor is a file like any other.
-        return Region(f"/proc/{os.getpid()}/fd/{descriptor}", array.shape, array.dtype.name, self._digest)
+        return Region(self._home.keep(descriptor, self), array.shape, array.dtype.name, self._digest)
 
 
 def _in_own_order(data: TrainingData) -> bool:
@@ -110,6 +115,6 @@ def store(data: TrainingData) -> Storage:
     if data.canaries is not None:
         content.update(np.ascontiguousarray(data.canaries.updates).data)
     digest = content.hexdigest()
-    if _latest is None or _latest[0] != digest:
+    if _latest is None or _latest[0] != digest or not _latest[1].lasts:
         _latest = (digest, Storage(data, digest))
     return _latest[1]

@@ -46,6 +46,7 @@ def statement(
     sampler_judged: bool = True,
     users: str | None = None,
     copies: int | None = None,
+    exposure: str | None = None,
 ) -> str:
     """Returns the guarantee as Markdown: who is protected, how well, on what assumptions, and what is not covered.
 
@@ -55,6 +56,7 @@ def statement(
       sampler_judged: whether the samples that were trained on were held against the law that is assumed.
       users: who was invented, from `simulated_users`; None where users are the data's own, or examples are protected.
       copies: how many training examples are equal to each other, in the largest such group; None keeps it secret.
+      exposure: what let others reach the data while it trained, in words; None where nothing did.
     """
     head = f"# What this run guarantees\n\n{promise(guarantee)}"
     return "\n\n".join(
@@ -64,7 +66,7 @@ def statement(
             _accountants(guarantee),
             groups(guarantee.executed, copies),
             _assumptions(guarantee, population_stated, sampler_judged),
-            _limits(guarantee),
+            _limits(guarantee, exposure),
         )
     )
 
@@ -124,20 +126,28 @@ def _factor(epsilon: float | None) -> str:
     return f"e^{rounded_up(epsilon, 4)}{size}"
 
 
-def caveats(guarantee: PrivacyGuarantee, *, sampler_judged: bool = True) -> str:
-    """What the promise assumes and does not cover, in two sentences for a note; `statement` has all of it.
+def caveats(guarantee: PrivacyGuarantee, *, sampler_judged: bool = True, exposure: str | None = None) -> str:
+    """What the promise assumes and does not cover, in a few sentences for a note; `statement` has all of it.
 
     Args:
       guarantee: of the run.
       sampler_judged: whether the samples that were trained on were held against the law that is assumed.
+      exposure: what let others reach the data while it trained, in words; None where nothing did.
     """
     plan = guarantee.executed
     checked = "which was checked" if sampler_judged else "which was not checked, since the first step did not end"
     return (
         f"It assumes that {_joins(plan)}, {checked}, and a trusted {_role(plan)}. It does not cover a choice "
         "among runs or settings, anything computed on the test split, and floating point; privacy_statement.md has the "
-        "whole list."
+        f"whole list.{_exposed(exposure)}"
     )
+
+
+def _exposed(exposure: str | None) -> str:
+    """A sentence, with a space before it, or nothing."""
+    if exposure is None:
+        return ""
+    return f" While it trained, {exposure}: whoever could connect to it could read that data, which no epsilon covers."
 
 
 def _joins(plan: Plan) -> str:
@@ -241,7 +251,7 @@ def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_j
     )
 
 
-def _limits(guarantee: PrivacyGuarantee) -> str:
+def _limits(guarantee: PrivacyGuarantee, exposure: str | None) -> str:
     engine = {
         PrivacyUnit.EXAMPLE: "whoever runs the training is trusted with the data",
         PrivacyUnit.USER: SECURE_SUM if guarantee.secure_aggregation else CLEAR_SUM,
@@ -258,7 +268,7 @@ def _limits(guarantee: PrivacyGuarantee) -> str:
         "- Audits with canaries (`audit.json`): their scores come from a run on the data.\n"
         "- Metrics under `diagnostics/`, and `membership.png` and `.json`, where a run was asked for them: they come "
         "from the raw training data.\n"
-        f"- The machine: {engine}. Running time and memory are side channels.\n"
+        f"- The machine: {engine}. Running time and memory are side channels.{_exposed(exposure)}\n"
         "- A run that stopped early for what it showed, by somebody's hand or because it diverged: the epsilon is that "
         "of the steps that ran; the one planned for all steps covers the decision to stop as well.\n"
         "- Which examples `dataset.limit` kept, and which gave their places to canaries of an audit, where either was "

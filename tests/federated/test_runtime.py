@@ -24,7 +24,7 @@ from pipelines.federated.engine import tf, tff
 def start():
     worker = runtime.ensure_worker(1)
     assert tff.tensorflow.computation(lambda: tf.constant(7))() == 7
-    print(worker.process.pid, flush=True)
+    print(worker.process.pid, worker.home.process.pid, worker.home._folder, flush=True)
 """
 ENDINGS = {
     "return": "start()",
@@ -79,6 +79,14 @@ def await_gone(pid: int) -> bool:
     return is_gone(pid)
 
 
+def assert_nothing_is_left(line: str) -> None:
+    """Neither worker nor relay nor the folder of their socket."""
+    worker, relay, folder = line.split()
+    assert await_gone(int(worker))
+    assert await_gone(int(relay))
+    assert not Path(folder).exists()
+
+
 @pytest.mark.parametrize(("ending", "code"), [("return", 0), ("exception", 1), ("ignored", 0)])
 def test_worker_and_pipes_end_with_the_process(
     processes: dict[str, subprocess.Popen[str]], ending: str, code: int
@@ -86,7 +94,8 @@ def test_worker_and_pipes_end_with_the_process(
     out, err = processes[ending].communicate(timeout=PATIENCE_S)  # waits until nobody holds the pipes any more
     assert processes[ending].returncode == code, err
     assert out.split()
-    assert all(await_gone(int(pid)) for pid in out.split())
+    for line in out.splitlines():
+        assert_nothing_is_left(line)
     assert (err == "") == (code == 0)
 
 
@@ -94,12 +103,12 @@ def test_worker_and_pipes_end_with_the_process(
 def test_worker_ends_with_a_process_that_is_killed(processes: dict[str, subprocess.Popen[str]], name: str) -> None:
     process = processes[name]
     assert process.stdout is not None
-    pid = int(process.stdout.readline())
-    assert not is_gone(pid)
+    line = process.stdout.readline()
+    assert not any(is_gone(int(pid)) for pid in line.split()[:2])
     process.send_signal(signal.Signals[name])
     process.communicate(timeout=PATIENCE_S)
     assert process.returncode == -signal.Signals[name]
-    assert await_gone(pid)
+    assert_nothing_is_left(line)
 
 
 def test_one_worker_serves_until_it_dies_and_is_then_replaced() -> None:
@@ -110,6 +119,20 @@ def test_one_worker_serves_until_it_dies_and_is_then_replaced() -> None:
     second = runtime.ensure_worker(None)
     assert second.alive
     assert second is not first
+
+
+def test_a_worker_whose_relay_died_is_replaced_with_it() -> None:
+    first = runtime.ensure_worker(None)
+    assert first.home.process is not None
+    first.home.process.kill()
+    first.home.process.wait()
+    with pytest.raises(UserError, match="worker died"):
+        tff.tensorflow.computation(lambda: tf.constant(3))()
+    second = runtime.ensure_worker(None)
+    assert tff.tensorflow.computation(lambda: tf.constant(3))() == 3
+    assert is_gone(first.process.pid)
+    assert second.home is not first.home
+    assert not Path(first.home._folder).exists()
 
 
 def test_a_worker_that_has_grown_is_replaced_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:

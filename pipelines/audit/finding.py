@@ -85,6 +85,8 @@ class Finding:
         """One line for the terminal."""
         estimate = "" if self.epsilon_estimate is None else f", estimated {self.epsilon_estimate:.3g}"
         bound = f"epsilon at least {rounded_down(self.epsilon_lower_bound, 3)} ({100 * self.confidence:g} %){estimate}"
+        if not self.evidence.get("bound_resolved", True):
+            bound = "no bound at this noise multiplier; contributions and noise are what the plan says"
         return f"audit={self.audit}: {bound}"
 
     def to_dict(self) -> dict[str, Any]:

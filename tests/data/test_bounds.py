@@ -16,7 +16,8 @@ TEST = np.array([[17.0, 250_000.0, 0.3], [99.0, 30.0, 0.4]])
 
 
 def _load(folder: Path, declared: Any = None, **changes: Any) -> Dataset:
-    arrays = {"x_train": TRAIN, "y_train": [0, 1, 0, 1], "x_test": TEST, "y_test": [1, 0], "classes": 2} | changes
+    arrays: dict[str, Any] = {"x_train": TRAIN, "y_train": [0, 1, 0, 1], "x_test": TEST, "y_test": [1, 0], "classes": 2}
+    arrays |= changes
     path = folder / "own.npz"
     np.savez(path, **arrays)
     return load_dataset(DatasetConfig(name="npz", file=str(path), bounds=declared))

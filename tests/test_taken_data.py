@@ -55,6 +55,7 @@ def test_invented_users_are_said_wherever_the_data_has_its_own(cli: Cli, tmp_pat
     assert "partition=iid SIMULATES USERS" in done.err
     assert done.err.count("\n") == 1
     assert done.row.tags["partition.simulated"] == "true"
+    assert "**Simulated users:**" in done.row.tags["mlflow.note.content"]
     assert "**Simulated users:** `partition=iid` dealt the examples to 50 invented users, although" in statement_of(
         done, tmp_path
     )

@@ -213,7 +213,8 @@ def _log_guarantee(
     if copies is not None:
         log.metrics(0, {"diagnostics/largest_group_of_equal_examples": copies})
     terms = caveats(guarantee, sampler_judged=sampler_judged, exposure=exposure)
-    log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)} {terms}"})
+    invented = "" if users is None else f" **Simulated users:** {users}"
+    log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)}{invented} {terms}"})
     if guarantee.contradictions:
         log.tags({"privacy.contradictions": "; ".join(guarantee.contradictions)})
     if silent := [f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.opinions if opinion.remark]:

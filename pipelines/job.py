@@ -23,6 +23,9 @@ from pipelines.privacy.several import simulated_users
 from pipelines.privacy.tree_plan import Plan
 from pipelines.randomness import public_stream
 
+USELESS = 100.0
+"""An epsilon that promises nothing, and is not worth its digits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -128,7 +131,7 @@ def _copied(config: Config, plan: Plan, found: EqualRows) -> str | None:
     if config.unit != "example" or found.most == 1:
         return None
     group = group_epsilon(plan, found.most)
-    bound = "has no bound" if group is None else f"is at most {rounded_up(group)}"
+    bound = "has no useful bound" if group is None or group > USELESS else f"is at most {rounded_up(group)}"
     logged = "" if config.privacy.release_copies else "; this line is not logged (privacy.release_copies=true logs it)"
     return (
         f"{found.repeated:,} training examples equal another one, {found.most:,} of them each other: if these are one "

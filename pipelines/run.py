@@ -135,6 +135,8 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
 
 
 def _idle(majority: float) -> str:
+    if majority == 1:
+        return "The test split holds one class only, so that this accuracy tells nothing; give one with every class"
     return (
         f"This is no better than always answering the most frequent class, accuracy {majority:.4f}: the model has "
         "learned nothing that helps; see the scale of the inputs, the learning rate, and the noise where there is some"

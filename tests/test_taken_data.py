@@ -55,6 +55,7 @@ def test_invented_users_are_said_wherever_the_data_has_its_own(cli: Cli, tmp_pat
     assert "partition=iid SIMULATES USERS" in done.err
     assert done.err.count("\n") == 1
     assert done.row.tags["partition.simulated"] == "true"
+    assert "**Simulated users:**" in done.row.tags["mlflow.note.content"]
     assert "**Simulated users:** `partition=iid` dealt the examples to 50 invented users, although" in statement_of(
         done, tmp_path
     )
@@ -106,15 +107,17 @@ def test_an_accuracy_that_is_only_the_majoritys_is_said(cli: Cli, tmp_path: Path
     huge = np.random.default_rng(2).random((400, 3)) * [1, 1, 3e5]
     quick = ("dataset=npz", "pipeline=sgd", "pipeline.epochs=2", "evaluations=1")
     own = archive(
-        tmp_path, x_train=huge[:300], x_test=huge[300:], y_train=np.arange(300) % 3, y_test=np.zeros(100, int)
+        tmp_path, x_train=huge[:300], x_test=huge[300:], y_train=np.arange(300) % 3, y_test=np.arange(100) // 99
     )
     done = cli(*quick, own)
     assert done.code == 0, done.err
     assert re.search(r"^note: .*column 2 \([\d.]+ to \d+\) of x_test .*dataset\.bounds=\[\[2,0,300000\]\]", done.err)
-    assert "no better than always answering the most frequent class, accuracy 1.0000" in done.out
+    assert "no better than always answering the most frequent class, accuracy 0.9900" in done.out
     swept = cli("-m", *quick, own, "seed=0,1", experiment="mine")
     assert swept.out.count("no better than the most frequent class") == 2
     assert swept.err.count("column 2") == 1
+    one_class = cli(*quick, archive(tmp_path, y_test=np.zeros(100, int)))
+    assert "The test split holds one class only" in one_class.out
     learned = cli(*quick, archive(tmp_path), "pipeline.epochs=20")
     assert "no better" not in learned.out
     assert learned.err == ""

@@ -94,13 +94,12 @@ def _unscaled(where: str, tested: Floats, wrong: NDArray[np.intp]) -> str:
     spans = [(int(at), tested[:, at].min(), tested[:, at].max()) for at in wrong[:NAMED]]
     said = ", ".join(f"{at} ({low:g} to {high:g})" for at, low, high in spans)
     more = f" and {len(wrong) - NAMED:,} more" if len(wrong) > NAMED else ""
-    at, low, high = spans[0]
-    example = f"[[{at},{0 - _above(-low):g},{_above(high):g}]]"
+    example = ",".join(f"[{at},{0 - _above(-low):.15g},{_above(high):.15g}]" for at, low, high in spans)
     return (
         f"{where}: column{'s' * (len(wrong) > 1)} {said}{more} of x_test {'are' if len(wrong) > 1 else 'is'} too large "
         "or too small to train beside others of about 1; state their bounds from what they mean, not from the training "
-        f"rows, with dataset.bounds=[[column,lowest,highest],...], such as 'dataset.bounds={example}', or as an array "
-        "bounds of shape (columns, 2) in the archive: they are then mapped onto [0, 1]"
+        f"rows, such as 'dataset.bounds=[{example}]' (column, lowest, highest), or as an array bounds of shape "
+        "(columns, 2) in the archive: they are then mapped onto [0, 1]"
     )
 
 

@@ -127,10 +127,13 @@ class Dataset:
         found = self.equal_rows
         if not found.suspicious:
             return None
+        verdict = "few distinct rows, and an accuracy on rows that training has seen"
+        if found.unexplained:
+            verdict = "chance does not explain this, so give a test split that was held out"
         return (
             f"dataset {self.name}: {found.seen:,} of {found.tested:,} test examples "
             f"({found.seen / found.tested:.0%}) equal a training example, where a random split of the same rows gives "
-            f"{found.expected:,.0f} on average; the accuracy is partly that of examples seen in training"
+            f"{found.expected:,.0f} on average: {verdict}"
         )
 
     def require_stated_classes(self) -> None:

@@ -53,9 +53,14 @@ class EqualRows:
         )
 
     @property
+    def unexplained(self) -> bool:
+        """Whether clearly more test examples were seen in training than a random split explains."""
+        return self.seen > 2 * self.expected + self.tested / 100
+
+    @property
     def suspicious(self) -> bool:
-        """Whether the test split's reader must know: most of it was seen, or clearly more than chance explains."""
-        return self.seen > self.tested / 2 or self.seen > 2 * self.expected + self.tested / 100
+        """Whether the test split's reader must know: most of it was seen, or more than chance explains."""
+        return self.seen > self.tested / 2 or self.unexplained
 
 
 def _hashes(split: "Split") -> list[int]:

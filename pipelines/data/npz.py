@@ -24,6 +24,8 @@ OPTIONAL = ("client_ids", "classes", "bounds")
 DAMAGED = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 OWNERS = re.compile(r"(client|user|subject|writer|patient|owner|group)s?(_?ids?)?", re.IGNORECASE)
 """Names of arrays that seem to say whose each example is."""
+DARK = 0.01
+"""No pixel above it: nearly black pictures, which hardly train."""
 SQUARISH = 3
 """Largest ratio of the sides of what is taken for an image with its channels first."""
 Arrays = dict[str, NDArray[Any]]
@@ -65,6 +67,8 @@ def load_npz(file: str, classes: int | None = None, bounds: Sequence[Bound] | No
             inputs = {key: _float32(scaled(arrays[key], declared)) for key in inputs}
     elif bounds is not None or "bounds" in arrays:
         raise UserError(f"dataset.file={path}: bounds are for features (n, features), and these are images; drop them")
+    else:
+        remarks += _dark(path, float(inputs["x_test"].max()))
     return Dataset(
         name=title("npz", file),
         train=Split(inputs["x_train"], labels[0]),
@@ -74,6 +78,14 @@ def load_npz(file: str, classes: int | None = None, bounds: Sequence[Bound] | No
         client_ids=_integers(path, "client_ids", arrays) if "client_ids" in arrays else None,
         remarks=remarks,
     )
+
+
+def _dark(path: Path, brightest: float) -> tuple[str, ...]:
+    """One line on test images that are nearly black, which no epsilon covers."""
+    if not 0 < brightest < DARK:
+        return ()
+    said = f"no pixel of x_test is above {brightest:.3g}, where 1 is white"
+    return (f"dataset.file={path}: {said}; look whether they were divided twice",)
 
 
 def _read(path: Path) -> tuple[Arrays, list[str]]:

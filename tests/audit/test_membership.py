@@ -77,7 +77,7 @@ def test_a_rate_below_one_example_is_not_measured(others: int, measured: set[str
 
 def found_in(pipeline: str, epsilon: float | None = None, unit: str | None = None, seed: int = 0) -> Membership:
     delta = None if epsilon is None else 1e-5
-    rates = {"0.1pct": 0.004, "1pct": 0.0213}
+    rates: dict[str, float | None] = {"0.1pct": 0.004, "1pct": 0.0213}
     return Membership(
         pipeline=pipeline, model="cnn", dataset="digits", seed=seed, unit=unit, epsilon=epsilon, delta=delta,
         true_positive=rates,

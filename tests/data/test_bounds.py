@@ -16,7 +16,8 @@ TEST = np.array([[17.0, 250_000.0, 0.3], [99.0, 30.0, 0.4]])
 
 
 def _load(folder: Path, declared: Any = None, **changes: Any) -> Dataset:
-    arrays = {"x_train": TRAIN, "y_train": [0, 1, 0, 1], "x_test": TEST, "y_test": [1, 0], "classes": 2} | changes
+    arrays: dict[str, Any] = {"x_train": TRAIN, "y_train": [0, 1, 0, 1], "x_test": TEST, "y_test": [1, 0], "classes": 2}
+    arrays |= changes
     path = folder / "own.npz"
     np.savez(path, **arrays)
     return load_dataset(DatasetConfig(name="npz", file=str(path), bounds=declared))
@@ -40,8 +41,8 @@ def test_the_key_wins_over_the_archive(tmp_path: Path) -> None:
 def test_columns_that_cannot_train_are_named_from_the_test_split(tmp_path: Path) -> None:
     (line,) = _load(tmp_path).remarks
     assert "columns 0 (17 to 99), 1 (30 to 250000) of x_test" in line
-    assert "'dataset.bounds=[[0,0,100]]'" in line
-    assert "300000" not in line  # of a private row
+    assert "'dataset.bounds=[[0,0,100],[1,0,300000]]'" in line
+    assert "200" not in line  # of a private row
     (line,) = _load(tmp_path, declared=((0, 17, 120),)).remarks
     assert "column 1 (30 to 250000)" in line
     quiet = _load(tmp_path, declared=((0, 17, 120), (1, 0, 300_000)))

@@ -55,7 +55,7 @@ def test_people_who_are_alike_by_chance_are_no_leak(seed: int) -> None:
     remark = dataset.seen_before
     assert remark is not None
     assert f"{dataset.equal_rows.seen} of 500" in remark
-    assert f"{dataset.equal_rows.expected:.0f} on average" in remark
+    assert f"{dataset.equal_rows.expected:.0f} on average: few distinct rows" in remark
 
 
 @pytest.mark.parametrize("split", [_rows(np.arange(400)), _people(400)], ids=["all differ", "few kinds"])
@@ -91,6 +91,7 @@ def test_a_leak_of_some_examples_is_said_beside_what_chance_gives() -> None:
     assert leaked.equal_rows.expected == pytest.approx(300 * 0.32012805)
     assert leaked.seen_before is not None
     assert "300 of 500 test examples (60%)" in leaked.seen_before
+    assert "chance does not explain this" in leaked.seen_before
     assert _dataset(train, fresh).seen_before is None
 
 

@@ -26,7 +26,7 @@ def test_data_without_clients_is_dealt_as_by_iid() -> None:
 
 @pytest.mark.parametrize("told", [{"clients": 50}, {"seed": 0}])
 def test_auto_does_not_deal_users_who_are_named(told: dict[str, int]) -> None:
-    config = PartitionConfig(name="auto", **told)  # type: ignore[arg-type]
+    config = PartitionConfig.model_validate({"name": "auto", **told})
     with pytest.raises(UserError, match=r"^partition\.\w+=\d+ .*set partition\.\w+=null .* partition=iid to simulate$"):
         config.resolved(has_clients=True, divided=True)
     # Nothing is dealt in a pipeline over examples, which a sweep may set beside one over users.

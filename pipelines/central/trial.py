@@ -55,11 +55,12 @@ def require_sound(build: Callable[[Workbench], Sums], bench: Workbench, spec: Mo
         raise TrialError("finds norms of finite gradients that are not finite")
     # Whether these really cut nobody, half and everybody shows when the norms are compared.
     clip_norms = 2 * float(norms.max()), float(norms.median()), max(float(norms.min()) / 2, GUARD)
-    with _one_thread():  # or each example may have a thread of its own, which leaves it alone with its memory
+    with _exactly(threads=1):  # or each example may have a thread of its own, which leaves it alone with its memory
         totals, sizes = _alone(ours, problem, clip_norms)
         for clip_norm, total in zip(clip_norms, totals, strict=True):
             _require_sum(ours, clip_norm, total, sizes)
-    _require_sum(ours, clip_norms[1], totals[1], sizes)  # and as the run will ask for it
+    with _exactly(threads=torch.get_num_threads()):  # as the run will ask for it
+        _require_sum(ours, clip_norms[1], totals[1], sizes)
 
 
 def require_separate(module: nn.Module, spec: ModelSpec) -> None:
@@ -68,11 +69,11 @@ def require_separate(module: nn.Module, spec: ModelSpec) -> None:
     Raises:
       TrialError: they differ, so that examples see each other.
     """
-    device = next(module.parameters()).device
-    inputs = _inputs(spec)[SCALES.index(0.1) :].to(device)
+    copy, usual = _copy(module, spec), [k for k, scale in enumerate(SCALES) if 0.1 <= scale <= 1]
+    inputs = _inputs(spec)[usual].to(next(module.parameters()).device)
     with torch.inference_mode():
-        together, alone = module(inputs), torch.cat([module(one) for one in inputs.split(1)])
-    if not float((together - alone).abs().max()) <= TYPICAL * (1 + float(alone.abs().max())):
+        together, alone = copy(inputs), torch.cat([copy(one) for one in inputs.split(1)])
+    if not float((together - alone).abs().max()) <= TYPICAL * float(alone.abs().max()):
         raise TrialError("gives an example other outputs among others than alone")
 
 
@@ -81,18 +82,26 @@ def _inputs(spec: ModelSpec) -> Tensor:
     return noise * torch.tensor(SCALES).view(-1, *[1] * len(spec.features))
 
 
-def _problem(bench: Workbench, spec: ModelSpec) -> Workbench:
-    """Weights of the usual size, no bias zero, and examples whose gradients differ by decades."""
-    module, draw, inputs = deepcopy(bench.module), torch.Generator().manual_seed(1), _inputs(spec).to(bench.device)
+def _copy(module: nn.Module, spec: ModelSpec) -> nn.Module:
+    """The model with weights of the usual size, none of them zero, and logits that favour class 0."""
+    copy, draw = deepcopy(module), torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for parameter in copy.parameters():
             spread = prod(parameter.shape[1:]) ** -0.5 if parameter.dim() > 1 else 0.5
             parameter.copy_(spread * torch.randn(parameter.shape, generator=draw))
-        parameter[0] += LEAD + log(max(spec.classes - 1, 1))  # the last one, which is the bias of the logits
+        parameter[0] += LEAD + log(max(spec.classes - 1, 1))  # the last one is the bias of the logits
+    return copy
+
+
+def _problem(bench: Workbench, spec: ModelSpec) -> Workbench:
+    """The model, and examples whose gradients differ by decades."""
+    module, inputs = _copy(bench.module, spec), _inputs(spec).to(bench.device)
+    assert isinstance(module, nn.Sequential)
+    with torch.inference_mode():
         logits = module(inputs)
     labels = logits.argmin(1)
     labels[:EXPECTED:2] = logits[:EXPECTED:2].argmax(1)
-    return replace(bench, module=module, released=module, inputs=inputs, labels=labels)
+    return replace(bench, module=module, released=module, inputs=inputs, labels=labels.clone())
 
 
 def _alone(ours: Sums, problem: Workbench, clip_norms: tuple[float, ...]) -> tuple[list[Tensor], Tensor]:
@@ -150,10 +159,13 @@ def _flat(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _exactly(*, threads: int) -> Iterator[None]:
+    """Computes with so many threads, and without the short mantissas of a GPU's convolutions."""
+    before, short = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+        torch.backends.cudnn.allow_tf32 = short

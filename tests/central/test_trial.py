@@ -193,14 +193,15 @@ class OverTheBatch(nn.Module):
         return inputs / len(inputs)
 
 
+@pytest.mark.parametrize("model", ["linear", "mlp"])
 @pytest.mark.parametrize("mode", ["auto", "torch", "hooks", "ghost", "functorch"])
 def test_a_layer_that_sees_the_batch_is_refused(
-    make_data: MakeData, monkeypatch: pytest.MonkeyPatch, mode: str
+    make_data: MakeData, monkeypatch: pytest.MonkeyPatch, mode: str, model: str
 ) -> None:
     real = training.build_module
     monkeypatch.setattr(training, "build_module", lambda *a, **b: nn.Sequential(OverTheBatch(), *real(*a, **b)))
-    with pytest.raises(GuaranteeError, match=r"^model=mlp gives an example other outputs among others than alone"):
-        fit(make_data("mlp"), mode)
+    with pytest.raises(GuaranteeError, match=rf"^model={model} gives an example other outputs among others"):
+        fit(make_data(model), mode)
 
 
 def test_norms_of_the_trial_span_decades_and_weights_stay(make_data: MakeData) -> None:

@@ -1,5 +1,6 @@
 """Bugs between configuration, data, engine and accounting."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -36,14 +37,32 @@ def _refit(**changes: Any) -> Any:
 delta_changed = _refit(delta=5e-4)
 
 
-def quieter_engine(patch: pytest.MonkeyPatch) -> None:
-    """The engine gets less noise than was accounted for."""
-    real = job.build_pipeline
+def _another_plan(change: Callable[[Any], Any]) -> Any:
+    """The engine gets `change(plan)`, which was not accounted for."""
 
-    def build(config: Any, plan: Any, threads: int) -> Any:
-        return real(config, replace(plan, noise_multiplier=plan.noise_multiplier / 2), threads)
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = job.build_pipeline
+        patch.setattr(job, "build_pipeline", lambda config, plan, threads: real(config, change(plan), threads))
 
-    patch.setattr(job, "build_pipeline", build)
+    return plant
+
+
+quieter_engine = _another_plan(lambda plan: replace(plan, noise_multiplier=plan.noise_multiplier / 2))
+wider_clip = _another_plan(lambda plan: replace(plan, clip_norm=2 * plan.clip_norm))
+
+
+def _epsilon_of(change: Callable[[MechanismPlan], MechanismPlan]) -> Any:
+    """The guarantee's epsilon is that of `change(plan)`."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = accounting.epsilon
+        patch.setattr(accounting, "epsilon", lambda plan: real(change(plan)))
+
+    return plant
+
+
+half_the_steps = _epsilon_of(lambda plan: replace(plan, steps=plan.steps // 2))
+half_the_probability = _epsilon_of(lambda plan: replace(plan, sampling_probability=plan.sampling_probability / 2))
 
 
 def free_count(patch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pipelines.central.gradients import KeyedOptimizer, SummedGradients
 from pipelines.privacy import sampling
 from pipelines.privacy.plan import AdaptiveClipping
 from pipelines.randomness import public_stream
+from tests.mutants import clipping
 
 UNBOUNDED = 1e12
 
@@ -51,13 +52,24 @@ def _realised(engine: SummedGradients, sample: torch.Tensor) -> None:
 half_noise, share_of_noise, realised_normaliser = map(around_step, (_half, _share, _realised))
 
 
+def half_noise_in_hooks(patch: pytest.MonkeyPatch) -> None:
+    real = KeyedOptimizer.add_noise
+
+    def add(self: Any) -> None:
+        self.noise_multiplier /= 2
+        real(self)
+        self.noise_multiplier *= 2
+
+    patch.setattr(KeyedOptimizer, "add_noise", add)
+
+
 def clipped_with(change: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
     """Replaces the clipped sums by `change(real, layers, clip_norm, parameters, inputs, labels)`, without a trial."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         real = gradients.clipped_sums
         patch.setattr(gradients, "clipped_sums", lambda *arguments: change(real, *arguments))
-        patch.setattr(gradients, "require_sound", lambda *_: None)
+        clipping.untried(patch)
 
     return plant
 

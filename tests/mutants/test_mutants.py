@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.tracking.read import REFUTED_TAG
-from tests.mutants import accounting, central, checks, federated
+from tests.mutants import accounting, aggregation, central, checks, clipping, federated, noise, samples
 
 EXAMPLES = ("pipeline=dp_sgd", "pipeline.batch_size=359", "pipeline.epochs=15", "privacy.noise_multiplier=2")
 STATED = (*EXAMPLES, "privacy.population=1437")
@@ -20,12 +20,20 @@ USERS = ("pipeline=dp_fed_avg", "pipeline.clients_per_round=40", "pipeline.round
 TREES = ("pipeline=dp_fed_avg", "privacy=tree", "pipeline.clients_per_round=60", "pipeline.rounds=8", *MANY)
 ADAPTIVE = (*USERS, "privacy=adaptive")
 ADAPTIVE_EXAMPLES = (*EXAMPLES, "privacy=adaptive")
+MODEL = "model=mlp"
+OWN = (*EXAMPLES, MODEL)
+IMAGES = (*EXAMPLES, "model=cnn")
+HOOKS, GHOST, FAST = (f"pipeline.grad_sample={mode}" for mode in ("hooks", "ghost", "fast"))
+OWN_USERS, IMAGE_USERS, OWN_TREES = (*USERS, MODEL), (*USERS, "model=cnn"), (*TREES, MODEL)
+STOCK = (*OWN_USERS, "pipeline.engine=stock")
+SECURE = (*OWN_USERS, "pipeline.secure_aggregation=true")
 CENTRAL_USERS = ("pipeline=dp_sgd_users", "pipeline.batch_size=40", "pipeline.epochs=12", *CLIENTS)
 
-AUDIT, RUN, SAMPLER = "mechanism audit", "conformity of the run", "sampler test"
+AUDIT, RUN, SAMPLER, TRIAL = "mechanism audit", "conformity of the run", "sampler test", "trial of clipped sums"
 CHECKS: dict[str, checks.Check] = {
-    AUDIT: checks.mechanism_audit, RUN: checks.run, SAMPLER: checks.run, "model validator": checks.run,
-    "held-out test split": checks.run, "three accountants": checks.run, "public plan": checks.run,
+    AUDIT: checks.mechanism_audit, RUN: checks.run, SAMPLER: checks.run, TRIAL: checks.run,
+    "model validator": checks.run, "held-out test split": checks.run,
+    "three accountants": checks.run, "public plan": checks.run,
 }  # fmt: skip
 
 
@@ -49,6 +57,7 @@ class Mutant:
 
 
 NOISE, SENSITIVITY, LAW = r"noise .*has a multiplier of", "clip norms, not 1", "the sampler contradicts its plan"
+ANY = "REFUTES THIS RUN"
 MUTANTS = [
     Mutant("noise at half scale, PyTorch", central.half_noise, AUDIT, EXAMPLES, NOISE),
     Mutant("noise at half scale, TensorFlow", federated.half_noise, AUDIT, USERS, NOISE),
@@ -68,10 +77,91 @@ MUTANTS = [
     Mutant("normaliser from the realised batch", central.realised_normaliser, AUDIT, EXAMPLES, SENSITIVITY),
     Mutant("users weighted by their examples", central.weighted_users, AUDIT, CENTRAL_USERS, SENSITIVITY),
     Mutant("empty batches skipped", central.skipped_empty, AUDIT, EXAMPLES, "where samples are empty, noise"),
+    Mutant("layers clipped one by one, PyTorch", clipping.layers_apart, AUDIT, OWN, ANY),
+    Mutant("tensors clipped one by one, PyTorch", clipping.tensors_apart, AUDIT, OWN, ANY),
+    Mutant("tensors clipped one by one, Opacus' hooks", clipping.tensors_apart_in_hooks, AUDIT, (*OWN, HOOKS), ANY),
+    Mutant("tensors of users clipped one by one", clipping.users_tensors_apart, AUDIT, (*CENTRAL_USERS, MODEL), ANY),
+    Mutant("users clipped example by example", clipping.users_batch_by_batch, AUDIT, (*CENTRAL_USERS, MODEL), ANY),
+    Mutant("ghost norms without biases", clipping.ghost_without_biases, AUDIT, (*OWN, GHOST), ANY),
+    Mutant("clip factors without biases", clipping.without_biases, AUDIT, OWN, ANY),
+    Mutant("clip factors of the last layer", clipping.last_layer, AUDIT, OWN, ANY),
+    Mutant("clip factors of the next example", clipping.next_factor, AUDIT, OWN, ANY),
+    Mutant("clip factors of the step before", clipping.stale_factors, AUDIT, OWN, ANY),
+    Mutant("two updates a step, one accounted", clipping.two_updates_a_step, AUDIT, OWN, ANY),
+    Mutant("a kernel that forgets dense biases, untried", clipping.kernel_without_dense_bias, AUDIT, IMAGES, ANY),
+    Mutant("a kernel that forgets conv biases, untried", clipping.kernel_without_conv_bias, AUDIT, IMAGES, ANY),
+    Mutant("a kernel with the factor before, untried", clipping.kernel_with_stale_factor, AUDIT, IMAGES, ANY),
+    Mutant("a kernel that clips layers apart, untried", clipping.kernel_layer_by_layer, AUDIT, IMAGES, ANY),
+    Mutant("book-keeping that forgets dense biases, untried", clipping.wrong_dense_untried, AUDIT, OWN, ANY),
+    Mutant("book-keeping that forgets conv biases, untried", clipping.wrong_conv_untried, AUDIT, IMAGES, ANY),
+    Mutant("tensors clipped one by one, TensorFlow", aggregation.tensors_apart, AUDIT, OWN_USERS, ANY),
+    Mutant("tensors clipped one by one, tff.learning", aggregation.tensors_apart, AUDIT, STOCK, ANY),
+    Mutant("tensors clipped one by one, trees", aggregation.tensors_apart, AUDIT, OWN_TREES, ANY),
+    Mutant("clip factors without biases, TensorFlow", aggregation.without_biases, AUDIT, OWN_USERS, ANY),
+    Mutant("clip factors of the last layer, TensorFlow", aggregation.last_layer, AUDIT, OWN_USERS, ANY),
+    Mutant("coordinates clipped one by one, secure sums", aggregation.coordinates_apart, AUDIT, SECURE, ANY),
+    Mutant("no clipping, secure sums", federated.no_clipping, AUDIT, SECURE, ANY),
+    Mutant("normaliser from the realised cohort, TensorFlow", aggregation.realised_normaliser, AUDIT, OWN_USERS, ANY),
+    Mutant("noise on the first tensor alone, PyTorch", noise.first_tensor_alone, AUDIT, OWN, ANY),
+    Mutant("noise on the last tensor alone, PyTorch", noise.last_tensor_alone, AUDIT, OWN, ANY),
+    Mutant("no noise on biases, PyTorch", noise.not_on_biases, AUDIT, OWN, ANY),
+    Mutant("half the noise on convolutions, PyTorch", noise.half_on_convolutions, AUDIT, IMAGES, ANY),
+    Mutant("noise only where somebody contributes, PyTorch", noise.touched_alone, AUDIT, OWN, ANY),
+    Mutant("tensors share their noise, PyTorch", noise.shared_by_tensors, AUDIT, OWN, ANY),
+    Mutant("noise tiled within a tensor, PyTorch", noise.tiled, AUDIT, OWN, ANY),
+    Mutant("noise again after 2 steps, PyTorch", noise.repeated_after(2), AUDIT, OWN, ANY),
+    Mutant("noise again after 5 steps, PyTorch", noise.repeated_after(5), AUDIT, OWN, ANY),
+    Mutant("noise again after 20 steps, PyTorch", noise.repeated_after(20), AUDIT, OWN, ANY),
+    Mutant("noise from a pool of eight, PyTorch", noise.pool_of_eight, AUDIT, OWN, ANY),
+    Mutant("one noise with either sign, PyTorch", noise.flipped, AUDIT, OWN, ANY),
+    Mutant("noise taken off in the next step, PyTorch", noise.mirrored, AUDIT, OWN, ANY),
+    Mutant("noise from the number of the step, PyTorch", noise.of_the_step, AUDIT, OWN, ANY),
+    Mutant("uniform noise, PyTorch", noise.uniform, AUDIT, OWN, ANY),
+    Mutant("noise of coin tosses, PyTorch", noise.coin_toss, AUDIT, OWN, ANY),
+    Mutant("Laplace noise, PyTorch", noise.laplace, AUDIT, OWN, ANY),
+    Mutant("noise cut at its tails, PyTorch", noise.truncated, AUDIT, OWN, ANY),
+    Mutant("noise of cosines, PyTorch", noise.cosine, AUDIT, OWN, ANY),
+    Mutant(
+        "noise at the first clip norm, PyTorch", noise.at_the_first_clip_norm, AUDIT, (*OWN, "privacy=adaptive"), ANY
+    ),
+    Mutant("half the noise, Opacus' hooks", central.half_noise_in_hooks, AUDIT, (*OWN, HOOKS), ANY),
+    Mutant("noise on the first tensor alone, TensorFlow", aggregation.first_tensor_alone, AUDIT, OWN_USERS, ANY),
+    Mutant("noise on the last tensor alone, TensorFlow", aggregation.last_tensor_alone, AUDIT, OWN_USERS, ANY),
+    Mutant("no noise on biases, TensorFlow", aggregation.not_on_biases, AUDIT, OWN_USERS, ANY),
+    Mutant("half the noise on convolutions, TensorFlow", aggregation.half_on_convolutions, AUDIT, IMAGE_USERS, ANY),
+    Mutant("noise only where somebody contributes, TensorFlow", aggregation.touched_alone, AUDIT, OWN_USERS, ANY),
+    Mutant("tensors share their noise, TensorFlow", aggregation.shared_by_tensors, AUDIT, OWN_USERS, ANY),
+    Mutant("noise tiled within a tensor, TensorFlow", aggregation.tiled, AUDIT, OWN_USERS, ANY),
+    Mutant("noise again after 2 rounds, TensorFlow", aggregation.repeated_every(2), AUDIT, OWN_USERS, ANY),
+    Mutant("noise again after 5 rounds, TensorFlow", aggregation.repeated_every(5), AUDIT, OWN_USERS, ANY),
+    Mutant("noise again after 20 rounds, TensorFlow", aggregation.repeated_every(20), AUDIT, OWN_USERS, ANY),
+    Mutant("the same keys in every run, TensorFlow", aggregation.known_keys, AUDIT, OWN_USERS, ANY),
+    Mutant("uniform noise, TensorFlow", aggregation.uniform, AUDIT, OWN_USERS, ANY),
+    Mutant("noise of coin tosses, tff.learning", aggregation.coin_toss, AUDIT, STOCK, ANY),
+    Mutant("count noise at half scale, TensorFlow", aggregation.count_noise_times(0.5), AUDIT, ADAPTIVE, ANY),
+    Mutant("no count noise, TensorFlow", aggregation.count_noise_times(0.0), AUDIT, ADAPTIVE, ANY),
+    Mutant("noise at the first clip norm, TensorFlow", aggregation.at_the_first_clip_norm, AUDIT, ADAPTIVE, ANY),
+    Mutant("the same noise in every tree", aggregation.same_trees, AUDIT, OWN_TREES, ANY),
+    Mutant("the same noise on every node of a tree", federated.frozen_key, AUDIT, OWN_TREES, ANY),
+    Mutant("no noise in a tree's first round", aggregation.bare_first_rounds, AUDIT, OWN_TREES, ANY),
+    Mutant("every second sample trained twice, PyTorch", samples.former_again, AUDIT, OWN, ANY),
+    Mutant("every second sample trained twice, Opacus' hooks", samples.former_again, AUDIT, (*OWN, HOOKS), ANY),
+    Mutant("every second cohort trained twice, PyTorch", samples.former_again, AUDIT, (*CENTRAL_USERS, MODEL), ANY),
+    Mutant("every second cohort trained twice, TensorFlow", samples.former_again, AUDIT, OWN_USERS, ANY),
+    Mutant("every second cohort trained twice, tff.learning", samples.former_again, AUDIT, STOCK, ANY),
+    Mutant("every second cohort trained twice, trees", samples.former_again, AUDIT, OWN_TREES, ANY),
+    Mutant("samples trained again after three steps, PyTorch", samples.three_before, AUDIT, OWN, ANY),
+    Mutant("cohorts trained again after three rounds, TensorFlow", samples.three_before, AUDIT, OWN_USERS, ANY),
+    Mutant("one sample in every step, PyTorch", samples.one_sample, AUDIT, OWN, ANY),
+    Mutant("one cohort in every round, TensorFlow", samples.one_sample, AUDIT, OWN_USERS, ANY),
+    Mutant("one example in every step, PyTorch", samples.one_always, AUDIT, OWN, ANY),
+    Mutant("one user in every round, TensorFlow", samples.one_always, AUDIT, OWN_USERS, ANY),
     Mutant("shuffled batches as Poisson", central.shuffled, SAMPLER, EXAMPLES, LAW),
     Mutant("fixed cohorts as Poisson", central.fixed_cohort, SAMPLER, USERS, LAW),
     Mutant("empty batches drawn again", central.never_empty, SAMPLER, SMALL, LAW),
     Mutant("twice the sampling probability", central.larger_q, SAMPLER, EXAMPLES, LAW),
+    Mutant("book-keeping that forgets dense biases", clipping.wrong_dense, TRIAL, (*OWN, FAST), "fails its trial"),
+    Mutant("book-keeping that forgets conv biases", clipping.wrong_conv, TRIAL, (*IMAGES, FAST), "fails its trial"),
     Mutant("zeroing by an unnoised quantile", federated.zeroing, RUN, USERS, "keeps more state"),
     Mutant("noise at half scale, honestly reported", federated.half_stddev, RUN, USERS, "reports noise_multiplier=1 "),
     Mutant("count noise not accounted, TensorFlow", accounting.free_count, RUN, ADAPTIVE, "noise_multiplier=2 "),
@@ -82,9 +172,13 @@ MUTANTS = [
     Mutant("plan changed after accounting", accounting.quieter_engine, RUN, EXAMPLES, "noise_multiplier=1.0 instead"),
     Mutant("one seed for noise and sampling", central.one_stream, RUN, EXAMPLES, "same random numbers"),
     Mutant("the same seed in every run", central.constant_streams, RUN, EXAMPLES, "drawn again without a seed"),
+    Mutant("clip norm changed after accounting", accounting.wider_clip, RUN, EXAMPLES, "clip_norm="),
     Mutant("batch normalisation in the model", central.batch_norm, "model validator", EXAMPLES, "BatchNorm"),
+    Mutant("a layer that divides by the batch", clipping.over_the_batch, "model validator", OWN, "among others"),
     Mutant("test data in training", accounting.leak, "held-out test split", EXAMPLES, "100% of the test examples"),
     Mutant("epsilon by the central limit theorem", accounting.central_limit, "three accountants", EXAMPLES, "low"),
+    Mutant("epsilon of half the steps", accounting.half_the_steps, "three accountants", EXAMPLES, "low"),
+    Mutant("epsilon of half the probability", accounting.half_the_probability, "three accountants", EXAMPLES, "low"),
     Mutant("q from the private size", accounting.private_size, "public plan", STATED, "private number of units"),
 ]
 

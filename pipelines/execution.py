@@ -264,7 +264,7 @@ def _provenance(job: Job) -> Provenance:
         commit=source_commit(),
         lock_sha256=lock_sha256(),
         data_sha256=job.dataset.fingerprint,
-        partition_sha256=None if job.partition is None else job.partition.fingerprint,
+        partition_sha256=None if job.partition is None else job.dataset.mark(job.partition.fingerprint),
         config_sha256=job.config.fingerprint,
         seed=job.config.seed,
         versions=installed_versions(),

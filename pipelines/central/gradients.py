@@ -26,6 +26,7 @@ from pipelines.central.training import Workbench, build_optimizer
 from pipelines.config import DpSgdConfig
 from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
+from pipelines.privacy.noise_grid import noise_grid
 from pipelines.privacy.plan import MechanismPlan
 
 Mode = Literal["fast", "hooks", "ghost", "functorch"]
@@ -81,7 +82,7 @@ def private_gradients(
 
 
 class KeyedOptimizer(DPOptimizer):
-    """Opacus' optimizer with noise from a numpy stream, whose seed has 128 bits.
+    """Opacus' optimizer with noise from the run's private stream, which is a cipher's.
 
     PyTorch's CPU generator keeps 32 bits of its seed: whoever tries them all could take the noise off a model.
     """
@@ -107,12 +108,27 @@ class KeyedOptimizer(DPOptimizer):
         return events.ComposedDpEvent([update, events.GaussianDpEvent(2 * self.adaptive.count_stddev)])
 
     def add_noise(self) -> None:
-        """Adds N(0, (noise_multiplier * max_grad_norm)^2) to every coordinate of the clipped sums."""
+        """Adds N(0, (noise_multiplier * max_grad_norm)^2) to every coordinate of the clipped sums, on a grid."""
         for parameter in self.params:
             _check_processed_flag(parameter.summed_grad)
-            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape, np.float32)).to(parameter.device)
-            parameter.grad = parameter.summed_grad + self.noise_multiplier * self.max_grad_norm * noise
+            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape)).to(parameter.device)
+            parameter.grad = noised(parameter.summed_grad, noise, self.noise_multiplier * self.max_grad_norm)
             _mark_as_processed(parameter.summed_grad)
+
+
+def noised(total: Tensor, noise: Tensor, stddev: float) -> Tensor:
+    """Returns total + stddev * noise, rounded to the grid of that noise; see `noise_grid`.
+
+    Args:
+      total: float32.
+      noise: standard normal, float64, of the same shape; it is overwritten.
+      stddev: >= 0.
+    """
+    grid = noise_grid(stddev)
+    noise.mul_(stddev).add_(total)
+    if grid:
+        noise.div_(grid).round_().mul_(grid)
+    return noise.to(total.dtype)
 
 
 class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):

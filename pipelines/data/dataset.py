@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import UserError
+from pipelines.fingerprint import keyed
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Dataset:
       classes: number of classes, >= 2.
       client_ids: int64, shape (len(train),): the natural owner of each training example; None where there is none.
       classes_stated: whether the number of classes was given, and not read off the labels.
-      source: sha256 of what the arrays follow from, where they are computed; None where they are the data itself.
+      source: fingerprint of what the arrays follow from, where they are computed; None where they are the data itself.
+      public: whether these are published data, in the publisher's own files; all others count as private.
 
     Raises:
       UserError: fewer than two classes, wrong rank, dtype or length, empty split, inputs that are not finite, labels
@@ -51,6 +53,7 @@ class Dataset:
     client_ids: NDArray[np.int64] | None = None
     classes_stated: bool = True
     source: str | None = None
+    public: bool = False
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -128,7 +131,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over every array, with its shape, or over what the arrays follow from."""
+        """sha256 over all arrays with their shapes, or over what they follow from; under a key unless public."""
         if self.source is not None:
             return self.source
         digest = hashlib.sha256()
@@ -136,4 +139,8 @@ class Dataset:
         for array in arrays + ([] if self.client_ids is None else [self.client_ids]):
             digest.update(str((array.dtype.str, array.shape)).encode())
             digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return self.mark(digest.hexdigest())
+
+    def mark(self, plain: str) -> str:
+        """A fingerprint that follows from these data, as it may be logged."""
+        return plain if self.public else keyed(plain)

@@ -251,6 +251,7 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
             "privacy.unit": str(job.plan.unit),
             "privacy.relation": str(job.plan.relation),
             "privacy.delta": f"{job.plan.delta:g}",
+            "privacy.population": str(job.plan.population),
             "privacy.noise_multiplier": f"{job.plan.noise_multiplier:g}",
             "privacy.accountant": f"{accountant_of(job.plan)} {version('dp-accounting')}",
             "privacy.mechanism": "tree" if isinstance(job.plan, TreePlan) else "gaussian",

@@ -15,11 +15,12 @@ from pipelines.errors import UserError
 from pipelines.privacy import accounting
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.tree_plan import TreePlan
 from pipelines.privacy.verification import verify_guarantee
 from pipelines.tracking.read import REFUTED_TAG
 from pipelines.tracking.run_log import open_run
 from pipelines.tracking.store import REPOSITORY, Store, open_store
-from pipelines.verify import main
+from pipelines.verify import _planned, main
 
 Capture = pytest.CaptureFixture[str]
 PLAN = MechanismPlan(
@@ -183,6 +184,39 @@ def test_another_version_is_named_and_judged_by_the_stated_error(values: dict[st
     assert not verify_guarantee(values).holds
 
 
+@pytest.mark.parametrize("share", [1e-5, 9e-4])
+def test_no_version_excuses_an_epsilon_that_is_too_low(values: dict[str, Any], share: float) -> None:
+    lower = values["epsilon"] * (1 - share)
+    values["accountants"][0] |= {"version": "0.4.2", "epsilon": lower}
+    assert not verify_guarantee(values | {"epsilon": lower}).holds
+
+
+@pytest.mark.parametrize(
+    ("accountant", "remark", "holds"),
+    [
+        (1, "failed: no convergence", False), (2, "failed: its epsilon is nan", False), (2, "", False),
+        (1, "Opacus is not installed", False), (2, "Opacus is not installed", True),
+        (2, "no answer within 20 s of computing", True),
+    ],
+)  # fmt: skip
+def test_an_accountant_that_failed_only_on_paper_is_no_opinion(
+    values: dict[str, Any], accountant: int, remark: str, holds: bool
+) -> None:
+    values["accountants"][accountant] |= {"version": "0.1", "epsilon": None, "remark": remark}
+    assert verify_guarantee(values).holds is holds
+
+
+def test_an_answer_of_an_accountant_that_knows_no_trees_is_invented() -> None:
+    plan = TreePlan(
+        population=400, clients_per_round=40, steps=20, restart_every=10, noise_multiplier=6.0, clip_norm=1.0,
+        delta=1e-5,
+    )  # fmt: skip
+    values = PrivacyGuarantee.of(plan, simulated=False).to_dict()
+    assert verify_guarantee(values).holds
+    values["accountants"][1] |= {"epsilon": 0.1, "remark": ""}
+    assert not verify_guarantee(values).holds
+
+
 def test_without_opacus_prv_is_skipped_and_said_so(
     check: Check, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,10 +237,16 @@ def store(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return open_store(f"sqlite:///{database}", "elsewhere")
 
 
+CONFIGURED = {
+    "privacy.population": None, "partition.name": "iid", "partition.clients": 1000, "pipeline.clients_per_round": 100,
+    "pipeline.rounds": 100, "privacy.clip_norm": 0.3,
+}  # fmt: skip
+
+
 def logged(store: Store, guarantee: Any, metric: float, refuted: str = "", simulated: str = "false") -> str:
     tags = {"privacy.unit": "user", "privacy.simulated": simulated, "privacy.noise_multiplier": "2.2478"}
     tags |= {REFUTED_TAG: refuted} if refuted else {}
-    with open_run(store, name="dp_fed_avg", tags=tags, params={"privacy.clip_norm": 0.3}, note="") as log:
+    with open_run(store, name="dp_fed_avg", tags=tags, params=CONFIGURED, note="") as log:
         log.metrics(1, {"privacy/epsilon": metric})
         if guarantee is not None:
             log.json("privacy.json", guarantee)
@@ -246,6 +286,10 @@ def test_what_no_epsilon_depends_on_is_named_as_unchecked(check: Check, values: 
     [
         ({"unit": "example"}, "the run logged unit=user, its privacy.json has example"),
         ({"clip_norm": 7.0}, "the run logged clip_norm=0.3, its privacy.json has 7.0"),
+        ({"population": 5000, "normaliser": 500.0}, "the run logged population=1000.0, its privacy.json has 5000"),
+        ({"population": 5000, "normaliser": 500.0}, "the run logged normaliser=100.0, its privacy.json has 500.0"),
+        ({"steps": 90}, "the run logged steps=100.0, its privacy.json has 90"),
+        ({"sampling_probability": 0.05}, "the run logged sampling_probability=0.1, its privacy.json has 0.05"),
     ],
 )
 def test_a_run_shows_what_no_epsilon_depends_on(
@@ -256,6 +300,26 @@ def test_a_run_shows_what_no_epsilon_depends_on(
         out = capsys.readouterr().out
         assert "compared with what the run logged" in " ".join(out.split())
     assert words in out
+
+
+@pytest.mark.parametrize(
+    ("unit", "params", "planned"),
+    [
+        ("example", {"pipeline.batch_size": "64", "pipeline.epochs": "2.0"}, (1280, 40, 0.05)),
+        ("example", {"pipeline.batch_size": "64", "pipeline.epochs": "1", "privacy.population": "640"}, (640, 10, 0.1)),
+        ("user", {"pipeline.batch_size": "10", "pipeline.epochs": "1", "partition.clients": "50"}, (50, 5, 0.2)),
+    ],
+)
+def test_the_plan_follows_from_the_logged_configuration(
+    unit: str, params: dict[str, str], planned: tuple[float, ...]
+) -> None:
+    found = _planned({"partition.name": "iid", "privacy.population": "null", **params}, unit, 1280)
+    assert tuple(float(found[key] or 0) for key in ("population", "steps", "sampling_probability")) == planned
+
+
+def test_users_that_only_the_data_tell_are_not_guessed() -> None:
+    params = {"partition.name": "natural", "partition.clients": "null", "pipeline.clients_per_round": "5"}
+    assert _planned(params | {"pipeline.rounds": "9"}, "user", 1280) == {}
 
 
 def test_verification_of_a_file_needs_no_framework(written: str, tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def _same(value: Any, logged: str) -> bool:
 
 def _report(source: str, found: "Verification", objections: list[str] | None) -> str:
     from pipelines.privacy.plan import MechanismPlan
+    from pipelines.privacy.rounding import rounded_up
     from pipelines.privacy.statement import promise
 
     plan = found.guarantee.executed
@@ -175,8 +176,8 @@ def _report(source: str, found: "Verification", objections: list[str] | None) ->
     )
     lines.append(f"{'accountant':20s} {'version':9s} {'written':>10s} {'recomputed':>11s}")
     for item in found.comparisons:
-        written = "-" if item.written is None or item.written.epsilon is None else f"{item.written.epsilon:.6g}"
-        here = "-" if item.here.epsilon is None else f"{item.here.epsilon:.6g}"
+        written = "-" if item.written is None or item.written.epsilon is None else rounded_up(item.written.epsilon, 6)
+        here = "-" if item.here.epsilon is None else rounded_up(item.here.epsilon, 6)
         lines.append(f"{item.here.accountant:20s} {item.here.version:9s} {written:>10s} {here:>11s}  {item.remark}")
     every = [*found.objections, *(objections or ())]
     unchecked = UNCHECKED.format(

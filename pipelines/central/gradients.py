@@ -22,11 +22,11 @@ from torch.nn.functional import cross_entropy
 
 from pipelines.central.book_keeping import clipped_sums
 from pipelines.central.compiled import compiled_sums
+from pipelines.central.noise import noised
 from pipelines.central.training import Workbench, build_optimizer
 from pipelines.config import DpSgdConfig
 from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
-from pipelines.privacy.noise_grid import noise_grid
 from pipelines.privacy.plan import MechanismPlan
 
 Mode = Literal["fast", "hooks", "ghost", "functorch"]
@@ -114,21 +114,6 @@ class KeyedOptimizer(DPOptimizer):
             noise = torch.from_numpy(self._rng.standard_normal(parameter.shape)).to(parameter.device)
             parameter.grad = noised(parameter.summed_grad, noise, self.noise_multiplier * self.max_grad_norm)
             _mark_as_processed(parameter.summed_grad)
-
-
-def noised(total: Tensor, noise: Tensor, stddev: float) -> Tensor:
-    """Returns total + stddev * noise, rounded to the grid of that noise; see `noise_grid`.
-
-    Args:
-      total: float32.
-      noise: standard normal, float64, of the same shape; it is overwritten.
-      stddev: >= 0.
-    """
-    grid = noise_grid(stddev)
-    noise.mul_(stddev).add_(total)
-    if grid:
-        noise.div_(grid).round_().mul_(grid)
-    return noise.to(total.dtype)
 
 
 class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):

@@ -103,9 +103,10 @@ def read_examples(store: Store, run_id: str) -> int | None:
       UserError: the store fails.
     """
     with translated_errors(store.uri):
-        inputs = store.client.get_run(run_id).inputs.dataset_inputs
+        inputs = store.client.get_run(run_id).inputs
+    profiles = [item.dataset.profile for item in inputs.dataset_inputs if item.dataset.profile] if inputs else []
     try:
-        return int(json.loads(inputs[0].dataset.profile)["num_train"])
+        return int(json.loads(profiles[0])["num_train"])
     except (IndexError, KeyError, TypeError, ValueError):
         return None
 

@@ -9,7 +9,7 @@ import torch
 
 from pipelines.central import book_keeping, gradients
 from pipelines.central.dp_sgd import DpSgd, choose
-from pipelines.central.gradients import noised
+from pipelines.central.noise import noised
 from pipelines.central.training import Hardware
 from pipelines.config import DpSgdConfig
 from pipelines.errors import UserError

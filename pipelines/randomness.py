@@ -1,5 +1,7 @@
 """Named random streams: one public seed, or the operating system's entropy where privacy depends on it."""
 
+import hashlib
+import os
 import zlib
 
 import numpy as np
@@ -20,14 +22,18 @@ def public_stream(seed: int, name: str) -> np.random.Generator:
 
 
 def private_stream(noise_seed: int | None, name: str) -> np.random.Generator:
-    """Returns a stream that the guarantee rests on: sampling or noise.
+    """Returns a stream that the guarantee rests on, sampling or noise: of a cipher, with a key of its own.
 
     Args:
-      noise_seed: None draws fresh entropy from the operating system, which is never logged. A number makes the
-        run reproducible and void of privacy against whoever knows it ("simulated").
+      noise_seed: None draws the key from the operating system's entropy; it is never logged. A number makes the run
+        reproducible and void of privacy against whoever knows it ("simulated").
       name: what the draws are for.
     """
-    return np.random.default_rng() if noise_seed is None else public_stream(noise_seed, name)
+    from pipelines.privacy.cipher_stream import KEY_BYTES, CipherStream  # late: runs without privacy have none
+
+    if noise_seed is None:
+        return CipherStream(os.urandom(KEY_BYTES))
+    return CipherStream(hashlib.sha256(f"privacy-pipelines noise_seed={noise_seed} {name}".encode()).digest())
 
 
 def private_streams(noise_seed: int | None, *names: str) -> list[np.random.Generator]:
@@ -47,4 +53,5 @@ def private_streams(noise_seed: int | None, *names: str) -> list[np.random.Gener
 
 
 def _state(stream: np.random.Generator) -> str:
-    return str(stream.bit_generator.state)
+    key = getattr(stream, "key", None)
+    return str(stream.bit_generator.state) if key is None else hashlib.sha256(key).hexdigest()

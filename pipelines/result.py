@@ -55,7 +55,8 @@ class Provenance:
     Attributes:
       commit: git commit, with "-dirty" if tracked files had changes; "unknown" outside a checkout.
       lock_sha256: of requirements.lock; "unknown" where there is none.
-      data_sha256, partition_sha256, config_sha256: fingerprints; no partition in a central pipeline.
+      data_sha256, partition_sha256, config_sha256: fingerprints, of own data and their partition under a key of this
+        machine; no partition in a central pipeline.
       seed: the public seed.
       versions: of the packages that decide the numbers, and of Python.
     """

@@ -29,10 +29,10 @@ UNCHECKED = (
     "{clip_norm:g}, that there are {population:,} {unit}s, and that noise and sampling were {secrecy}.{logged} That "
     "training followed the plan is what the run's own checks, the tests and the audits are for."
 )
-LOGGED = " Unit and clip norm were compared with what the run logged when it began."
+LOGGED = " Unit, clip norm, population, steps and sampling were compared with what the run logged when it began."
 LOGGED_AS = {
     "unit": "privacy.unit", "relation": "privacy.relation", "delta": "privacy.delta",
-    "noise_multiplier": "privacy.noise_multiplier",
+    "noise_multiplier": "privacy.noise_multiplier", "population": "privacy.population",
 }  # fmt: skip
 """Tags of a run that repeat what privacy.json says."""
 
@@ -87,7 +87,7 @@ def _from_file(path: Path) -> Any:
 
 def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     """The guarantee of a run in MLflow, and where the run itself contradicts it."""
-    from pipelines.tracking.read import REFUTED_TAG, read_json, read_row
+    from pipelines.tracking.read import REFUTED_TAG, read_examples, read_json, read_row
     from pipelines.tracking.store import store_of_run
 
     store = store_of_run(uri, run_id)
@@ -109,7 +109,39 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     if isinstance(values, dict):
         objections += _differences(values, {key: row.tags.get(tag) for key, tag in LOGGED_AS.items()})
         objections += _differences(values, {"clip_norm": row.params.get("privacy.clip_norm")})
+        planned = _planned(row.params, row.tags.get("privacy.unit"), read_examples(store, run_id))
+        if row.status != "FINISHED" and _fewer(values.get("steps"), planned.get("steps")):
+            planned["steps"] = None  # it was cut short
+        objections += _differences(values, planned)
     return f"run {run_id} ({row.name}, {row.status})", values, objections
+
+
+def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> dict[str, str | None]:
+    """Numbers of the mechanism that follow from the logged configuration; without those that it does not tell.
+
+    Args:
+      params: of the run.
+      unit: who is protected.
+      examples: of the logged dataset; the population of examples unless the configuration states another.
+    """
+    given = {key: float(value) for key, value in params.items() if re.fullmatch(r"[0-9.]+(e[-+]?[0-9]+)?", value)}
+    sample = given.get("pipeline.clients_per_round", given.get("pipeline.batch_size"))
+    natural = params.get("partition.name") == "natural"
+    units = examples if unit != "user" else None if natural else given.get("partition.clients")
+    population = given.get("privacy.population", units)
+    if sample is None or population is None:
+        return {}
+    steps = given.get("pipeline.rounds")
+    if steps is None and "pipeline.epochs" in given:
+        steps = max(1, round(given["pipeline.epochs"] * population / sample))
+    joins = "clients_per_round" if params.get("privacy.mechanism") == "tree" else "sampling_probability"
+    share = sample if joins == "clients_per_round" else sample / population
+    found = {"population": population, "steps": steps, "normaliser": sample, joins: share}
+    return {key: None if value is None else repr(value) for key, value in found.items()}
+
+
+def _fewer(steps: Any, planned: str | None) -> bool:
+    return isinstance(steps, int) and planned is not None and steps < float(planned)
 
 
 def _differences(values: dict[str, Any], logged: dict[str, str | None]) -> list[str]:

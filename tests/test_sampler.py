@@ -25,7 +25,7 @@ ENGINES = ["dp_sgd", "dp_fed_avg"]
 
 
 def fixed_cohort(units: int, q: float, rng: np.random.Generator) -> np.ndarray:
-    return np.sort(rng.choice(units, size=round(units * q), replace=False))
+    return np.sort(rng.permutation(units)[: round(units * q)])
 
 
 def one_hot_units() -> TrainingData:

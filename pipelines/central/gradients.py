@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelines.central.book_keeping import clipped_sums
 from pipelines.central.compiled import compiled_sums
+from pipelines.central.noise import noised
 from pipelines.central.training import Workbench, build_optimizer
 from pipelines.central.trial import require_sound
 from pipelines.config import DpSgdConfig
@@ -86,7 +87,7 @@ def private_gradients(
 
 
 class KeyedOptimizer(DPOptimizer):
-    """Opacus' optimizer with noise from a numpy stream, whose seed has 128 bits.
+    """Opacus' optimizer with noise from the run's private stream, which is a cipher's.
 
     PyTorch's CPU generator keeps 32 bits of its seed: whoever tries them all could take the noise off a model.
     """
@@ -112,11 +113,11 @@ class KeyedOptimizer(DPOptimizer):
         return events.ComposedDpEvent([update, events.GaussianDpEvent(2 * self.adaptive.count_stddev)])
 
     def add_noise(self) -> None:
-        """Adds N(0, (noise_multiplier * max_grad_norm)^2) to every coordinate of the clipped sums."""
+        """Adds N(0, (noise_multiplier * max_grad_norm)^2) to every coordinate of the clipped sums, on a grid."""
         for parameter in self.params:
             _check_processed_flag(parameter.summed_grad)
-            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape, np.float32)).to(parameter.device)
-            parameter.grad = parameter.summed_grad + self.noise_multiplier * self.max_grad_norm * noise
+            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape)).to(parameter.device)
+            parameter.grad = noised(parameter.summed_grad, noise, self.noise_multiplier * self.max_grad_norm)
             _mark_as_processed(parameter.summed_grad)
 
 

@@ -129,7 +129,8 @@ def load_adult(folder: str | None) -> Dataset:
     Source: Becker and Kohavi 1996, doi:10.24432/C5XW20.
     """
     train, test = read_raw("adult", FILES, folder)
-    return Dataset(name="adult", train=_split(train), test=_split(test), classes=len(LABELS))
+    public = train.genuine and test.genuine
+    return Dataset(name="adult", train=_split(train), test=_split(test), classes=len(LABELS), public=public)
 
 
 def _split(content: Content) -> Split:

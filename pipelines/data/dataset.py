@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipelines.data.equal_rows import EqualRows
 from pipelines.data.labels import range_remedy
 from pipelines.errors import UserError
+from pipelines.fingerprint import keyed
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Dataset:
       client_ids: int64, shape (len(train),): the natural owner of each training example; None where there is none.
       classes_stated: whether the number of classes was given, and not read off the labels.
       remarks: lines for whoever trains, about what was read and may be meant otherwise.
-      source: sha256 of what the arrays follow from, where they are computed; None where they are the data itself.
+      source: fingerprint of what the arrays follow from, where they are computed; None where they are the data itself.
+      public: whether these are published data, in the publisher's own files; all others count as private.
 
     Raises:
       UserError: fewer than two classes, wrong rank, dtype or length, empty split, inputs that are not finite, labels
@@ -55,6 +57,7 @@ class Dataset:
     classes_stated: bool = True
     remarks: tuple[str, ...] = ()
     source: str | None = None
+    public: bool = False
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -150,7 +153,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over every array, with its shape, or over what the arrays follow from."""
+        """sha256 over all arrays with their shapes, or over what they follow from; under a key unless public."""
         if self.source is not None:
             return self.source
         digest = hashlib.sha256()
@@ -158,4 +161,8 @@ class Dataset:
         for array in arrays + ([] if self.client_ids is None else [self.client_ids]):
             digest.update(str((array.dtype.str, array.shape)).encode())
             digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return self.mark(digest.hexdigest())
+
+    def mark(self, plain: str) -> str:
+        """A fingerprint that follows from these data, as it may be logged."""
+        return plain if self.public else keyed(plain)

@@ -31,6 +31,7 @@ def load_digits() -> Dataset:
         train=Split(images[:TRAIN_EXAMPLES], labels[:TRAIN_EXAMPLES]),
         test=Split(images[TRAIN_EXAMPLES:], labels[TRAIN_EXAMPLES:]),
         classes=10,
+        public=True,
     )
 
 

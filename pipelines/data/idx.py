@@ -80,6 +80,7 @@ def load_idx(name: Literal["mnist", "fashion_mnist"], folder: str | None) -> Dat
         train=_split(train_images, train_labels),
         test=_split(test_images, test_labels),
         classes=CLASSES,
+        public=all(content.genuine for content in (train_images, train_labels, test_images, test_labels)),
     )
 
 

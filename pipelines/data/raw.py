@@ -38,10 +38,12 @@ class Content:
     Attributes:
       path: where it was read, for messages.
       data: its unpacked bytes.
+      genuine: whether it is the published file, by its checksum.
     """
 
     path: Path
     data: bytes
+    genuine: bool = True
 
 
 def read_raw(dataset: str, files: Sequence[RawFile], folder: str | None) -> list[Content]:
@@ -103,12 +105,13 @@ def _read_folder(dataset: str, files: Sequence[RawFile], folder: Path) -> list[C
 def _read_own(dataset: str, file: RawFile, path: Path) -> Content:
     packed = _read_bytes(path)
     data = _gunzip(path, packed)
-    if not _genuine(file, packed, data):
+    genuine = _genuine(file, packed, data)
+    if not genuine:
         logger.warning(
             "%s is not the published file of %s; read as your own data in its format, with settings found good for %s",
             path, dataset, dataset,
         )  # fmt: skip
-    return Content(path, data)
+    return Content(path, data, genuine)
 
 
 def _read_cached(file: RawFile, cache: Path) -> Content | None:

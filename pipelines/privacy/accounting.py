@@ -29,6 +29,8 @@ NEGLIGIBLE = 1e-6
 """Share of delta that its rounding may have: it moves epsilon by less than the discretisation adds to it."""
 PRV_TIME_LIMIT_S = 20
 NO_TREES = "does not account for tree aggregation"
+NOT_INSTALLED, TOO_SLOW = "Opacus is not installed", "no answer within"
+"""Why PRV may be silent on one machine and answer on another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,9 +239,9 @@ def _prv_opinion(plan: MechanismPlan) -> Opinion:
         if not isfinite(value):
             value, remark = None, f"failed: its epsilon is {value}"
     except PackageNotFoundError:
-        opacus, remark = "", "Opacus is not installed"
+        opacus, remark = "", NOT_INSTALLED
     except TimeoutError:
-        remark = f"no answer within {PRV_TIME_LIMIT_S} s of computing"
+        remark = f"{TOO_SLOW} {PRV_TIME_LIMIT_S} s of computing"
     except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         remark = f"failed: {error}".splitlines()[0]
     return Opinion(accountant="Opacus PRV", version=opacus, epsilon=value, remark=remark)

@@ -4,6 +4,7 @@ from math import exp
 
 import numpy as np
 
+from pipelines.privacy.noise_grid import noise_grid
 from pipelines.privacy.plan import AdaptiveClipping
 
 # A user's update beyond this on any coordinate is cut: the square of its norm would overflow float32, the clip would
@@ -40,5 +41,7 @@ def next_clip_norm(
     Source: Andrew et al. 2021, arXiv:1905.03871, algorithm 1; `QuantileEstimatorQuery` of tensorflow_privacy.
     """
     count = units / 2 - clipped + adaptive.count_stddev * rng.standard_normal()
+    if grid := noise_grid(adaptive.count_stddev):
+        count = grid * round(count / grid)
     share = min(1.0, max(0.0, count / normaliser + 0.5))
     return clip_norm * exp(-adaptive.learning_rate * (share - adaptive.target_quantile))

@@ -29,7 +29,10 @@ def poisson_sample(units: int, q: float, rng: np.random.Generator) -> Sample:
     Returns:
       Sorted indices, int64, of any length from 0 to `units`.
     """
-    return np.flatnonzero(rng.random(units) < q)
+    if q == 1:
+        return np.arange(units)
+    # Whole numbers below q 2^64: of 64 random bits no digit is lost, and none needs to become a fraction.
+    return np.flatnonzero(np.frombuffer(rng.bytes(8 * units), np.uint64) < np.uint64(q * 2.0**64))
 
 
 class Sampler(Protocol):

@@ -4,8 +4,9 @@ from math import ceil, exp
 
 from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.noise_grid import GRID_BITS
 from pipelines.privacy.plan import PrivacyUnit, Relation
-from pipelines.privacy.rounding import rounded_up
+from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.several import groups
 from pipelines.privacy.tree_plan import Plan, TreePlan
 
@@ -35,6 +36,14 @@ SIMULATED_SUM = (
 SECURE_SUM = (
     "the server is trusted to add the noise, and would see the sum of a round's updates but none of them, unless a "
     f"user is alone in it. This is simulated: {SIMULATED_SUM}"
+)
+FLOATING_POINT = (
+    "Floating point, which the accounting takes for exact (Mironov 2012, On significance of the least significant bits "
+    "for differential privacy). Contributions are clipped and summed in single precision, so that one may exceed the "
+    "clip norm by a rounding. In the PyTorch pipelines noise is drawn in double precision from AES-256 in counter "
+    f"mode, and noised sums are rounded to a grid of 2^-{GRID_BITS} of its standard deviation or less, so coarse that "
+    "the last digits do not tell what the noise was added to. In the TensorFlow ones it is single precision without a "
+    "grid, the sum of two draws of a statistical generator, with 128-bit keys from such a cipher."
 )
 SECURE_SUM_NOTE = f"Its secure aggregation is simulated: {SIMULATED_SUM}."
 
@@ -176,8 +185,9 @@ def _mechanism(guarantee: PrivacyGuarantee) -> str:
         "## How\n\n"
         f"In each of the {plan.steps:,} steps that ran, every {plan.unit} joined independently with probability "
         f"{plan.sampling_probability:.6g} (Poisson sampling). Each contribution was {clip}. Gaussian noise of "
-        f"{plan.update_noise_multiplier:.6g} times the clip norm was added to their sum, which was divided by the "
-        f"public constant {plan.normaliser:g}. Steps with an empty sample added noise too and are counted. "
+        f"{rounded_down(plan.update_noise_multiplier, 6)} times the clip norm was added to their sum, "
+        f"which was divided by the public constant {plan.normaliser:g}. Steps with an empty sample added noise too and "
+        "are counted. "
         f"Neighbouring datasets differ by adding or removing one {plan.unit}; the population of {plan.population:,} "
         "is taken as public."
     )
@@ -191,8 +201,8 @@ def _trees(plan: TreePlan) -> str:
         f"their turn, in an order that does not depend on what they hold. Rounds form {count:,} "
         f"tree{'s' * (count != 1)} of up to {plan.restart_every:,}, and no {plan.unit} joins a tree twice; nothing "
         "else is assumed of who joins when, and no sampling. Each contribution was clipped to L2 norm "
-        f"{plan.clip_norm:g}. Gaussian noise of {plan.noise_multiplier:.6g} times the clip norm was added to every "
-        "node of a binary tree over the rounds' sums, which were divided by the public constant "
+        f"{plan.clip_norm:g}. Gaussian noise of {rounded_down(plan.noise_multiplier, 6)} times the clip norm was "
+        "added to every node of a binary tree over the rounds' sums, which were divided by the public constant "
         f"{plan.normaliser:g}; the model follows from noised nodes alone. Rounds with fewer {plan.unit}s, or none, "
         f"added noise too and are counted. Neighbouring datasets differ by one {plan.unit} whose contributions are "
         f"replaced by zeros (zero-out); the population of {plan.population:,} is taken as public."
@@ -202,7 +212,7 @@ def _trees(plan: TreePlan) -> str:
 def _accountants(guarantee: PrivacyGuarantee) -> str:
     rows = "\n".join(
         f"| {opinion.accountant} | {opinion.version} | "
-        f"{opinion.remark if opinion.epsilon is None else rounded_up(opinion.epsilon)} |"
+        f"{opinion.remark if opinion.epsilon is None else rounded_up(opinion.epsilon, 5)} |"
         for opinion in guarantee.opinions
     )
     verdict = "; ".join(guarantee.contradictions) or _confirmed(guarantee)
@@ -262,9 +272,9 @@ def _limits(guarantee: PrivacyGuarantee, exposure: str | None) -> str:
         f"- Other runs on the same data: each has its own epsilon, they add up for whoever sees several{same}, and "
         "choosing hyper-parameters by comparing runs costs more than the chosen run's; a sweep's parent run says how "
         "much (choosing.md).\n"
-        "- What the log says of the data itself, without noise: fingerprints of data and partition, the number of "
-        "examples, running times, the p-value of the sampler's test, and everything computed on the test split "
-        "(accuracy, loss, confusion matrix).\n"
+        "- What the log says of the data itself, without noise: fingerprints of data and partition (under a key of the "
+        "machine, unless the data are published files), the number of examples, running times, the p-value of the "
+        "sampler's test, and everything computed on the test split (accuracy, loss, confusion matrix).\n"
         "- Audits with canaries (`audit.json`): their scores come from a run on the data.\n"
         "- Metrics under `diagnostics/`, and `membership.png` and `.json`, where a run was asked for them: they come "
         "from the raw training data.\n"
@@ -275,7 +285,6 @@ def _limits(guarantee: PrivacyGuarantee, exposure: str | None) -> str:
         "set: the choice depends on how many there are, and the guarantee is about those that stayed.\n"
         "- How the settings were found: those of this project that apply by themselves (`conf/tuning/`) were chosen on "
         "its own datasets.\n"
-        "- Floating point: contributions are clipped and summed, and noise is sampled, in finite precision, the noise "
-        "by statistical generators with 128-bit keys and not by a cryptographically secure sampler.\n"
+        f"- {FLOATING_POINT}\n"
         "- Anything else derived from the raw data outside this run.\n"
     )

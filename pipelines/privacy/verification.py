@@ -7,7 +7,16 @@ from math import isclose, isfinite
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.privacy.accounting import Opinion, effective_noise_multiplier, loss_interval, opinions, rdp_epsilon
+from pipelines.privacy.accounting import (
+    NO_TREES,
+    NOT_INSTALLED,
+    TOO_SLOW,
+    Opinion,
+    effective_noise_multiplier,
+    loss_interval,
+    opinions,
+    rdp_epsilon,
+)
 from pipelines.privacy.agreement import PRV_TOLERANCE, RDP_TOLERANCE, refutations
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan
@@ -80,7 +89,9 @@ def verify_guarantee(values: Any) -> Verification:
     """
     guarantee = _read(values)
     here = _recompute(guarantee.executed)
-    comparisons = tuple(_compare(_written(guarantee, opinion.accountant), opinion) for opinion in here)
+    comparisons = tuple(
+        _compare(_written(guarantee, opinion.accountant), opinion, claimed=opinion is here[0]) for opinion in here
+    )
     objections = _inconsistencies(values, guarantee)
     objections += [f"{item.here.accountant}: {item.remark}" for item in comparisons if not item.agrees]
     objections += [f"recomputed here, {verdict}" for verdict in refutations(here)]
@@ -184,21 +195,30 @@ def _written(guarantee: PrivacyGuarantee, accountant: str) -> Opinion | None:
     return next((opinion for opinion in guarantee.opinions if opinion.accountant == accountant), None)
 
 
-def _compare(written: Opinion | None, here: Opinion) -> Comparison:
-    """Equal to rounding with the same library, and to the accountants' stated errors with another version."""
+def _compare(written: Opinion | None, here: Opinion, *, claimed: bool) -> Comparison:
+    """Equal to rounding with the same library, and to the accountants' stated errors with another version.
+
+    Args:
+      written: None where it is missing.
+      here: the same accountant's answer, computed anew.
+      claimed: whether it is the guarantee's own epsilon, which must not lie below, whatever version it names.
+    """
     if written is None:
         return Comparison(written=written, here=here, remark="missing", agrees=False)
     if here.epsilon is None:
-        return Comparison(written=written, here=here, remark=f"not compared: {here.remark}", agrees=True)
+        invented = here.remark == NO_TREES and written.epsilon is not None
+        return Comparison(written=written, here=here, remark=f"not compared: {here.remark}", agrees=not invented)
     if written.epsilon is None:
-        return Comparison(written=written, here=here, remark=f"no answer then: {written.remark}", agrees=True)
+        plausible = "PRV" in here.accountant and written.remark.startswith((NOT_INSTALLED, TOO_SLOW))
+        return Comparison(written=written, here=here, remark=f"no answer then: {written.remark}", agrees=plausible)
     error, versions = ROUNDING * max(1.0, here.epsilon), ""
     if written.version != here.version:
         stated = PRV_TOLERANCE if "PRV" in here.accountant else RDP_TOLERANCE
         error = max(error, stated * max(1.0, here.epsilon))
         versions = f" (written by version {written.version or 'unknown'}, this is {here.version}: to {error:.2g})"
-    difference = abs(written.epsilon - here.epsilon)
-    if difference <= error and isfinite(difference):
+    difference = written.epsilon - here.epsilon
+    least = -ROUNDING * max(1.0, here.epsilon) if claimed else -error
+    if least <= difference <= error and isfinite(difference):
         return Comparison(written=written, here=here, remark=f"agrees{versions}", agrees=True)
     remark = f"{written.epsilon:.6g} is written, {here.epsilon:.6g} follows from the plan{versions}"
     return Comparison(written=written, here=here, remark=remark, agrees=False)

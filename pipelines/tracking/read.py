@@ -96,6 +96,21 @@ def read_json(store: Store, run_id: str, name: str) -> Any:
         raise UserError(f"{name} of run {run_id} is not JSON: {error}") from None
 
 
+def read_examples(store: Store, run_id: str) -> int | None:
+    """Reads how many training examples the logged dataset of a run has; None where none was logged.
+
+    Raises:
+      UserError: the store fails.
+    """
+    with translated_errors(store.uri):
+        inputs = store.client.get_run(run_id).inputs
+    profiles = [item.dataset.profile for item in inputs.dataset_inputs if item.dataset.profile] if inputs else []
+    try:
+        return int(json.loads(profiles[0])["num_train"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
 def read_population(store: Store, run_id: str) -> int | None:
     """Reads the public number of units that a run's guarantee speaks of; None where that cannot be read."""
     try:

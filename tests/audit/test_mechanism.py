@@ -153,7 +153,7 @@ def too_much_noise(patch: pytest.MonkeyPatch) -> None:
     def more(self: gradients.KeyedOptimizer) -> None:
         add_noise(self)
         for parameter in self.params:
-            parameter.grad += 0.3 * self.max_grad_norm * torch.from_numpy(self._rng.normal(size=parameter.shape))
+            parameter.grad += 0.3 * self.max_grad_norm * torch.from_numpy(self._rng.standard_normal(parameter.shape))
 
     patch.setattr(gradients.KeyedOptimizer, "add_noise", more)
 

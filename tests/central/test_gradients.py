@@ -9,11 +9,13 @@ import torch
 
 from pipelines.central import book_keeping, gradients
 from pipelines.central.dp_sgd import DpSgd, choose
+from pipelines.central.noise import noised
 from pipelines.central.training import Hardware
 from pipelines.config import DpSgdConfig
 from pipelines.errors import UserError
 from pipelines.model.spec import Conv, build_spec
 from pipelines.pipeline import Fit, TrainingData
+from pipelines.privacy.noise_grid import noise_grid
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 
 from .conftest import MakeData
@@ -146,3 +148,14 @@ def test_a_model_with_an_unknown_layer_falls_back_to_hooks() -> None:
     assert choose(settings, spec) == "hooks"
     with pytest.raises(UserError, match=r"pipeline.grad_sample=fast does not know every layer of model=linear"):
         choose(settings.model_copy(update={"grad_sample": "fast"}), spec)
+
+
+def test_a_noised_sum_lies_on_the_grid_of_its_noise() -> None:
+    stddev = 0.7
+    sums = torch.tensor([0.0, 1e-9, 0.123456789, -5.0, 1.0 + 2.0**-23])
+    noise = torch.linspace(-3, 3, 5, dtype=torch.float64)
+    exact = sums.double() + stddev * noise
+    released = noised(sums, noise.clone(), stddev).double()
+    assert torch.equal(torch.round(released / noise_grid(stddev)) * noise_grid(stddev), released)
+    assert float((released - exact).abs().max()) <= noise_grid(stddev)
+    assert torch.equal(noised(sums, noise.clone(), 0.0), sums)

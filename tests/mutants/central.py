@@ -189,7 +189,7 @@ class _Shuffle:
 
 
 def _fixed(units: int, q: float, rng: np.random.Generator) -> np.ndarray:
-    return np.sort(rng.choice(units, round(units * q), replace=False))
+    return np.sort(rng.permutation(units)[: round(units * q)])
 
 
 def _never_empty(units: int, q: float, rng: np.random.Generator) -> np.ndarray:

@@ -48,6 +48,6 @@ def test_the_count_has_the_planned_noise_drawn_afresh_from_its_stream() -> None:
     found = counts(1)
     # Chi-square with 2,000 degrees of freedom: mean 2000, standard deviation sqrt(4000).
     assert abs(float(((found / 3) ** 2).sum()) - 2000) < 5 * np.sqrt(4000)
-    assert len(set(found)) == 2000
+    assert len(set(found)) > 1990  # on a grid of some million points two may meet
     np.testing.assert_array_equal(found, counts(1))
     assert not np.array_equal(found, counts(2))

@@ -1,0 +1,80 @@
+"""Random numbers from a cipher: whoever sees all but one of them knows nothing of that one.
+
+The generators of numpy are made for statistics. The state of PCG64, the usual one, has been recovered from some of its
+output (Bouillaguet, Martinez and Sauvage 2020, ToSC 2020(3)), and whoever has it takes the noise off a model. Here the
+bits are AES-256 in counter mode, under a key of its own for each stream.
+"""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import DTypeLike, NDArray
+from scipy.special import ndtri
+
+KEY_BYTES = 32
+CHUNK = 8192
+"""Draws at a time: what they pass through stays in cache."""
+Size = int | tuple[int, ...]
+Words = NDArray[np.uint64]
+
+
+class CipherStream(np.random.Generator):
+    """What private runs draw from a numpy Generator, and nothing else of it: other methods refuse.
+
+    Attributes:
+      key: of the cipher, 32 bytes; equal keys give equal streams.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(np.random.PCG64(0))  # which nothing draws from
+        self.key = key
+        self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    def bytes(self, length: int) -> bytes:
+        """The next bytes of the cipher."""
+        return self._cipher.update(bytes(length))
+
+    def random(self, size: Size = ()) -> Any:  # type: ignore[override]
+        """Uniform on the multiples of 2^-53 in [0, 1)."""
+        return self._filled(size, np.float64, lambda words: (words >> np.uint64(11)) * 2.0**-53)
+
+    def standard_normal(self, size: Size = (), dtype: DTypeLike = np.float64) -> Any:  # type: ignore[override]
+        """Normal by the inverse distribution function: 63 bits for how far in the tail, one for the side.
+
+        The farthest is 9.2, which one of 2^64 draws would exceed.
+        """
+        return self._filled(size, dtype, _normal)
+
+    def permutation(self, x: int | NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
+        """The numbers below x, or the rows of x, in the order of as many 64-bit draws."""
+        items = np.arange(x) if isinstance(x, int | np.integer) else x
+        return items[self._words(len(items)).argsort()]
+
+    def _words(self, count: int) -> Words:
+        return np.frombuffer(self.bytes(8 * count), np.uint64)
+
+    def _filled(self, size: Size, dtype: DTypeLike, draw: Callable[[Words], Any]) -> Any:
+        found = np.empty(size, dtype)
+        flat = found.reshape(-1)
+        for start in range(0, flat.size, CHUNK):
+            part = flat[start : start + CHUNK]
+            part[:] = draw(self._words(len(part)))
+        return found[()]
+
+
+def _normal(words: Words) -> NDArray[np.float64]:
+    sides = words.view(np.int64)
+    tails = (sides ^ (sides >> 63)) + 0.5  # from 0.5 to 2^63, the same on either side
+    tails *= 2.0**-64
+    return np.asarray(np.copysign(ndtri(tails), sides))
+
+
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise TypeError("a private stream draws bytes, random, standard_normal and permutation, which come from its cipher")
+
+
+for _name in set(dir(np.random.Generator)) - set(vars(CipherStream)):
+    if not _name.startswith("_"):
+        setattr(CipherStream, _name, _refuse)

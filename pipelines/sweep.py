@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from pipelines.config import PRIVATE_UNITS, Config
 from pipelines.errors import UserError
 from pipelines.progress import SweepProgress
+from pipelines.scratch import scratch  # noqa: F401 - conf/config.yaml asks for it in every process of a sweep
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store

@@ -33,7 +33,7 @@ types: $(STAMP) ## mypy
 	@$(PYTHON) -m mypy
 
 ui: $(STAMP) ## the MLflow UI on 127.0.0.1; PORT=5000
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(PYTHON) -m mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+	@umask 077; MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(PYTHON) -m mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 setup: $(STAMP) ## only build the environment
 

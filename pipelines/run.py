@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from functools import lru_cache
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
+    # The joblib launcher replaces a process that has grown, and warns of it in two lines that nobody can act on.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     collector.pause()
     _failures.clear()
     _remark.cache_clear()

@@ -18,17 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipelines.config import PRIVATE_UNITS, Config
 from pipelines.data.settings import titles
 from pipelines.errors import UserError
 from pipelines.progress import SweepProgress
+from pipelines.scratch import scratch
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
 
 VARIABLE = "PIPELINES_SWEEP"
+OmegaConf.register_new_resolver("scratch", scratch, replace=True)  # for conf/config.yaml, in every process of a sweep
 
 
 @dataclass(frozen=True, kw_only=True)

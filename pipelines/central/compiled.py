@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.cache import cache_folder
+from pipelines.cache import cache_folder, foreign_hand, make_private
 from pipelines.central.training import Workbench
 from pipelines.central.trial import TrialError, require_sound
 from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh, positions
@@ -168,15 +168,30 @@ def _build(layers: str) -> Kernel:
     named = os.environ.get("CXX", "")  # another compiler is asked where the kernel of the first is no good
     key = hashlib.sha256("\0".join([named, *flags, _processor(), *(path.read_text() for path in SOURCES)]).encode())
     path, seconds = cache_folder() / "kernels" / f"{key.hexdigest()}.so", 0.0
+    make_private(path.parent)
+    if flaw := foreign_hand(path if path.exists() else path.parent):  # what lies there is code
+        _warn_of_cache(flaw)
+        return _built_apart(flags)
     if not path.exists():
         seconds = -time.perf_counter()
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
             made = _compile(flags, Path(folder, "kernel.so"))
+            made.chmod(0o700)
             with made.open("rb") as file:  # a name in the cache must never lead to half a file: loading it would crash
                 os.fsync(file.fileno())
             made.replace(path)
         seconds += time.perf_counter()
+    return _loaded(path, seconds)
+
+
+def _built_apart(flags: tuple[str, ...]) -> Kernel:
+    """Compiles into a folder of our own, which goes once the kernel is loaded."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="privacy-pipelines-") as folder:
+        return _loaded(_compile(flags, Path(folder, "kernel.so")), time.perf_counter() - began)
+
+
+def _loaded(path: Path, seconds: float) -> Kernel:
     function = ctypes.CDLL(str(path)).add_clipped_sums
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     function.argtypes = (*[pointer] * 4, count, ctypes.c_float, pointer, pointer, ctypes.c_uint)
@@ -208,6 +223,15 @@ def _compile(flags: tuple[str, ...], output: Path) -> Path:
         complaint = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
         raise RuntimeError(f"the C++ compiler {compiler} failed: {complaint}")
     return output
+
+
+@lru_cache
+def _warn_of_cache(flaw: str) -> None:
+    logger.warning(
+        "the kernel is compiled anew: one in the cache is code, and %s; chmod go-w it, or set PIPELINES_CACHE to "
+        "a folder of your own",
+        flaw,
+    )
 
 
 @lru_cache

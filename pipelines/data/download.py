@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from pipelines.cache import make_private
 from pipelines.errors import UserError
 
 TIMEOUT_S = 20
@@ -56,7 +57,7 @@ def download(name: str, urls: Sequence[str], cache: Path, genuine: Callable[[Pat
 
 def _staging(cache: Path) -> tempfile.TemporaryDirectory[str]:
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        make_private(cache)
         return tempfile.TemporaryDirectory(dir=cache, prefix=".download-")
     except OSError as error:
         raise UserError(

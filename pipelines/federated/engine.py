@@ -1,5 +1,6 @@
 """The one import of TensorFlow, its Federated and its Privacy: silent, and with a clear word where they are missing."""
 
+import logging
 import os
 import platform
 import warnings
@@ -37,6 +38,20 @@ try:
         import tensorflow_privacy as tfp  # type: ignore[import-untyped]
 except ImportError as error:
     raise missing_engine(platform.system(), platform.machine()) from error
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a log entry of TensorFlow is something that its reader can act on.
+
+    What is not: a page on an assertion within TFF's rounding, and advice against tracing one function again and again,
+    which TensorFlow gives where a sweep's models, each traced once, come to lie at one address.
+    """
+    message = record.getMessage()
+    of_rounding = "Object was never used" in message and "assert_less_equal" in message
+    return not of_rounding and "triggered tf.function retracing" not in message
+
+
+tf.get_logger().addFilter(_is_news)
 
 
 def _without_worker(cardinalities: dict) -> None:

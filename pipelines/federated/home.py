@@ -14,7 +14,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.federated.child import start_child
+from pipelines.scratch import temporary_folder
 
 RELAY = Path(__file__).with_name("relay.py")
 ANSWERS_WITHIN_S = 30
@@ -51,12 +51,7 @@ class Home:
         self.flaw: str | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self._kinds: tuple[str, ...] = ()
-        try:
-            self._folder = tempfile.mkdtemp(prefix="privacy-pipelines-worker-")  # for us alone
-        except OSError as error:
-            raise UserError(
-                f"no temporary folder can be made ({error}); set TMPDIR to one that you can write"
-            ) from None
+        self._folder = temporary_folder("privacy-pipelines-worker-")
         # Addressed by its descriptor, whose path is short: one of a socket must have less than 108 characters.
         self._place = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -162,9 +162,11 @@ class Worker:
 
     def _executor(self, cardinalities: dict) -> _Executor:
         if not self.alive:
+            code = self.process.poll()
+            how = "with its relay" if code is None else f"exit code {code}"
             raise UserError(
-                f"TensorFlow Federated's worker died (exit code {self.process.returncode}); it is often the first "
-                "to go when memory runs out: lower pipeline.clients_per_round or give the run more memory"
+                f"TensorFlow Federated's worker died ({how}); it is often the first to go when memory runs out: "
+                "lower pipeline.clients_per_round or give the run more memory"
             )
         cardinalities.setdefault(tff.CLIENTS, 0)
         executor = _Executor(self)

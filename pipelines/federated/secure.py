@@ -8,7 +8,6 @@ the same integers in the intrinsic's place, which also checks that none exceeds 
 Source: Bonawitz et al. 2017, doi:10.1145/3133956.3133982 (the protocol that is not run here).
 """
 
-import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,15 +53,6 @@ def tightened(clip_norm: float, specs: Sequence[Any]) -> float:
     """
     coordinates = sum(prod(spec.shape) for spec in specs)
     return clip_norm * (1 - sqrt(coordinates) / POINTS - FLOAT_SLACK)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a log entry is other than what TFF's rounding brings about: a full page on an assertion of its own."""
-    message = record.getMessage()
-    return not ("Object was never used" in message and "assert_less_equal" in message)
-
-
-tf.get_logger().addFilter(_is_news)
 
 
 class SecureWeightedSum(tff.aggregators.UnweightedAggregationFactory):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.cache import make_private
 from pipelines.errors import UserError
 from pipelines.published import PublishedPoint, Reference
 from pipelines.report.figure import frontier_figure
@@ -48,7 +49,7 @@ def write_frontier(
         table=frontier_table(frontier),
     )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         write_csv(frontier, files.csv)
         frontier_figure(frontier).savefig(files.png)
         files.html.write_text(frontier_html(frontier), encoding="utf-8")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.cache import make_private
 from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 
@@ -169,10 +170,12 @@ def _check_database(uri: str, database: Path, *, create: bool) -> None:
     if not create and not database.exists():
         raise UserError(f"tracking.uri={uri} does not exist yet; train first: python -m pipelines.run")
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        make_private(database.parent)
+        for file_of_ours in (database, Path(f"{database}.lock")):
+            file_of_ours.touch(mode=0o600)  # for its owner alone if it is new
         with database.open("ab"), database.open("rb") as file:
             head = file.read(16)
-        _artifact_folder(database).mkdir(exist_ok=True)
+        _artifact_folder(database).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"tracking.uri={uri} is not writable ({error.strerror}); choose another path, such as "

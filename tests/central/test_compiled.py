@@ -28,6 +28,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIPELINES_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
     compiled._warn_once.cache_clear()
+    compiled._warn_of_cache.cache_clear()
     return tmp_path / "cache"
 
 
@@ -189,3 +190,26 @@ def test_what_the_kernel_would_misread_never_reaches_it(make_data: MakeData) -> 
             sums(torch.tensor([0, index]), 1.0)
     with pytest.raises(TypeError, match="not float32 and int64"):
         compiled.compiled_sums(replace(bench, inputs=bench.inputs.double()), data.spec)
+
+
+@needs_compiler
+@pytest.mark.parametrize("exposed", ["file", "folder"])
+def test_a_kernel_that_others_may_write_is_not_loaded_but_made_anew(
+    make_data: MakeData, empty_cache: Path, caplog: pytest.LogCaptureFixture, exposed: str
+) -> None:
+    data = make_data("cnn", IMAGES)
+    first = flat_sum(data, "compiled")
+    (kept,) = (empty_cache / "kernels").iterdir()
+    assert [path.stat().st_mode & 0o777 for path in (kept, kept.parent)] == [0o700, 0o700]
+    kept.unlink()  # this process has mapped it
+    kept.write_bytes(b"another user's code")
+    path = kept if exposed == "file" else kept.parent
+    path.chmod(0o770)
+    second = fit(data, "compiled")
+    assert second.facts["kernel"] == "compiled"
+    assert float(second.facts["kernel_compile_s"]) > 0
+    np.testing.assert_array_equal(flat_sum(data, "compiled"), first)
+    (line,) = warnings(caplog)
+    assert str(path) in line
+    assert "PIPELINES_CACHE" in line
+    assert kept.read_bytes() == b"another user's code"

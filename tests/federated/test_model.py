@@ -53,3 +53,13 @@ def test_loss_is_the_mean_over_the_batch() -> None:
     logits = np.array([[0, 0], [np.log(3), 0]], np.float32)
     expected = (np.log(2) + np.log(4 / 3)) / 2
     np.testing.assert_allclose(mean_cross_entropy(logits, np.array([1, 0], np.int32)), expected, rtol=1e-6)
+
+
+def test_advice_that_nobody_can_take_stays_out_of_the_results(caplog: pytest.LogCaptureFixture) -> None:
+    def traced(value: object) -> object:
+        return value
+
+    for _ in range(8):  # as models of a sweep that come to lie at one address
+        tf.function(traced)(tf.constant(1))
+    tf.get_logger().error("something else")
+    assert caplog.messages == ["something else"]

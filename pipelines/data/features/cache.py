@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pipelines.cache import make_private
 from pipelines.errors import UserError
 
 Floats = NDArray[np.float32]
@@ -41,7 +42,7 @@ def cached_features(
     """
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
             with _alone(path.with_suffix(".part")) as file:
                 if not path.exists():  # another process may have been faster
                     _complete(file, inputs, compute, shape, threads, title)
@@ -57,7 +58,7 @@ def cached_features(
 @contextmanager
 def _alone(path: Path) -> Iterator[BufferedRandom]:
     """Opens a file for one process at a time; the lock dies with its process."""
-    path.touch()
+    path.touch(mode=0o600)  # these are private data in another form
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 from pipelines.privacy import accounting
 from pipelines.privacy.guarantee import PrivacyGuarantee
@@ -18,7 +19,7 @@ from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 from pipelines.privacy.verification import verify_guarantee
 from pipelines.tracking.read import REFUTED_TAG
 from pipelines.tracking.run_log import open_run
-from pipelines.tracking.store import REPOSITORY, Store, open_store
+from pipelines.tracking.store import Store, open_store
 from pipelines.verify import main
 
 Capture = pytest.CaptureFixture[str]

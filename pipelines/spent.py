@@ -1,0 +1,149 @@
+"""What was spent, wherever it can still be written: in the run's log, or on this machine's disk."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipelines.errors import GuaranteeError, StoreError
+from pipelines.tracking.ledger import Entry, open_entries
+from pipelines.tracking.orphans import close_run
+from pipelines.tracking.run_log import RunLog
+from pipelines.tracking.store import impatient
+
+if TYPE_CHECKING:
+    from pipelines.privacy.guarantee import PrivacyGuarantee
+    from pipelines.privacy.sampling import SamplerVerdict
+    from pipelines.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a guarantee's words need beside it.
+
+    Attributes:
+      population_stated: whether the number of units was given in advance.
+      preface: sentences before the note.
+    """
+
+    population_stated: bool
+    preface: str
+
+
+def log_guarantee(guarantee: "PrivacyGuarantee", log: RunLog, terms: Terms, *, sampler_judged: bool = True) -> None:
+    """Logs a guarantee for programs, in plain words, and in the note.
+
+    Args:
+      guarantee: of the run.
+      log: of the run.
+      terms: what goes with it.
+      sampler_judged: whether the samples that were trained on were held against the law that is assumed.
+    """
+    from pipelines.privacy.statement import caveats, promise, statement
+
+    stated = terms.population_stated
+    log.json("privacy.json", guarantee.to_dict())
+    log.text("privacy_statement.md", statement(guarantee, population_stated=stated, sampler_judged=sampler_judged))
+    covered = f"{promise(guarantee)} {caveats(guarantee, sampler_judged=sampler_judged)}"
+    tags = {"mlflow.note.content": f"{terms.preface}{covered}"}
+    if guarantee.contradictions:
+        tags["privacy.contradictions"] = "; ".join(guarantee.contradictions)
+    if silent := [f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.opinions if opinion.remark]:
+        tags["privacy.unconfirmed"] = "; ".join(silent)
+    log.tags(tags)
+
+
+def log_verdict(verdict: "SamplerVerdict", log: RunLog) -> None:
+    """Logs what the record of the samples says."""
+    log.metrics(0, {"privacy/sampler_p_value": verdict.p_value})
+    log.tags({"privacy.sampler": verdict.law if verdict.holds else "contradicted"})
+
+
+def spent_in_words(guarantee: "PrivacyGuarantee") -> str:
+    """Steps, epsilon and delta, for the terminal."""
+    from pipelines.privacy.rounding import rounded_up
+
+    plan = guarantee.executed
+    return f"{plan.steps:,} steps spent epsilon {rounded_up(guarantee.epsilon)} at delta {plan.delta:g}"
+
+
+def log_or_keep(
+    entry: Entry, guarantee: "PrivacyGuarantee", log: RunLog, verdict: "SamplerVerdict | None" = None
+) -> str | None:
+    """Logs the guarantee of a run that did not end well, and closes its account.
+
+    Args:
+      entry: the account.
+      guarantee: of the steps that ran.
+      log: of the run.
+      verdict: on its samples, if there is one.
+
+    Returns:
+      None if the store took all of it; else where it is kept, in words.
+    """
+    try:
+        with impatient():
+            log.metrics(guarantee.executed.steps, {"privacy/epsilon": guarantee.epsilon})
+            log.flush()
+            if verdict is not None:
+                log_verdict(verdict, log)
+            log_guarantee(guarantee, log, Terms(**entry.values["terms"]), sampler_judged=verdict is not None)
+            log.flush()
+    except Exception:  # of whatever kind: it must not hide why the run ended
+        return _keep(entry, guarantee)
+    entry.close()
+    return None
+
+
+def account_for_dead(store: "Store") -> list[str]:
+    """Gives the private runs whose process died the epsilon of the steps that they may have run.
+
+    Returns:
+      A line a run, for the terminal.
+    """
+    lines: list[str] = []
+    for entry in open_entries(store.uri):
+        run_id = entry.values["run_id"]
+        with impatient():
+            try:
+                if not close_run(store, run_id):  # somebody removed it
+                    entry.close()
+                    continue
+            except StoreError:
+                return [*lines, *keep_for_dead(store.uri)]
+        guarantee = _guarantee(entry)
+        lines.append(_cut_short(entry, guarantee, log_or_keep(entry, guarantee, RunLog(store, run_id))))
+    return lines
+
+
+def keep_for_dead(uri: str) -> list[str]:
+    """Does the same where the store is lost: the guarantees stay on this machine's disk; those there have been told."""
+    lines: list[str] = []
+    for entry in open_entries(uri):
+        if entry.kept.exists():
+            continue
+        guarantee = _guarantee(entry)
+        lines.append(_cut_short(entry, guarantee, _keep(entry, guarantee)))
+    return lines
+
+
+def _cut_short(entry: Entry, guarantee: "PrivacyGuarantee", kept: str | None) -> str:
+    said = f"run {entry.values['run_id']} was cut short: at most {spent_in_words(guarantee)}"
+    return said if kept is None else f"{said}; {kept}"
+
+
+def _keep(entry: Entry, guarantee: "PrivacyGuarantee") -> str:
+    path = entry.keep(guarantee.to_dict())
+    return f"its guarantee is kept in {path}" if path else "neither the store nor this disk takes its guarantee"
+
+
+def _guarantee(entry: Entry) -> "PrivacyGuarantee":
+    from pipelines.privacy.guarantee import PrivacyGuarantee
+
+    planned = PrivacyGuarantee.from_dict(entry.values["planned"])
+    try:
+        return PrivacyGuarantee.of(
+            planned.executed.executed(entry.steps),
+            simulated=planned.simulated,
+            secure_aggregation=planned.secure_aggregation,
+        )
+    except GuaranteeError:  # the accountants agree on the plan as a whole
+        return planned

@@ -12,6 +12,7 @@ import yaml
 from pipelines import collector
 from pipelines.audit.conduct import Audit
 from pipelines.config import Config, FederatedConfig
+from pipelines.decoration import decoration
 from pipelines.errors import DivergedError, GuaranteeError
 from pipelines.job import Job
 from pipelines.model.spec import initial_weights
@@ -194,11 +195,14 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
         },
     )
     log.tags({f"engine.{key}": value for key, value in fit.facts.items()})
-    log.text("confusion_matrix.html", confusion_page(test.labels, predictions, job.dataset.classes))
     result = RunResult(evaluation=evaluation, guarantee=guarantee, provenance=_provenance(job), audit=finding)
     log.json("result.json", result.to_dict())
+    log.flush()
+    with decoration("confusion_matrix.html"):
+        log.text("confusion_matrix.html", confusion_page(test.labels, predictions, job.dataset.classes))
     if job.config.tracking.log_model:
-        log.model(record.model, job.dataset.features)
+        with decoration("model in MLflow"):
+            log.model(record.model, job.dataset.features)
     return result
 
 

@@ -30,7 +30,7 @@ from pipelines.sweep import Outcome, Sweep, close_progress, progress, sweep_stor
 
 CONF = str(REPOSITORY / "conf")
 INTERRUPTED = 130
-KNOWN = (UserError, HydraException, OmegaConfBaseException, OSError)
+EXPLAINED = (UserError, HydraException, OmegaConfBaseException)
 LAST_FRAMES = 3
 """Of the traceback of an exception that nobody expected; debug=true shows all of it."""
 _failures: list[str] = []
@@ -200,13 +200,13 @@ def _show_traceback(error: Exception, *, debug: bool) -> None:
     """Shows where an error comes from: all of it on request, the end of it where nobody expected the error."""
     if debug:
         traceback.print_exception(error)
-    elif not isinstance(error, KNOWN):
+    elif not isinstance(error, (*EXPLAINED, OSError)):
         traceback.print_exception(error, limit=-LAST_FRAMES, chain=False)
 
 
 def _in_full(error: Exception) -> str:
     """An error in one line, with what its run left behind."""
-    known = isinstance(error, KNOWN) and not isinstance(error, OSError)
+    known = isinstance(error, EXPLAINED)
     line = explain(error, CONF) if known else f"{type(error).__name__}: {' '.join(str(error).split())}"
     return "; ".join([line, *getattr(error, "__notes__", [])])
 

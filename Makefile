@@ -15,7 +15,7 @@ demo: $(STAMP) ## four pipelines on real digits: an accuracy/privacy frontier in
 	@$(PYTHON) -m pipelines.run -m experiment=digits_frontier
 
 frontier: $(STAMP) ## re-run a recipe and compare with its record: RECIPE=digits_frontier; FORM=quick takes two minutes
-	@$(PYTHON) -m pipelines.reproduce experiments/$(RECIPE) $(addprefix --,$(filter-out check,$(FORM))) --uri sqlite:///$(CURDIR)/mlflow.db
+	@$(PYTHON) -m pipelines.reproduce experiments/$(RECIPE) $(addprefix --,$(filter-out check,$(FORM))) --uri "sqlite:///$$PWD/mlflow.db"
 
 # Threads of two test processes would otherwise spin for a core that the other one has.
 test: export OMP_WAIT_POLICY := PASSIVE
@@ -33,7 +33,7 @@ types: $(STAMP) ## mypy
 	@$(PYTHON) -m mypy
 
 ui: $(STAMP) ## the MLflow UI on 127.0.0.1; PORT=5000
-	@umask 077; MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(PYTHON) -m mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+	@umask 077; MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(PYTHON) -m mlflow ui --backend-store-uri "$$($(PYTHON) -m pipelines.tracking.address)" --host 127.0.0.1 --port $(PORT) --workers 1
 
 setup: $(STAMP) ## only build the environment
 

@@ -15,3 +15,13 @@ class DivergedError(UserError):
 
 class GuaranteeError(UserError):
     """A run contradicts the guarantee it claims; its epsilon would be false."""
+
+
+class StoreError(UserError):
+    """The MLflow store failed.
+
+    Attributes:
+      lost: whether it did not even take the run's last status, so that another run need not try.
+    """
+
+    lost = False

@@ -1,6 +1,7 @@
 """One run from plan to result: the only place that sees engine, accounting and log together."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import asdict
 from importlib.metadata import version
 from math import isfinite
 from typing import Any
@@ -10,17 +11,16 @@ import yaml
 from pipelines import collector
 from pipelines.audit.conduct import Audit
 from pipelines.config import Config, FederatedConfig
+from pipelines.decoration import decoration
 from pipelines.errors import DivergedError, GuaranteeError
 from pipelines.job import Job
 from pipelines.model.spec import initial_weights
 from pipelines.pipeline import Fit, Labels, RoundRecord, TrainingData
-from pipelines.privacy.accounting import accountant_of, epsilon, opinions, quick_epsilon
-from pipelines.privacy.agreement import require_not_too_low
+from pipelines.privacy.accounting import accountant_of, epsilon, quick_epsilon
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.sampling import SamplerVerdict
-from pipelines.privacy.statement import SECURE_SUM_NOTE, caveats, promise, statement
+from pipelines.privacy.statement import SECURE_SUM_NOTE
 from pipelines.privacy.tree_plan import Plan, TreePlan
 from pipelines.progress import RunProgress
 from pipelines.randomness import public_stream
@@ -34,8 +34,10 @@ from pipelines.result import (
     score,
     source_commit,
 )
+from pipelines.spent import Terms, log_guarantee, log_or_keep, log_verdict, spent_in_words
+from pipelines.tracking.ledger import Entry
 from pipelines.tracking.run_log import RunLog, open_run, refuted
-from pipelines.tracking.store import Store
+from pipelines.tracking.store import Store, impatient
 
 
 def execute(
@@ -57,27 +59,41 @@ def execute(
       UserError: training diverged, or the log became unreachable. The MLflow run is closed all the same.
       GuaranteeError: the samples, the engine or the accountants contradict the plan; the run then has no guarantee.
     """
-    note = _note(job)
-    with open_run(
-        store, name=job.name, tags=_tags(job, overrides), params=_flat(job.config.model_dump(mode="json")), note=note,
-        parent_id=parent_id, private=job.plan is not None,
-    ) as log:  # fmt: skip
-        log.dataset(job.dataset)
-        log.text("config.yaml", yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False))
-        log.text("overrides.yaml", yaml.safe_dump(overrides))
-        watcher = _Watcher(job, log, RunProgress(job.name, position))
-        try:
-            if job.plan is not None:  # the answers are kept: rather now than after hours of training
-                require_not_too_low(opinions(job.plan))
-            audit = Audit.of(job, _training_data(job))
-            fit = job.pipeline.fit(audit.data, audit.watching(watcher.on_round))
-            collector.pause()
-            return _conclude(job, fit, watcher, log, audit), log.run_id
-        except BaseException as error:
+    watcher = None
+    try:
+        with open_run(
+            store, name=job.name, tags=_tags(job, overrides), params=_flat(job.config.model_dump(mode="json")),
+            note=_note(job), parent_id=parent_id, private=job.plan is not None,
+        ) as log:  # fmt: skip
+            log.dataset(job.dataset)
+            log.text("config.yaml", yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False))
+            log.text("overrides.yaml", yaml.safe_dump(overrides))
+            with closing(RunProgress(job.name, position)) as progress:
+                watcher = _Watcher(job, log, progress)
+                watcher.entry = _open_entry(job, store, log.run_id)
+                audit = Audit.of(job, _training_data(job))
+                fit = job.pipeline.fit(audit.data, audit.watching(watcher.on_round))
+                collector.pause()
+                result = _conclude(job, fit, watcher, log, audit)
+    except BaseException as error:  # the run is closed by now: a full disk has room for its status or for its guarantee
+        if watcher is not None:
             watcher.salvage(error)
-            raise
-        finally:
-            watcher.progress.close()
+        raise
+    if watcher.entry is not None:
+        watcher.entry.close()
+    return result, log.run_id
+
+
+def _open_entry(job: Job, store: Store, run_id: str) -> Entry | None:
+    """Begins the account of a private run's steps.
+
+    Raises:
+      GuaranteeError: the accountants contradict each other; rather now than after hours of training.
+    """
+    if job.plan is None:
+        return None
+    planned = _guarantee(job, job.plan)  # the answers are kept
+    return Entry.open(run_id, uri=store.uri, terms=asdict(_terms(job)), planned=planned.to_dict())
 
 
 def _training_data(job: Job) -> TrainingData:
@@ -95,6 +111,7 @@ class _Watcher:
 
     def __init__(self, job: Job, log: RunLog, progress: RunProgress) -> None:
         self.progress = progress
+        self.entry: Entry | None = None
         self.evaluation: Evaluation | None = None
         self.predictions: Labels | None = None
         self._last: RoundRecord | None = None
@@ -103,6 +120,8 @@ class _Watcher:
     def on_round(self, record: RoundRecord) -> None:
         collector.resume()  # everything that the first step imports and traces is there
         self._last = record
+        if self.entry is not None:
+            self.entry.count(record.step)
         self.progress.advance(record.step, record.steps)
         count = min(self._job.config.evaluations, record.steps)
         if record.step * count // record.steps == (record.step - 1) * count // record.steps:
@@ -122,30 +141,35 @@ class _Watcher:
             raise DivergedError(record.step, "the test loss")
 
     def salvage(self, error: BaseException) -> None:
-        """Logs the guarantee of a run that did not end: its steps have spent privacy all the same.
+        """Says and logs the guarantee of a run that did not end: its steps have spent privacy all the same.
 
         An error may tell of the step after the last one reported, so that step counts too; an interruption tells
         nothing. A run that its own checks refute has no guarantee.
         """
-        plan, last = self._job.plan, self._last
-        if isinstance(error, GuaranteeError):
-            with suppress(Exception):
-                self._log.tags(refuted(error))
-        elif plan is not None:
+        plan, last, verdict = self._job.plan, self._last, None
+        try:
+            if isinstance(error, GuaranteeError):
+                raise error
+            if plan is None or self.entry is None:
+                return
             steps = min((0 if last is None else last.step) + isinstance(error, Exception), plan.steps)
-            with suppress(Exception):
-                try:
-                    if last is not None:
-                        require_executed(plan, None if last.plan is None else last.plan.executed(last.step), last.step)
-                        _judge(None if last.sampler is None else last.sampler.verdict(), self._log)
-                    guarantee = _guarantee(self._job, plan.executed(steps))
-                    exposure = None if last is None else last.exposure
-                    _log_guarantee(self._job, guarantee, self._log, sampler_judged=last is not None, exposure=exposure)
-                    self._log.metrics(steps, {"privacy/epsilon": guarantee.epsilon})
-                    spent = rounded_up(guarantee.epsilon)
-                    error.add_note(f"{steps:,} steps spent epsilon {spent} at delta {rounded_up(plan.delta, 6)}")
-                except GuaranteeError as refutation:
-                    self._log.tags(refuted(refutation))
+            if last is not None:
+                require_executed(plan, None if last.plan is None else last.plan.executed(last.step), last.step)
+                verdict = _verdict(None if last.sampler is None else last.sampler.verdict())
+                verdict.require()
+            guarantee = _guarantee(self._job, plan.executed(steps))
+        except GuaranteeError as refutation:
+            if self.entry is not None:
+                self.entry.close()
+            with suppress(Exception), impatient():
+                if verdict is not None:
+                    log_verdict(verdict, self._log)
+                self._log.tags(refuted(refutation))
+            return
+        error.add_note(spent_in_words(guarantee))
+        exposure = None if last is None else last.exposure
+        if kept := log_or_keep(self.entry, guarantee, self._log, verdict, exposure):
+            error.add_note(kept)
 
 
 def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) -> RunResult:
@@ -160,7 +184,7 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
         guarantee = _guarantee(job, fit.executed)
     finding = audit.conclude(fit.record.model, guarantee, log)
     if guarantee is not None:
-        _log_guarantee(job, guarantee, log, exposure=fit.record.exposure)
+        log_guarantee(guarantee, log, _terms(job), exposure=fit.record.exposure)
     record, test = fit.record, job.dataset.test
     log.metrics(
         record.step,
@@ -171,11 +195,14 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
         },
     )
     log.tags({f"engine.{key}": value for key, value in fit.facts.items()})
-    log.text("confusion_matrix.html", confusion_page(test.labels, predictions, job.dataset.classes))
     result = RunResult(evaluation=evaluation, guarantee=guarantee, provenance=_provenance(job), audit=finding)
     log.json("result.json", result.to_dict())
+    log.flush()
+    with decoration("confusion_matrix.html"):
+        log.text("confusion_matrix.html", confusion_page(test.labels, predictions, job.dataset.classes))
     if job.config.tracking.log_model:
-        log.model(record.model, job.dataset.features)
+        with decoration("model in MLflow"):
+            log.model(record.model, job.dataset.features)
     return result
 
 
@@ -184,41 +211,30 @@ def _guarantee(job: Job, executed: Plan) -> PrivacyGuarantee:
     return PrivacyGuarantee.of(executed, simulated=_simulated(job.config), secure_aggregation=secure)
 
 
-def _judge(verdict: SamplerVerdict | None, log: RunLog) -> None:
+def _verdict(verdict: SamplerVerdict | None) -> SamplerVerdict:
+    if verdict is None:
+        raise GuaranteeError("nothing is said of what the run sampled: its epsilon could be false; report this bug")
+    return verdict
+
+
+def _judge(found: SamplerVerdict | None, log: RunLog) -> None:
     """Logs what the sampler's record says; a run that it contradicts gets no guarantee.
 
     Raises:
       GuaranteeError: there is no record, or it contradicts the plan.
     """
-    if verdict is None:
-        raise GuaranteeError("nothing is said of what the run sampled: its epsilon could be false; report this bug")
-    log.metrics(0, {"privacy/sampler_p_value": verdict.p_value})
-    log.tags({"privacy.sampler": verdict.law if verdict.holds else "contradicted"})
+    verdict = _verdict(found)
+    log_verdict(verdict, log)
     verdict.require()
 
 
-def _log_guarantee(
-    job: Job, guarantee: PrivacyGuarantee, log: RunLog, *, sampler_judged: bool = True, exposure: str | None
-) -> None:
-    log.json("privacy.json", guarantee.to_dict())
-    stated = job.config.privacy.population is not None
-    users, copies = job.simulated_users, job.released_copies
-    log.text(
-        "privacy_statement.md",
-        statement(
-            guarantee, population_stated=stated, sampler_judged=sampler_judged, users=users, copies=copies,
-            exposure=exposure,
-        ),
-    )  # fmt: skip
-    if copies is not None:
-        log.metrics(0, {"diagnostics/largest_group_of_equal_examples": copies})
-    terms = caveats(guarantee, sampler_judged=sampler_judged, exposure=exposure)
-    invented = "" if users is None else f" **Simulated users:** {users}"
-    log.tags({"mlflow.note.content": f"{_canaries(job.config)}{promise(guarantee)}{invented} {terms}"})
-    if guarantee.contradictions:
-        log.tags({"privacy.contradictions": "; ".join(guarantee.contradictions)})
-    if silent := [f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.opinions if opinion.remark]:
-        log.tags({"privacy.unconfirmed": "; ".join(silent)})
+def _terms(job: Job) -> Terms:
+    return Terms(
+        population_stated=job.config.privacy.population is not None,
+        preface=_canaries(job.config),
+        users=job.simulated_users,
+        copies=job.released_copies,
+    )
 
 
 def _simulated(config: Config) -> bool:

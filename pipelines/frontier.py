@@ -50,16 +50,22 @@ def _tracked(chosen: argparse.Namespace) -> "list[Point]":
     return build_points(rows, partial(read_population, store))
 
 
-def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "FrontierFiles":
+class NothingToShowError(UserError):
+    """No run of a sweep has an accuracy that belongs on a frontier."""
+
+
+def publish(store: "Store", parent_id: str, folder: Path | None = None) -> None:
     """Writes and prints the frontier of a sweep, and logs its files with the parent run.
 
     Args:
       store: where the sweep is.
       parent_id: the sweep's parent run.
-      folder: where the files go; None is outputs/frontier/<experiment> in the repository.
+      folder: where the files go; None is outputs/frontier/<experiment> in the repository. Where that cannot be written,
+        the artifacts are the only copy, and a line says so.
 
     Raises:
-      UserError: no run of the sweep finished, all had canaries in their data, or a file or artifact cannot be written.
+      NothingToShowError: no run of the sweep finished, or all had canaries in their data.
+      UserError: the store fails; the files are there all the same.
     """
     from pipelines.report.frontier import write_frontier
     from pipelines.report.points import build_points
@@ -68,20 +74,35 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> "Fron
 
     rows = read_rows(store, parent_id=parent_id)
     if not (points := build_points(rows, partial(read_population, store))):
-        raise UserError("no run of this sweep finished with an accuracy to show")
-    files = write_frontier(points, folder or REPOSITORY / "outputs" / "frontier" / store.experiment)
-    # From a folder of its own: the other one may hold older files.
+        raise NothingToShowError("no run of this sweep finished with an accuracy to show")
+    folder = folder or REPOSITORY / "outputs" / "frontier" / store.experiment
     with tempfile.TemporaryDirectory() as scratch:
-        for path in (files.csv, files.png, files.html):
-            Path(scratch, path.name).write_bytes(path.read_bytes())
-        log_folder(store, parent_id, Path(scratch), "frontier")
-    _show(files)
-    return files
+        files = write_frontier(points, Path(scratch))
+        note = _copy(files, folder)
+        try:
+            log_folder(store, parent_id, Path(scratch), "frontier")
+        finally:
+            print(f"\n{files.table}\n")
+            for path in files.paths if note is None else ():
+                print(folder / path.name)
+    if note is not None:
+        print(f"{note}: the frontier's files are artifacts of run {parent_id}, in frontier/", file=sys.stderr)
+
+
+def _copy(files: "FrontierFiles", folder: Path) -> str | None:
+    """Copies the files to a folder; returns why it cannot be written, if so."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in files.paths:
+            Path(folder, path.name).write_bytes(path.read_bytes())
+    except OSError as error:
+        return f"{folder} is not writable ({error.strerror})"
+    return None
 
 
 def _show(files: "FrontierFiles") -> None:
     print(f"\n{files.table}\n")
-    for path in (files.csv, files.png, files.html):
+    for path in files.paths:
         print(path)
 
 

@@ -1,7 +1,9 @@
 """What a person at the terminal sees while runs go on; quiet where there is no terminal."""
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
@@ -25,18 +27,21 @@ class RunProgress:
             self._bar = tqdm(
                 desc=self._label, total=steps, unit="step", leave=False, disable=None, position=self._position
             )
-        self._bar.update(step - self._bar.n)
+        with _no_terminal_left(self._bar):
+            self._bar.update(step - self._bar.n)
 
     def report(self, evaluation: "Evaluation", epsilon: float | None) -> None:
         """Shows the newest evaluation."""
         if self._bar is not None:
             spent = "" if epsilon is None else f", epsilon {rounded_up(epsilon, 3)}"
-            self._bar.set_postfix_str(f"accuracy {evaluation.accuracy:.3f}{spent}")
+            with _no_terminal_left(self._bar):
+                self._bar.set_postfix_str(f"accuracy {evaluation.accuracy:.3f}{spent}")
 
     def close(self) -> None:
         """Removes the bar."""
         if self._bar is not None:
-            self._bar.close()
+            with _no_terminal_left(self._bar):
+                self._bar.close()
 
 
 class SweepProgress:
@@ -60,11 +65,24 @@ class SweepProgress:
         left = elapsed_s / done * max(self._runs - done, 0)
         tqdm.write(f"[{done:{len(str(self._runs))}d}/{self._runs}] {line}   {_clock(left)} left")
         sys.stdout.flush()  # a parallel job's process goes on waiting for work, with its lines, where that is a file
-        self._bar.update(done - self._bar.n)
+        with _no_terminal_left(self._bar):
+            self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
         """Leaves the finished bar on screen."""
-        self._bar.close()
+        with _no_terminal_left(self._bar):
+            self._bar.close()
+
+
+@contextmanager
+def _no_terminal_left(bar: "tqdm[NoReturn]") -> Iterator[None]:
+    """Goes on without the bar where the terminal that it was drawn on has gone."""
+    try:
+        yield
+    except BrokenPipeError:  # an interruption of its own kind
+        raise
+    except (OSError, ValueError):
+        bar.disable = True
 
 
 def _clock(seconds: float) -> str:

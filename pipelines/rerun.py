@@ -16,6 +16,7 @@ from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 from pipelines.record import Origin, ResultRow
 from pipelines.result import Provenance, RunResult
+from pipelines.spent import account_for_dead
 from pipelines.tracking.orphans import close_orphans
 from pipelines.tracking.read import VARIANT_TAG, RunRow, read_rows
 from pipelines.tracking.store import Store, open_store, translated_errors
@@ -85,6 +86,8 @@ def _sweep(store: Store, overrides: Sequence[str], variant: str | None) -> None:
     finally:
         # The sweep closes its runs itself, unless it was killed.
         close_orphans(store)
+        for line in account_for_dead(store):
+            print(line, file=sys.stderr)
     runs = _since(before, store)
     if code or not runs:
         raise UserError(f"the sweep ended with exit code {code} after {len(runs)} runs; its own lines above say why")

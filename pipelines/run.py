@@ -27,16 +27,19 @@ from pipelines.checkout import REPOSITORY
 from pipelines.config import Config, parse
 from pipelines.cores import available_cores
 from pipelines.ending import exit_after, mute_unread_streams
-from pipelines.errors import UserError
+from pipelines.errors import StoreError, UserError
 from pipelines.explain import explain
 from pipelines.privacy.rounding import rounded_up
-from pipelines.sweep import Sweep, close_progress, progress, sweep_store
+from pipelines.sweep import Outcome, Sweep, close_progress, progress, sweep_store
 
 if TYPE_CHECKING:
     from pipelines.privacy.guarantee import PrivacyGuarantee
 
 CONF = str(REPOSITORY / "conf")
 INTERRUPTED = 130
+EXPLAINED = (UserError, HydraException, OmegaConfBaseException)
+LAST_FRAMES = 3
+"""Of the traceback of an exception that nobody expected; debug=true shows all of it."""
 _failures: list[str] = []
 
 
@@ -59,10 +62,9 @@ def main() -> None:
         mute_unread_streams()
         print(f"interrupted: {_left_by(error)}", file=sys.stderr)
         code = INTERRUPTED
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if debug:
-            traceback.print_exc()
-        _fail(explain(error, CONF))
+    except Exception as error:  # of whatever kind: a sweep must be ended
+        _show_traceback(error, debug=debug)
+        _fail(_in_full(error))
     code = max(code, 1 if _failures else 0, _finish_sweep(interrupted=code == INTERRUPTED))
     collector.resume()
     sys.exit(code)
@@ -80,9 +82,12 @@ def _hydra_main(values: DictConfig) -> None:
 
 def _run_job(values: DictConfig) -> None:
     hydra_config = HydraConfig.get()
-    sweep = Sweep.current() if hydra_config.mode == RunMode.MULTIRUN else None
+    multirun = hydra_config.mode == RunMode.MULTIRUN
+    sweep = Sweep.current() if multirun else None
     overrides = list(hydra_config.overrides.task)
     try:
+        if multirun and sweep is None:
+            raise UserError("hydra.callbacks without open_sweep leaves a sweep without its parent run; keep it")
         config = parse(OmegaConf.to_container(values, resolve=True))  # type: ignore[arg-type]
         _refuse_lost_users(config, hydra_config.runtime.choices.get("pipeline"))
         if sweep is None:
@@ -91,15 +96,23 @@ def _run_job(values: DictConfig) -> None:
             return
         else:
             progress(sweep)
-        line = _run(config, overrides, sweep, _threads(config, hydra_config))
-    except UserError as error:
-        if values.debug:
-            traceback.print_exc()
-        line = f"failed: {error}"
-        _fail(str(error)) if sweep is None else sweep.record_failure(f"{' '.join(overrides)}: {error}")
+        if sweep is not None and sweep.store_is_lost:
+            line = "not started: the store is lost"
+        else:
+            line = _run(config, overrides, sweep, _threads(config, hydra_config))
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # of whatever kind: here Hydra would add lines, and a sweep's other runs go on
+        _show_traceback(error, debug=values.debug)
+        if sweep is None:
+            return _fail(_in_full(error))
+        if isinstance(error, StoreError) and error.lost:
+            sweep.lose_store()
+        line = f"failed: {_in_full(error)}"
+        sweep.record_failure(f"{' '.join(overrides)}: {_in_full(error)}")
     if sweep is not None:
         progress(sweep).finish_run(line, done=sweep.count_done(), elapsed_s=sweep.elapsed_s)
-    elif not _failures:
+    else:
         print(line)
         if hydra_config.sweeper.params:
             choice = hydra_config.runtime.choices.get("experiment")
@@ -111,8 +124,9 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     from pipelines.execution import execute
     from pipelines.job import prepare
     from pipelines.privacy.planning import remark_on
+    from pipelines.spent import account_for_dead
     from pipelines.tracking.orphans import close_orphans
-    from pipelines.tracking.store import open_store
+    from pipelines.tracking.store import open_store, viewer
 
     collector.pause()
     job = prepare(config, threads)
@@ -121,6 +135,8 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     if sweep is None:
         store = open_store(config.tracking.uri, config.tracking.experiment or job.dataset.name)
         close_orphans(store)
+        for note in account_for_dead(store):
+            tqdm.write(f"note: {note}", file=sys.stderr)
     else:
         store = sweep_store(sweep)
     parent_id = None if sweep is None else sweep.parent_id
@@ -134,7 +150,7 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
     if sweep is not None:
         return f"{line}  no better than the most frequent class" if idle else line
     chance = f"\n{_idle(job.dataset.majority)}" if idle else ""
-    return f"{line}{chance}\nrun {run_id} in {store.uri} (make ui)"
+    return f"{line}{chance}\nrun {run_id} in {store.uri} ({viewer(store.uri)})"
 
 
 def _idle(majority: float) -> str:
@@ -189,44 +205,43 @@ def _threads(config: Config, hydra_config: HydraConf) -> int:
 
 
 def _finish_sweep(*, interrupted: bool) -> int:
-    """Closes the parent run, writes the frontier and returns the exit code."""
+    """Ends the sweep, if there is one, and returns the exit code."""
     sweep = Sweep.current()
     if sweep is None:
         return 0
-    from pipelines.audit.sweep import publish_membership
-    from pipelines.frontier import publish
-    from pipelines.sweep_cost import in_words, record_cost
-    from pipelines.tracking.store import open_store
-    from pipelines.tracking.sweep import Outcome, finish_sweep
+    from pipelines.sweep_end import end_sweep
 
     close_progress(sweep)
     failures = sweep.failures()
     outcome: Outcome = "interrupted" if interrupted else "failed" if failures or _failures else "finished"
-    store = open_store(sweep.uri, sweep.experiment)
-    status = finish_sweep(store, sweep.parent_id, outcome=outcome)
-    try:
-        costs, members = record_cost(store, sweep.parent_id), publish_membership(store, sweep.parent_id)
-        publish(store, sweep.parent_id)
-        for sentence in in_words(costs):
-            print(sentence)
-        if members:
-            print(f"\nWho was in the training data? Not covered by any epsilon.\n{members}")
-        print("\nEvery run is in MLflow: make ui, then http://127.0.0.1:5000")
-    except UserError as error:
-        print(f"no frontier: {error}", file=sys.stderr)
-    except BrokenPipeError:  # everything is in the log
-        mute_unread_streams()
+    complete = end_sweep(sweep, outcome)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     sweep.close()
-    return 0 if status == "FINISHED" else 1
+    return 0 if complete else 1
 
 
 def _left_by(interruption: KeyboardInterrupt) -> str:
     """What an interruption leaves behind."""
+    notes = getattr(interruption, "__notes__", [])
     if Sweep.current() is not None:
-        return "the sweep is marked KILLED, and so is a run that was open; runs that had finished are kept"
-    return "; ".join(getattr(interruption, "__notes__", ["no run was open"]))
+        notes = ["the sweep is marked KILLED, and so is a run that was open; runs that had finished are kept", *notes]
+    return "; ".join(notes or ["no run was open"])
+
+
+def _show_traceback(error: Exception, *, debug: bool) -> None:
+    """Shows where an error comes from: all of it on request, the end of it where nobody expected the error."""
+    if debug:
+        traceback.print_exception(error)
+    elif not isinstance(error, (*EXPLAINED, OSError)):
+        traceback.print_exception(error, limit=-LAST_FRAMES, chain=False)
+
+
+def _in_full(error: Exception) -> str:
+    """An error in one line, with what its run left behind."""
+    known = isinstance(error, EXPLAINED)
+    line = explain(error, CONF) if known else f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return "; ".join([line, *getattr(error, "__notes__", [])])
 
 
 def _fail(line: str) -> None:

@@ -1,10 +1,12 @@
 """The command line as its users call it, on a store of its own."""
 
+import atexit
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,9 @@ __all__ = ["pytest_terminal_summary"]  # pytest finds it here, whichever tests i
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; what tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Runs that are killed leave an account of their steps; not in the home of whoever runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="privacy-pipelines-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX, which something imports, sets a chattier default
 import_mlflow()  # before a test module imports it with its own, chattier, defaults
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.checkout import REPOSITORY
 from pipelines.frontier import main, publish
 from pipelines.report.frontier import write_frontier
 from pipelines.report.points import build_points
 from pipelines.report.recorded import read_points
 from pipelines.tracking.run_log import open_run
-from pipelines.tracking.store import REPOSITORY, Store, open_store
+from pipelines.tracking.store import Store, open_store
 from pipelines.tracking.sweep import finish_sweep, start_sweep
 from tests.report.rows import sweep
 

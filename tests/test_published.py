@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 from pipelines.privacy.accounting import composed_epsilon
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.published import PublishedPoint, read_published, read_references
-from pipelines.tracking.store import REPOSITORY
 
 FILES = sorted((REPOSITORY / "experiments").glob("*/published.yaml"))
 POINT = """\

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import reproduce, rerun
+from pipelines.checkout import REPOSITORY
 from pipelines.published import read_published
 from pipelines.recipe import Sweeps, read_recipe
 from pipelines.record import Origin, RecordFiles, read_origin, read_results, write_results
@@ -22,7 +23,6 @@ from pipelines.report.readme import markdown_table, published_table
 from pipelines.report.recorded import read_points
 from pipelines.report.stages import build_waterfall, waterfall_table
 from pipelines.reproduce import QUICK_SEEDS
-from pipelines.tracking.store import REPOSITORY
 from tests.conftest import run_here
 from tests.report.results import row
 

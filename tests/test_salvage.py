@@ -33,7 +33,7 @@ def test_a_run_that_fails_in_its_first_step_says_that_its_sampler_was_not_judged
     monkeypatch.setattr(Clock, "tick", diverge)
     failed = cli("pipeline=dp_sgd", "privacy.epsilon=3")
     assert failed.row.metrics["privacy/epsilon"] > 0
-    assert "which was not checked, since the first step did not end" in failed.row.tags["mlflow.note.content"]
+    assert "which was not checked, since the run did not end" in failed.row.tags["mlflow.note.content"]
     told = read_text(open_store(failed.uri, failed.experiment), failed.row.run_id, "privacy_statement.md")
     assert told is not None
     assert "This was not checked" in told

@@ -35,7 +35,7 @@ def test_a_sweep_is_one_parent_with_a_child_for_each_distinct_configuration(cli:
     assert "Publishing all 4 runs that protect examples" in parent.data.tags["mlflow.note.content"]
     assert f"costs epsilon {rounded_up(found['privacy/epsilon_publish_all'])}" in done.out
     assert "Example-level privacy" in done.out
-    assert "make ui" in done.out
+    assert f"mlflow ui --backend-store-uri {done.uri}" in done.out
     assert "[6/6]" in done.out
 
 
@@ -85,7 +85,7 @@ def test_parallel_jobs_share_the_sweep_and_the_cores(cli: Cli) -> None:
 def test_runs_are_counted_across_processes(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from pipelines.sweep import Sweep; "
-        "sweep = Sweep(folder=Path(sys.argv[1]), parent_id='', uri='', experiment='', runs=1); "
+        "sweep = Sweep(folder=Path(sys.argv[1]), parent_id='', uri='', experiment='', runs=1, began=0); "
         "print(*[sweep.count_done() for _ in range(300)])"
     )
     counting = [

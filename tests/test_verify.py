@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
 from pipelines.privacy import accounting
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
 from pipelines.privacy.tree_plan import TreePlan
 from pipelines.privacy.verification import verify_guarantee
-from pipelines.tracking.store import REPOSITORY
 from pipelines.verify import main
 
 Capture = pytest.CaptureFixture[str]

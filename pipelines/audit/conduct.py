@@ -8,6 +8,7 @@ import numpy as np
 from pipelines.audit.finding import Finding, Membership
 from pipelines.audit.membership import CURVE_FILE, roc, scores
 from pipelines.audit.settings import AuditConfig
+from pipelines.decoration import decoration
 from pipelines.job import Job
 from pipelines.pipeline import FittedModel, OnRound, TrainingData
 from pipelines.privacy.guarantee import PrivacyGuarantee
@@ -106,8 +107,6 @@ class Audit:
         )
 
     def _recognise(self, model: FittedModel, guarantee: PrivacyGuarantee | None, log: "RunLog") -> Membership:
-        from pipelines.report.membership import membership_figure
-
         job, train, test = self.job, self.job.dataset.train, self.job.dataset.test
         curve = roc(scores(model, train.inputs, train.labels), scores(model, test.inputs, test.labels))
         plan = None if guarantee is None else guarantee.executed
@@ -124,7 +123,10 @@ class Audit:
         log.tags({"audit": "membership"})
         log.metrics(0, found.metrics())
         log.json(CURVE_FILE, {**found.to_dict(), "roc": curve.thinned().to_dict()})
-        log.figure("membership.png", membership_figure(curve, found))
+        with decoration("membership.png"):
+            from pipelines.report.membership import membership_figure
+
+            log.figure("membership.png", membership_figure(curve, found))
         return found
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.audit.finding import Membership
 from pipelines.audit.membership import CURVE_FILE, Roc
+from pipelines.decoration import decoration
 from pipelines.tracking.read import read_json, read_rows
 from pipelines.tracking.sweep import log_folder
 
@@ -34,7 +35,8 @@ def publish_membership(store: "Store", parent_id: str) -> str | None:
     from pipelines.report.membership import membership_csv, membership_table, sweep_figure
 
     with tempfile.TemporaryDirectory() as scratch:
-        sweep_figure(runs).savefig(Path(scratch, "membership.png"))
+        with decoration("membership.png"):
+            sweep_figure(runs).savefig(Path(scratch, "membership.png"))
         Path(scratch, "membership.csv").write_text(membership_csv([found for found, _ in runs]), encoding="utf-8")
         log_folder(store, parent_id, Path(scratch), "membership")
     return membership_table([found for found, _ in runs])

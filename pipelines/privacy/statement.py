@@ -144,7 +144,7 @@ def caveats(guarantee: PrivacyGuarantee, *, sampler_judged: bool = True, exposur
       exposure: what let others reach the data while it trained, in words; None where nothing did.
     """
     plan = guarantee.executed
-    checked = "which was checked" if sampler_judged else "which was not checked, since the first step did not end"
+    checked = "which was checked" if sampler_judged else "which was not checked, since the run did not end"
     return (
         f"It assumes that {_joins(plan)}, {checked}, and a trusted {_role(plan)}. It does not cover a choice "
         "among runs or settings, anything computed on the test split, and floating point; privacy_statement.md has the "
@@ -245,7 +245,7 @@ def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_j
             "contradicts it fails (tag `privacy.sampler`)."
         )
     else:
-        sampler = f"The sampler: {joins}. This was not checked, since the first step did not end."
+        sampler = f"The sampler: {joins}. This was not checked, since the run did not end."
     sees = "the sums of updates" if guarantee.secure_aggregation else "the data or the updates"
     return (
         f"## Assumed\n\n- {sampler}\n"

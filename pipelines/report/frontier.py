@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.cache import make_private
+from pipelines.decoration import decoration
 from pipelines.errors import UserError
 from pipelines.published import PublishedPoint, Reference
 from pipelines.report.figure import frontier_figure
@@ -22,6 +23,11 @@ class FrontierFiles:
     png: Path
     html: Path
     table: str
+
+    @property
+    def paths(self) -> list[Path]:
+        """Those that are there: a figure that cannot be drawn is left out."""
+        return [path for path in (self.csv, self.png, self.html) if path.exists()]
 
 
 def write_frontier(
@@ -51,7 +57,9 @@ def write_frontier(
     try:
         make_private(folder)
         write_csv(frontier, files.csv)
-        frontier_figure(frontier).savefig(files.png)
+        files.png.unlink(missing_ok=True)  # an older one would show other runs
+        with decoration(files.png.name):
+            frontier_figure(frontier).savefig(files.png)
         files.html.write_text(frontier_html(frontier), encoding="utf-8")
     except OSError as error:
         raise UserError(f"frontier folder {folder} is not writable ({error.strerror}); choose another") from None

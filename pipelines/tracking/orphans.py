@@ -20,6 +20,11 @@ def process_tag() -> dict[str, str]:
     return {PROCESS_TAG: f"{socket.gethostname()} {os.getpid()} {process.create_time():.2f}"}
 
 
+def runs_elsewhere(process: str) -> bool:
+    """Whether the process that a tag names is another one, and alive for all that can be seen from here."""
+    return process != process_tag()[PROCESS_TAG] and not _is_gone(process)
+
+
 def close_orphans(store: Store) -> None:
     """Marks as KILLED the runs of this experiment that are RUNNING in a process of this host that is gone.
 
@@ -32,12 +37,40 @@ def close_orphans(store: Store) -> None:
                 store.client.set_terminated(run.info.run_id, "KILLED")
 
 
+def close_run(store: Store, run_id: str) -> bool:
+    """Marks a run as KILLED if it is still open, and says whether the store has it at all.
+
+    Raises:
+      StoreError: the store fails.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with translated_errors(store.uri):
+        try:
+            info = store.client.get_run(run_id).info
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        if info.lifecycle_stage != "active":
+            return False
+        if info.status in ("RUNNING", "SCHEDULED"):
+            store.client.set_terminated(run_id, "KILLED")
+    return True
+
+
 def _is_orphan(run: "Run") -> bool:
-    host, _, rest = run.data.tags.get(PROCESS_TAG, "").partition(" ")
+    return _is_gone(run.data.tags.get(PROCESS_TAG, ""))
+
+
+def _is_gone(process: str) -> bool:
+    """Whether the process that a tag names is gone; False where it is of another host."""
+    host, _, rest = process.partition(" ")
     if host != socket.gethostname():
         return False
     number, _, start = rest.partition(" ")
     try:
-        return abs(psutil.Process(int(number)).create_time() - float(start)) > 1
+        found = psutil.Process(int(number))
+        return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - float(start)) > 1
     except psutil.NoSuchProcess:
         return True

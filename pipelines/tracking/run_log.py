@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.data.dataset import Dataset
-from pipelines.errors import UserError
+from pipelines.errors import StoreError, UserError
 from pipelines.pipeline import FittedModel
 from pipelines.tracking.model import log_model
 from pipelines.tracking.orphans import process_tag
 from pipelines.tracking.read import PARENT_TAG, REFUTED_TAG
-from pipelines.tracking.store import Store, translated_errors
+from pipelines.tracking.store import Store, impatient, translated_errors, use_reserve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -143,8 +143,8 @@ def open_run(
     """Opens a run, and closes it with the status it earned, whatever happens inside.
 
     FINISHED after the block; FAILED after an exception, with its message as tag `error`; KILLED after
-    KeyboardInterrupt, SystemExit or GeneratorExit, which then carries a note that says so. Metrics recorded before are
-    kept.
+    KeyboardInterrupt, SystemExit or GeneratorExit. The exception then carries a note with the run's id and status, for
+    whoever tells the user. Metrics recorded before are kept.
 
     Args:
       store: from `open_store`.
@@ -156,23 +156,23 @@ def open_run(
       private: keeps the text of unexpected exceptions, which may hold sizes of private samples, out of the log.
     """
     nested = {} if parent_id is None else {PARENT_TAG: parent_id}
-    with translated_errors(store.uri):
-        run = store.client.create_run(store.experiment_id, run_name=name, tags=nested)
+    try:
+        with translated_errors(store.uri):
+            run = store.client.create_run(store.experiment_id, run_name=name, tags=nested)
+    except StoreError as error:
+        error.lost = True
+        raise
     log = RunLog(store, run.info.run_id)
     try:
         log.tags({**SOURCE, **process_tag(), "mlflow.note.content": note, **tags})
         _log_params(store, log.run_id, params)
         yield log
         log.flush()
-    except Exception as error:
-        _close_after(log, store, "FAILED", error, private)
-        raise
+        with translated_errors(store.uri):
+            store.client.set_terminated(log.run_id, "FINISHED")
     except BaseException as error:
-        _close_after(log, store, "KILLED", error, private)
-        error.add_note(f"run {log.run_id} is marked KILLED and keeps what it logged")  # for whoever tells the user
+        _close_after(log, store, "FAILED" if isinstance(error, Exception) else "KILLED", error, private)
         raise
-    with translated_errors(store.uri):
-        store.client.set_terminated(log.run_id, "FINISHED")
 
 
 def _log_params(store: Store, run_id: str, params: Mapping[str, Any]) -> None:
@@ -195,10 +195,17 @@ def _close_after(log: RunLog, store: Store, status: str, error: BaseException, p
     if not isinstance(error, UserError) and str(error):
         reason = type(error).__name__ if private else f"{type(error).__name__}: {reason}"
     # The status first: a second interrupt may cut short whatever follows.
-    for attempt in (
-        lambda: store.client.set_terminated(log.run_id, status),
-        lambda: log.tags({"error": reason}),
-        log.flush,
-    ):
-        with contextlib.suppress(Exception):
-            attempt()
+    if isinstance(error, StoreError):
+        use_reserve(store.uri)
+    with impatient():
+        try:
+            store.client.set_terminated(log.run_id, status)
+        except Exception:
+            error.add_note(f"run {log.run_id} could not be marked {status}; the next run in this store does it")
+            if isinstance(error, StoreError):
+                error.lost = True
+            return
+        error.add_note(f"run {log.run_id} is marked {status} and keeps what it logged")
+        for attempt in (lambda: log.tags({"error": reason}), log.flush):
+            with contextlib.suppress(Exception):
+                attempt()

@@ -1,8 +1,10 @@
 """Where runs live: finds, checks and opens the MLflow store."""
 
 import contextlib
+import logging
 import os
 import re
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,18 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cache import make_private
-from pipelines.checkout import REPOSITORY
-from pipelines.errors import UserError
+from pipelines.errors import StoreError, UserError
+from pipelines.tracking.address import SQLITE, database_of, resolve_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-SQLITE = "sqlite:///"
-SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # which of its two faces the UI shows
 FIRST_ANSWER_S = "8"
-"""How long a server may take to answer the first time. MLflow's own default is minutes of retries."""
+"""How long a server may take to answer the first time, and the last."""
+RESERVE = 32 * 1024
+"""Bytes kept beside a database for the last words of a run: its status, its guarantee, and sqlite's journal."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""Bridges a server's absence of half a minute. MLflow's own default is minutes, for each call that ends a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +45,13 @@ class Store:
     experiment_id: str
 
 
-def resolve_uri(uri: str | None) -> str:
-    """Makes `tracking.uri` absolute; None is the repository's mlflow.db.
-
-    A relative sqlite path counts from the working directory, as a path typed in a shell does.
-
-    Raises:
-      UserError: neither a database nor a server, such as a plain folder.
-    """
-    if uri is None:
-        return f"{SQLITE}{REPOSITORY / 'mlflow.db'}"
-    if uri.startswith(SQLITE) and len(uri) > len(SQLITE):
-        return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().absolute()}"
-    if uri.startswith(SERVERS):
-        return uri.rstrip("/")
-    raise UserError(
-        f"tracking.uri={uri} is no database or server; use sqlite:///folder/runs.db, http://127.0.0.1:5000 or null"
-    )
+def viewer(uri: str) -> str:
+    """How to look at a store's runs in MLflow's UI."""
+    if database_of(uri) is None:
+        return uri
+    if uri == resolve_uri(None):
+        return "make ui, then http://127.0.0.1:5000"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}, then http://127.0.0.1:5000"
 
 
 def open_store(uri: str | None, experiment: str, *, create: bool = True) -> Store:
@@ -116,26 +110,45 @@ def store_of_run(uri: str | None, run_id: str) -> Store:
 @contextlib.contextmanager
 def _opened(uri: str, *, create: bool) -> Iterator[tuple["MlflowClient", Path | None]]:
     """Checks and opens what a resolved URI names; yields its client, and its file where it is an sqlite database."""
-    database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    database = database_of(uri)
     if database is not None:
         _check_database(uri, database, create=create)
-    with translated_errors(uri), _impatient(), _alone(database):
-        import_mlflow()
+    import_mlflow()
+    with translated_errors(uri), impatient(), _alone(database), _no_folders_left(uri):
         from mlflow import MlflowClient, set_tracking_uri
 
         set_tracking_uri(uri)
         yield MlflowClient(uri), database
+        if database is not None:
+            _keep_reserve(database)
+
+
+@contextlib.contextmanager
+def _no_folders_left(uri: str) -> Iterator[None]:
+    """Removes the empty folders that MLflow makes where an address, read as a path, differs from the path it means."""
+    misread = [] if "%" not in uri else [parent for parent in Path(uri.removeprefix(SQLITE)).parents if parent.name]
+    made = [folder for folder in misread if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def import_mlflow() -> None:
-    """Sets what MLflow reads on import, then imports it: no telemetry, no chatter."""
+    """Sets what MLflow reads, then imports it: no telemetry, no chatter, no patience beyond use."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    # It logs what it raises, over hundreds of lines where a disk is full; what it raises is told in one.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Git is asked once, by the run itself; GitPython otherwise looks for it on import and prints when there is none.
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for every try
     import mlflow  # noqa: F401
 
 
@@ -144,19 +157,22 @@ def translated_errors(uri: str) -> Iterator[None]:
     """Turns what MLflow raises about the store into one line that names `tracking.uri`."""
     try:
         yield
-    except UserError:
+    except (UserError, BrokenPipeError):
         raise
     except Exception as error:
         # By module rather than by class: importing the classes would import MLflow and SQLAlchemy.
-        if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy", "requests", "sqlite3"):
+        room = type(error).__module__.partition(".")[0]
+        if room not in ("mlflow", "sqlalchemy", "requests", "sqlite3") and not isinstance(error, OSError):
             raise
-        raise UserError(f"tracking.uri={uri}: {_reason(str(error))}") from error
+        raise StoreError(f"tracking.uri={uri}: {_reason(str(error))}") from error
 
 
 def _reason(message: str) -> str:
     """The part of an MLflow message that its reader can use, in one line."""
     if re.search(r"Max retries exceeded|Connection refused|timed out|NameResolutionError", message):
         return "the server does not answer; start it (make ui) or drop tracking.uri"
+    if re.search(r"disk is full|No space left|Disk quota exceeded", message):
+        return "the disk is full; free some space, or choose another place"
     if "out-of-date database schema" in message:
         return "the database was written by another MLflow release; choose another file, or back it up and run " + (
             "`mlflow db upgrade`"
@@ -185,6 +201,26 @@ def _check_database(uri: str, database: Path, *, create: bool) -> None:
         raise UserError(f"tracking.uri={uri} is not an sqlite database; choose another path")
 
 
+def use_reserve(uri: str) -> None:
+    """Frees the room that was kept beside a database, so that on a full disk a run can be closed and say what it spent.
+
+    The next run that opens the database keeps room again.
+    """
+    if (database := database_of(uri)) is not None:
+        with contextlib.suppress(OSError):
+            _reserve(database).unlink(missing_ok=True)
+
+
+def _keep_reserve(database: Path) -> None:
+    with contextlib.suppress(OSError):
+        if not _reserve(database).exists():
+            _reserve(database).write_bytes(bytes(RESERVE))
+
+
+def _reserve(database: Path) -> Path:
+    return Path(f"{database}.reserve")
+
+
 def _artifact_folder(database: Path) -> Path:
     return database.parent / "mlartifacts"
 
@@ -203,17 +239,19 @@ def _create_experiment(client: "MlflowClient", name: str, database: Path | None)
 
 
 @contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Makes MLflow give up on a silent server after seconds; later calls are as patient as ever."""
-    before = dict(os.environ)
-    os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": FIRST_ANSWER_S}
+def impatient() -> Iterator[None]:
+    """Makes MLflow give up on a silent server after seconds: before anything was done, and when all is lost anyway."""
+    chosen = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": FIRST_ANSWER_S}
+    before = {name: os.environ.get(name) for name in chosen}
+    os.environ |= chosen
     try:
         yield
     finally:
-        for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
-            os.environ.pop(name)
-            if name in before:
-                os.environ[name] = before[name]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

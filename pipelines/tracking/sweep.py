@@ -9,7 +9,6 @@ from pipelines.tracking.read import read_rows
 from pipelines.tracking.store import Store, translated_errors
 
 SWEEP_TAG = {"kind": "sweep"}
-Outcome = Literal["finished", "failed", "interrupted"]
 
 
 def start_sweep(store: Store, *, name: str, note: str, tags: Mapping[str, str]) -> str:
@@ -21,7 +20,9 @@ def start_sweep(store: Store, *, name: str, note: str, tags: Mapping[str, str]) 
     return str(run.info.run_id)
 
 
-def finish_sweep(store: Store, parent_id: str, *, outcome: Outcome = "finished") -> str:
+def finish_sweep(
+    store: Store, parent_id: str, *, outcome: Literal["finished", "failed", "interrupted"] = "finished"
+) -> str:
     """Closes the parent run, and every child that is still open because its process died.
 
     Args:
@@ -45,6 +46,13 @@ def finish_sweep(store: Store, parent_id: str, *, outcome: Outcome = "finished")
                 store.client.set_terminated(child.run_id, "KILLED")
         store.client.set_terminated(parent_id, status)
     return status
+
+
+def demote(store: Store, parent_id: str, reason: str) -> None:
+    """Marks a sweep's parent FAILED, with the reason."""
+    with translated_errors(store.uri):
+        store.client.set_terminated(parent_id, "FAILED")
+        store.client.set_tag(parent_id, "error", reason)
 
 
 def log_folder(store: Store, run_id: str, folder: Path, name: str) -> None:

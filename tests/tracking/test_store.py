@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.checkout import REPOSITORY
 from pipelines.errors import UserError
-from pipelines.tracking.store import REPOSITORY, open_store, resolve_uri
+from pipelines.tracking.address import resolve_uri
+from pipelines.tracking.store import PATIENCE, open_store
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_closed_port_is_one_line_within_seconds() -> None:
         open_store(f"http://127.0.0.1:{closed_port()}", "digits")
     assert "\n" not in str(error.value)
     assert time.monotonic() - start < 15
-    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == PATIENCE["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
 
 
 def test_silent_server_is_given_up_on(silent_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +104,7 @@ def test_silent_server_is_given_up_on(silent_server: str, monkeypatch: pytest.Mo
 def test_processes_that_start_together_share_a_fresh_database(tmp_path: Path) -> None:
     script = (
         "import sys\n"
-        "from pipelines.tracking.store import open_store\n"
+        "from pipelines.tracking.store import PATIENCE, open_store\n"
         "from pipelines.tracking.run_log import open_run\n"
         "store = open_store(sys.argv[1], 'digits')\n"
         "with open_run(store, name='a', tags={}, params={}, note='') as log:\n"

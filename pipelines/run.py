@@ -27,6 +27,8 @@ from pipelines.cores import available_cores
 from pipelines.ending import exit_after, mute_unread_streams
 from pipelines.errors import UserError
 from pipelines.explain import explain
+from pipelines.overrides import arranged
+from pipelines.places import require_places
 from pipelines.privacy.rounding import rounded_up
 from pipelines.sweep import Sweep, close_progress, progress, sweep_store
 
@@ -49,6 +51,8 @@ def main() -> None:
     _failures.clear()
     code = 0
     try:
+        require_places()
+        sys.argv[1:] = arranged(sys.argv[1:], CONF)
         _hydra_main()
     except KeyboardInterrupt as error:
         mute_unread_streams()
@@ -76,7 +80,8 @@ def _hydra_main(values: DictConfig) -> None:
 def _run_job(values: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     sweep = Sweep.current() if hydra_config.mode == RunMode.MULTIRUN else None
-    overrides = list(hydra_config.overrides.task)
+    # As written: an interpolation in them is for the configuration to resolve, or to refuse.
+    overrides: list[str] = OmegaConf.to_container(hydra_config.overrides.task)  # type: ignore[assignment]
     try:
         config = parse(OmegaConf.to_container(values, resolve=True))  # type: ignore[arg-type]
         _refuse_lost_users(config, hydra_config.runtime.choices.get("pipeline"))
@@ -87,11 +92,12 @@ def _run_job(values: DictConfig) -> None:
         else:
             progress(sweep)
         line = _run(config, overrides, sweep, _threads(config, hydra_config))
-    except UserError as error:
+    except (UserError, OmegaConfBaseException) as error:
         if values.debug:
             traceback.print_exc()
-        line = f"failed: {error}"
-        _fail(str(error)) if sweep is None else sweep.record_failure(f"{' '.join(overrides)}: {error}")
+        reason = explain(error, CONF)
+        line = f"failed: {reason}"
+        _fail(reason) if sweep is None else sweep.record_failure(f"{' '.join(overrides)}: {reason}")
     if sweep is not None:
         progress(sweep).finish_run(line, done=sweep.count_done(), elapsed_s=sweep.elapsed_s)
     elif not _failures:

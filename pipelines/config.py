@@ -13,7 +13,7 @@ from pipelines.data.settings import DatasetConfig
 from pipelines.errors import UserError
 from pipelines.model.spec import Activation
 from pipelines.partition.settings import PartitionConfig
-from pipelines.section import Count, NonNegative, Positive, Section
+from pipelines.section import Count, NonNegative, Number, Positive, Section
 
 Unit = Literal["example", "user"]
 
@@ -198,7 +198,7 @@ class Config(Section):
     tracking: TrackingConfig
     federated: WorkerConfig = WorkerConfig()
     audit: AuditConfig = AuditConfig()
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Number, Field(ge=0)]
     device: Literal["auto", "cpu", "cuda"]
     threads: Count | None
     evaluations: Count
@@ -261,13 +261,19 @@ def parse(values: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(_in_words(item) for item in error.errors())) from None
+        raise UserError("; ".join(dict.fromkeys(_in_words(item) for item in error.errors()))) from None
 
 
 def _in_words(item: Any) -> str:
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
     field = ".".join(str(part) for part in item["loc"] if part not in PIPELINES)
+    if item["type"] == "missing":
+        return f"{field} is missing; write {field}=VALUE, or drop ~{field}"
+    if item["type"] == "extra_forbidden":
+        return f"{field}={item['input']}: unknown key; drop it (python -m pipelines.run --cfg job prints every key)"
+    if item["type"] == "tuple_type":
+        return f"{field}={item['input']}: input should be a list, such as '{field}=[{item['input']}]'"
     return f"{field}={item['input']}: {item['msg'][0].lower()}{item['msg'][1:]}"
 
 

@@ -29,6 +29,8 @@ from pipelines.cores import available_cores
 from pipelines.ending import exit_after, mute_unread_streams
 from pipelines.errors import StoreError, UserError
 from pipelines.explain import explain
+from pipelines.overrides import arranged
+from pipelines.places import require_places
 from pipelines.privacy.rounding import rounded_up
 from pipelines.sweep import Outcome, Sweep, close_progress, progress, sweep_store
 
@@ -57,6 +59,8 @@ def main() -> None:
     _remark.cache_clear()
     code = 0
     try:
+        require_places()
+        sys.argv[1:] = arranged(sys.argv[1:], CONF)
         _hydra_main()
     except KeyboardInterrupt as error:
         mute_unread_streams()
@@ -84,7 +88,8 @@ def _run_job(values: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     multirun = hydra_config.mode == RunMode.MULTIRUN
     sweep = Sweep.current() if multirun else None
-    overrides = list(hydra_config.overrides.task)
+    # As written: an interpolation in them is for the configuration to resolve, or to refuse.
+    overrides: list[str] = OmegaConf.to_container(hydra_config.overrides.task)  # type: ignore[assignment]
     try:
         if multirun and sweep is None:
             raise UserError("hydra.callbacks without open_sweep leaves a sweep without its parent run; keep it")

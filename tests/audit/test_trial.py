@@ -190,8 +190,9 @@ def test_little_noise_is_told_from_enough() -> None:
         settings = DpSgdConfig.model_validate({"name": "dp_sgd"} | PIPELINES["dp_sgd"] | {"momentum": 0.0})
         trial = CanaryTrial(planted(data, 200, seed=0), "white_box")
         bounds.append(trained(trial, DpSgd(settings, plan, noise_seed=0, hardware=CPU)).epsilon_lower_bound)
-    assert bounds[0] > 0.8
-    assert bounds[1] < 0.5
+    # Over noise seeds 1.4 to 2.5, and 0.2 to 0.8.
+    assert bounds[0] > 1.2
+    assert bounds[1] < 1.0
 
 
 def trained_over_users(

@@ -1,10 +1,8 @@
 """One run from plan to result: the only place that sees engine, accounting and log together."""
 
 from contextlib import closing, suppress
-from dataclasses import asdict
 from importlib.metadata import version
 from math import isfinite
-from typing import Any
 
 import yaml
 
@@ -16,7 +14,8 @@ from pipelines.errors import DivergedError, GuaranteeError
 from pipelines.job import Job
 from pipelines.model.spec import initial_weights
 from pipelines.pipeline import Fit, Labels, RoundRecord, TrainingData
-from pipelines.privacy.accounting import accountant_of, epsilon, quick_epsilon
+from pipelines.privacy.accounting import accountant_of, epsilon, opinions, quick_epsilon
+from pipelines.privacy.agreement import require_not_too_low
 from pipelines.privacy.conformity import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.sampling import SamplerVerdict
@@ -34,9 +33,9 @@ from pipelines.result import (
     score,
     source_commit,
 )
-from pipelines.spent import Terms, log_guarantee, log_or_keep, log_verdict, spent_in_words
+from pipelines.spent import Terms, begin_account, log_guarantee, log_or_keep, log_verdict, spent_in_words
 from pipelines.tracking.ledger import Entry
-from pipelines.tracking.run_log import RunLog, open_run, refuted
+from pipelines.tracking.run_log import RunLog, flat, open_run, refuted
 from pipelines.tracking.store import Store, impatient
 
 
@@ -61,20 +60,23 @@ def execute(
     """
     watcher = None
     try:
-        with open_run(
-            store, name=job.name, tags=_tags(job, overrides), params=_flat(job.config.model_dump(mode="json")),
-            note=_note(job), parent_id=parent_id, private=job.plan is not None,
-        ) as log:  # fmt: skip
+        with (
+            open_run(
+                store, name=job.name, tags=_tags(job, overrides), params=flat(job.config.model_dump(mode="json")),
+                note=_note(job), parent_id=parent_id, private=job.plan is not None,
+            ) as log,
+            closing(RunProgress(job.name, position)) as progress,
+        ):  # fmt: skip
+            watcher = _Watcher(job, log, progress, _begin_account(job, store, log.run_id))
             log.dataset(job.dataset)
             log.text("config.yaml", yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False))
             log.text("overrides.yaml", yaml.safe_dump(overrides))
-            with closing(RunProgress(job.name, position)) as progress:
-                watcher = _Watcher(job, log, progress)
-                watcher.entry = _open_entry(job, store, log.run_id)
-                audit = Audit.of(job, _training_data(job))
-                fit = job.pipeline.fit(audit.data, audit.watching(watcher.on_round))
-                collector.pause()
-                result = _conclude(job, fit, watcher, log, audit)
+            if job.plan is not None:  # the answers are kept: rather now than after hours of training
+                require_not_too_low(opinions(job.plan))
+            audit = Audit.of(job, _training_data(job))
+            fit = job.pipeline.fit(audit.data, audit.watching(watcher.on_round))
+            collector.pause()
+            result = _conclude(job, fit, watcher, log, audit)
     except BaseException as error:  # the run is closed by now: a full disk has room for its status or for its guarantee
         if watcher is not None:
             watcher.salvage(error)
@@ -84,16 +86,12 @@ def execute(
     return result, log.run_id
 
 
-def _open_entry(job: Job, store: Store, run_id: str) -> Entry | None:
-    """Begins the account of a private run's steps.
-
-    Raises:
-      GuaranteeError: the accountants contradict each other; rather now than after hours of training.
-    """
+def _begin_account(job: Job, store: Store, run_id: str) -> Entry | None:
+    """Begins the account of a private run's steps."""
     if job.plan is None:
         return None
-    planned = _guarantee(job, job.plan)  # the answers are kept
-    return Entry.open(run_id, uri=store.uri, terms=asdict(_terms(job)), planned=planned.to_dict())
+    modes = {"simulated": _simulated(job.config), "secure_aggregation": _secure(job)}
+    return begin_account(job.plan, store, run_id, _terms(job), **modes)
 
 
 def _training_data(job: Job) -> TrainingData:
@@ -109,9 +107,8 @@ def _training_data(job: Job) -> TrainingData:
 class _Watcher:
     """Evaluates at evenly spaced steps, and at the last one, on the test split that no engine sees."""
 
-    def __init__(self, job: Job, log: RunLog, progress: RunProgress) -> None:
-        self.progress = progress
-        self.entry: Entry | None = None
+    def __init__(self, job: Job, log: RunLog, progress: RunProgress, entry: Entry | None) -> None:
+        self.progress, self.entry = progress, entry
         self.evaluation: Evaluation | None = None
         self.predictions: Labels | None = None
         self._last: RoundRecord | None = None
@@ -207,8 +204,11 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
 
 
 def _guarantee(job: Job, executed: Plan) -> PrivacyGuarantee:
-    secure = isinstance(job.config.pipeline, FederatedConfig) and job.config.pipeline.secure_aggregation
-    return PrivacyGuarantee.of(executed, simulated=_simulated(job.config), secure_aggregation=secure)
+    return PrivacyGuarantee.of(executed, simulated=_simulated(job.config), secure_aggregation=_secure(job))
+
+
+def _secure(job: Job) -> bool:
+    return isinstance(job.config.pipeline, FederatedConfig) and job.config.pipeline.secure_aggregation
 
 
 def _verdict(verdict: SamplerVerdict | None) -> SamplerVerdict:
@@ -246,7 +246,7 @@ def _note(job: Job) -> str:
     config = job.config
     text = f"Trains {config.model.name} on {job.dataset.name} with {config.pipeline.name}. "
     text += _canaries(config)
-    if isinstance(config.pipeline, FederatedConfig) and config.pipeline.secure_aggregation:
+    if _secure(job):
         text += f"{SECURE_SUM_NOTE} "
     return text + ("Its guarantee follows when it ends." if job.plan else "It gives no privacy guarantee.")
 
@@ -300,11 +300,3 @@ def _provenance(job: Job) -> Provenance:
         seed=job.config.seed,
         versions=installed_versions(),
     )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined with dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -1,6 +1,7 @@
 """What was spent, wherever it can still be written: in the run's log, or on this machine's disk."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from pipelines.errors import GuaranteeError, StoreError
@@ -12,6 +13,7 @@ from pipelines.tracking.store import impatient
 if TYPE_CHECKING:
     from pipelines.privacy.guarantee import PrivacyGuarantee
     from pipelines.privacy.sampling import SamplerVerdict
+    from pipelines.privacy.tree_plan import Plan
     from pipelines.tracking.store import Store
 
 
@@ -30,6 +32,24 @@ class Terms:
     preface: str
     users: str | None = None
     copies: int | None = None
+
+
+def begin_account(
+    plan: "Plan", store: "Store", run_id: str, terms: Terms, *, simulated: bool, secure_aggregation: bool
+) -> Entry:
+    """Begins the account of a private run's steps; what they cost is computed when it must be said.
+
+    Raises:
+      UserError: there is no place to keep it.
+    """
+    from pipelines.privacy.accounting import Opinion
+    from pipelines.privacy.guarantee import PrivacyGuarantee
+
+    nobody_asked = (Opinion(accountant="none yet", version="", epsilon=inf),)
+    planned = PrivacyGuarantee(
+        epsilon=inf, executed=plan, opinions=nobody_asked, simulated=simulated, secure_aggregation=secure_aggregation
+    )
+    return Entry.open(run_id, uri=store.uri, terms=asdict(terms), planned=planned.to_dict())
 
 
 def log_guarantee(
@@ -163,11 +183,8 @@ def _guarantee(entry: Entry) -> "PrivacyGuarantee":
     from pipelines.privacy.guarantee import PrivacyGuarantee
 
     planned = PrivacyGuarantee.from_dict(entry.values["planned"])
+    terms = {"simulated": planned.simulated, "secure_aggregation": planned.secure_aggregation}
     try:
-        return PrivacyGuarantee.of(
-            planned.executed.executed(entry.steps),
-            simulated=planned.simulated,
-            secure_aggregation=planned.secure_aggregation,
-        )
-    except GuaranteeError:  # the accountants agree on the plan as a whole
-        return planned
+        return PrivacyGuarantee.of(planned.executed.executed(entry.steps), **terms)
+    except GuaranteeError:  # the run began, so that the accountants agree on the plan as a whole
+        return PrivacyGuarantee.of(planned.executed, **terms)

@@ -30,8 +30,8 @@ class Entry:
 
     Attributes:
       path: its file.
-      values: plain data: `run_id`, `uri`, `process`, `planned` (the guarantee of all planned steps), and `terms`, which
-        go with it.
+      values: plain data: `run_id`, `uri`, `process`, `planned` (the plan in the form of a guarantee, without an epsilon
+        yet), and `terms`, which go with it.
       steps: that may have run; all of the plan where that is not known.
     """
 

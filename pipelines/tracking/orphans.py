@@ -38,7 +38,7 @@ def close_orphans(store: Store) -> None:
 
 
 def close_run(store: Store, run_id: str) -> bool:
-    """Marks a run as KILLED if it is still open, and says whether the store has it at all.
+    """Marks a run as KILLED if it is still open; False if the store has it no more, or if it finished after all.
 
     Raises:
       StoreError: the store fails.
@@ -52,7 +52,7 @@ def close_run(store: Store, run_id: str) -> bool:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
             raise
-        if info.lifecycle_stage != "active":
+        if info.lifecycle_stage != "active" or info.status == "FINISHED":
             return False
         if info.status in ("RUNNING", "SCHEDULED"):
             store.client.set_terminated(run_id, "KILLED")

@@ -37,6 +37,14 @@ def refuted(error: Exception) -> dict[str, str]:
     return {REFUTED_TAG: reason, "mlflow.note.content": f"**No guarantee:** {reason}."}
 
 
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined with dots."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
 class RunLog:
     """What a running pipeline may write. Made by `open_run`.
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.checkout import REPOSITORY, Store, open_store
+from pipelines.checkout import REPOSITORY
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
 from pipelines.tracking.read import REFUTED_TAG
 from pipelines.tracking.run_log import open_run
+from pipelines.tracking.store import Store, open_store
 from pipelines.verify import _planned, main
 
 Capture = pytest.CaptureFixture[str]

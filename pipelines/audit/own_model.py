@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
+from pipelines.audit.finding import AuditError
 from pipelines.audit.probe import LARGEST_TREE, STILL, noise_per_release, probing
 from pipelines.config import Config
+from pipelines.errors import DivergedError
 from pipelines.job import build_pipeline
 from pipelines.model.spec import ModelSpec, Weights
 from pipelines.partition.partition import Partition
@@ -45,8 +47,8 @@ TWIN_STEPS, TWIN_TREE = 8, 6
 WALK = 0.05
 """What the noise of a twin moves a weight by in all its steps: much beside float32's rounding, little for the model."""
 MOST_TWIN_NOISE = 1.0
-LEAST_CLIP, MOST_CLIP = 0.25, 0.75
-"""Shares of the canaries, by length, between which a twin's clip norm must lie."""
+CUT = 0.5
+"""A twin's clip norm, of the length of the gradient without inputs, or of the median one where that is shorter."""
 STILL_DRAWS, LEAST_STILL, MOST_STILL = 1_000_000, 16, 96
 STILL_MOVE = 1e-2
 """What the noise of a still run moves a weight by in one step."""
@@ -111,7 +113,10 @@ class OwnModel:
         return share @ each
 
     def choose(self, model: FittedModel) -> tuple[NDArray[np.int64], float]:
-        """Picks canaries whose directions are far apart, and a clip norm that cuts some of them and not all."""
+        """Picks canaries whose directions are far apart, and a clip norm that cuts most of them and not all.
+
+        It cuts the one without inputs, whose gradient is that of biases: what forgets these does not cut it.
+        """
         gradients = self.gradients(model, self.start, np.arange(CANDIDATES))
         lengths = np.linalg.norm(gradients, axis=1)
         directions = gradients / np.maximum(lengths, 1e-30)[:, None]
@@ -119,9 +124,7 @@ class OwnModel:
         _, sizes, order = qr(directions.T, mode="economic", pivoting=True)
         apart = np.abs(np.diag(sizes)) >= APART
         chosen = np.sort(order[: len(apart)][apart][: min(UNITS, max(1, gradients.shape[1] // 4))])
-        least, most = np.quantile(lengths[chosen], [LEAST_CLIP, MOST_CLIP])
-        clip_norm = self.plan.clip_norm
-        return chosen, clip_norm if least <= clip_norm <= most else float(np.sqrt(least * most))
+        return chosen, CUT * float(min(lengths[0], np.median(lengths[chosen])))
 
     def data(self, chosen: NDArray[np.int64], *, silent: bool, start: Weights) -> TrainingData:
         """The chosen canaries, or as many examples of NaN."""
@@ -144,6 +147,9 @@ class OwnModel:
           plan: of these units.
           move: what a contribution of one clip norm moves the weights by.
           seed: of noise and samples.
+
+        Raises:
+          AuditError: a weight is not finite.
         """
         rate = move * plan.normaliser / plan.clip_norm
         config = probing(self.config, plan, seed, rate=rate, local_batch=MOST_EXAMPLES)
@@ -152,7 +158,13 @@ class OwnModel:
         def keep(record: RoundRecord) -> None:
             path.append(_flat(record.model.weights()))
 
-        fit = build_pipeline(config, plan, self.threads).fit(data, keep)
+        try:
+            fit = build_pipeline(config, plan, self.threads).fit(data, keep)
+        except DivergedError as error:
+            raise AuditError(
+                "audit=mechanism REFUTES THIS RUN: a contribution that is not finite reaches the weights, so that "
+                "nothing bounds it; do not release its model"
+            ) from error
         return np.array(path), fit.record.model
 
     def still_plan(self) -> Plan:

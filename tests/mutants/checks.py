@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pipelines.audit.contributions import OwnModelRuns
+from pipelines.audit.finding import AuditError
 from pipelines.audit.mechanism import judge, require_auditable
 from pipelines.audit.observation import Observation, fresh_seeds
 from pipelines.audit.own_model import OwnModel
@@ -45,8 +46,10 @@ def mechanism_audit(folder: Path, overrides: tuple[str, ...]) -> None:
     job = prepare(configured(overrides), THREADS)
     plan = require_auditable(job.plan)
     own = OwnModel(config=job.config, plan=plan, spec=job.spec, threads=THREADS)
-    seen = Observation.of(job.config, Probe.of(plan, OBSERVATIONS), THREADS)
     runs = OwnModelRuns.of(own, fresh_seeds())
+    if faults := runs.faults():  # the other half would only take time
+        raise AuditError(f"audit=mechanism REFUTES THIS RUN: on the run's model, {'; '.join(faults)}")
+    seen = Observation.of(job.config, Probe.of(plan, OBSERVATIONS), THREADS)
     judge(seen, plan, runs, claim=accounting.epsilon(plan), confidence=CONFIDENCE).require()
 
 

@@ -34,7 +34,8 @@ POLL_S, PATIENCE_S = 0.01, 5
 def main() -> None:
     """Keeps the home until the parent ends, or closes its side."""
     control, parent, folder = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    # Both may come when the parent dies, the signal and the end of its socket, one while the other is attended to.
+    signal.signal(signal.SIGTERM, lambda *_: leave(folder))
     try:
         try:
             kinds = shut_in()
@@ -46,7 +47,13 @@ def main() -> None:
             control.send(f"private {kinds}".encode())
             obey(control)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        leave(folder)
+
+
+def leave(folder: str) -> None:
+    """Removes the folder and ends."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
 
 
 def shut_in() -> str:

@@ -1,6 +1,7 @@
 """Who can reach the worker: with real processes, users and namespaces."""
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -193,3 +194,30 @@ def test_a_private_worker_that_cannot_be_had_is_refused_before_anything_is_logge
     assert done.stderr.count("\n") == 1
     assert "federated.require_private_worker=true" in done.stderr
     assert list(tmp_path.rglob("config.yaml")) == []
+
+
+STAND = """
+import sys
+from pipelines.federated.home import Home
+home = Home()
+print(home.process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_whenever_its_process_is_killed_relay_and_folder_go(tmp_path: Path, number: signal.Signals) -> None:
+    places = [tmp_path / str(turn) for turn in range(12)]  # the end has two messengers, and either may be the first
+    relays = []
+    for place in places:
+        place.mkdir()
+        with subprocess.Popen(
+            [sys.executable, "-c", STAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=os.environ | {"TMPDIR": str(place)},
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            relays.append(psutil.Process(int(process.stdout.readline())))
+            process.send_signal(number)
+    _, alive = psutil.wait_procs(relays, timeout=20)
+    assert all(relay.status() == psutil.STATUS_ZOMBIE for relay in alive)
+    assert [list(place.iterdir()) for place in places] == [[]] * len(places)

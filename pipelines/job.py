@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipelines.config import PRIVATE_UNITS, Config, DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
+from pipelines.config import (
+    PRIVATE_UNITS,
+    Config,
+    DpFedAvgConfig,
+    DpSgdConfig,
+    FedAvgConfig,
+    PrivacyConfig,
+    SgdConfig,
+)
 from pipelines.data.dataset import Dataset
 from pipelines.data.equal_rows import EqualRows
 from pipelines.data.features.build import with_features
@@ -16,6 +24,7 @@ from pipelines.partition.build import build_partition
 from pipelines.partition.partition import Partition
 from pipelines.pipeline import Pipeline
 from pipelines.privacy.group import group_epsilon
+from pipelines.privacy.judgement import accountable, judge
 from pipelines.privacy.plan import MechanismPlan
 from pipelines.privacy.planning import public_plan
 from pipelines.privacy.rounding import rounded_up
@@ -82,8 +91,8 @@ def prepare(config: Config, threads: int) -> Job:
 
     Raises:
       UserError: data missing or corrupt, features of another dataset, private labels that tell how many classes, a plan
-        out of bounds, an engine that is not installed.
-      GuaranteeError: a plan that follows the private number of units.
+        out of bounds or beyond what the accountants can compute, an engine that is not installed.
+      GuaranteeError: a plan that follows the private number of units, or that the accountants contradict.
     """
     require_columns_of(config.features, config.dataset.name)
     dataset = load_dataset(config.dataset)
@@ -100,7 +109,7 @@ def prepare(config: Config, threads: int) -> Job:
     if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
         dataset.require_stated_classes()
         units = len(dataset.train) if partition is None else len(partition)
-        plan = public_plan(config.pipeline, config.privacy, units)
+        plan = judged_plan(config.pipeline, config.privacy, units)
         remarks.append(_copied(config, plan, found))
     return Job(
         config=config,
@@ -156,6 +165,28 @@ def _spec(config: Config, dataset: Dataset) -> ModelSpec:
         widths=config.model.widths,
         activation=config.model.activation,
     )
+
+
+def judged_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Plan:
+    """The plan of a private run, about which every accountant has been asked.
+
+    Args:
+      pipeline: gives samples or cohorts, and steps.
+      privacy: gives the mechanism, noise or target, clipping and delta.
+      units: how many examples or users the data holds.
+
+    Raises:
+      UserError: a plan out of bounds, or beyond what the accountants can compute.
+      GuaranteeError: a plan that follows the private number of units, or that the accountants contradict.
+    """
+    asked = "noise_multiplier" if privacy.epsilon is None else "epsilon"
+    length = "epochs" if isinstance(pipeline, DpSgdConfig) else "rounds"
+    subject = f"privacy.{asked}={getattr(privacy, asked):g} with pipeline.{length}={getattr(pipeline, length):g}"
+    usual = "0.01 to 10000" if privacy.epsilon is None else "0.01 to 100"
+    with accountable(subject, f"take privacy.{asked} from {usual}, or fewer {length}"):
+        plan = public_plan(pipeline, privacy, units)
+        judge(plan)
+    return plan
 
 
 def build_pipeline(config: Config, plan: Plan | None, threads: int) -> Pipeline:

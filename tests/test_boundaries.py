@@ -79,4 +79,4 @@ def test_a_run_of_one_engine_never_loads_the_other(pipeline: str, absent: tuple[
 
 def test_files_stay_small() -> None:
     sizes = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in ROOT.glob("[pte]*/**/*.py")}
-    assert {path: lines for path, lines in sizes.items() if lines > 300} == {}
+    assert {path: lines for path, lines in sizes.items() if lines > 500} == {}

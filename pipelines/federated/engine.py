@@ -29,6 +29,7 @@ def missing_engine(system: str, machine: str) -> UserError:
     )
 
 
+_handlers = logging.root.handlers[:]
 try:
     with warnings.catch_warnings():
         # Deprecations inside third-party modules, raised as they load: nothing that a user of this project can mend.
@@ -38,6 +39,8 @@ try:
         import tensorflow_privacy as tfp  # type: ignore[import-untyped]
 except ImportError as error:
     raise missing_engine(platform.system(), platform.machine()) from error
+# Some import gives the root logger a handler, which would put the name of a module before each line of ours.
+logging.root.handlers[:] = _handlers
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -184,6 +184,7 @@ def test_an_open_worker_is_said_on_one_line_and_in_the_statement(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "worker" in line]
     assert "require_private_worker" in line
+    assert not line.startswith("WARNING")
     (statement,) = tmp_path.rglob("privacy_statement.md")
     assert "unshare" in statement.read_text()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.published import PublishedPoint, Reference
+from pipelines.report.drawing import save
 from pipelines.report.figure import frontier_figure
 from pipelines.report.interactive import frontier_html
 from pipelines.report.panels import build_frontier
@@ -50,7 +51,7 @@ def write_frontier(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(frontier, files.csv)
-        frontier_figure(frontier).savefig(files.png)
+        save(frontier_figure(frontier), files.png)
         files.html.write_text(frontier_html(frontier), encoding="utf-8")
     except OSError as error:
         raise UserError(f"frontier folder {folder} is not writable ({error.strerror}); choose another") from None

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from pipelines.streams import keep_streams, lost_output
+
 
 def exit_after(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command line and ends the process with its exit code, the way multiprocessing ends its own.
@@ -17,6 +19,7 @@ def exit_after(main: Callable[[], int | None]) -> NoReturn:
     itself apart: freeing one by one what TFF has traced took three seconds, and destroyed its executors after the
     modules that they use.
     """
+    keep_streams()
     try:
         code = main()
     except SystemExit as request:
@@ -28,6 +31,11 @@ def exit_after(main: Callable[[], int | None]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(BrokenPipeError):
             stream.flush()
+    if (lost := lost_output()) is not None:  # runs are in the log all the same
+        code = code or 1
+        with suppress(OSError):
+            print(f"error: standard output could not be written ({lost.strerror}); give it room", file=sys.stderr)
+            sys.stderr.flush()
     os._exit(code or 0)
 
 

@@ -32,11 +32,12 @@ def publish_membership(store: "Store", parent_id: str) -> str | None:
     runs = [(Membership.from_dict(values), Roc.from_dict(values["roc"])) for values in read if values is not None]
     if not runs:
         return None
+    from pipelines.report.drawing import save
     from pipelines.report.membership import membership_csv, membership_table, sweep_figure
 
     with tempfile.TemporaryDirectory() as scratch:
         with decoration("membership.png"):
-            sweep_figure(runs).savefig(Path(scratch, "membership.png"))
+            save(sweep_figure(runs), Path(scratch, "membership.png"))
         Path(scratch, "membership.csv").write_text(membership_csv([found for found, _ in runs]), encoding="utf-8")
         log_folder(store, parent_id, Path(scratch), "membership")
     return membership_table([found for found, _ in runs])

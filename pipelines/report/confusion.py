@@ -5,6 +5,8 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
+CELLS_UP_TO = 100
+"""Classes up to which the matrix is shown; beyond, as many of its largest errors."""
 COUNTS_UP_TO = 20
 """Classes up to which every cell shows its count; beyond, colour does, and the cell when pointed at."""
 PAGE = Template("""<!doctype html>
@@ -25,14 +27,17 @@ PAGE = Template("""<!doctype html>
 <body>
 <table>
 <caption>$caption</caption>
-<tr><th></th><th colspan="$classes">predicted class</th></tr>
+$head
 <tr><th>true class</th>$heads</tr>
 $rows
 </table>
-<p>Colour is the share of the true class, on a square-root scale, so that rare errors are seen.</p>
+<p>$key</p>
 </body>
 </html>
 """)
+
+
+COLOURS = "Colour is the share of the true class, on a square-root scale, so that rare errors are seen."
 
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -46,16 +51,37 @@ def confusion_page(labels: NDArray[np.int64], predictions: NDArray[np.int64], cl
     Args:
       labels: int64, shape (n,), values in [0, classes).
       predictions: int64, shape (n,), values in [0, classes).
-      classes: 2 to some 100; above 20 the counts give way to colour alone.
+      classes: at least 2; above 20 the counts give way to colour alone, above 100 the matrix to its largest errors.
     """
+    if classes > CELLS_UP_TO:
+        return _largest_errors(labels, predictions)
     counts = confusion_matrix(labels, predictions, classes)
     few = classes <= COUNTS_UP_TO
     return PAGE.substitute(
         caption=f"{100 * np.trace(counts) / max(counts.sum(), 1):.1f} % of {counts.sum():,} correct",
-        classes=classes,
+        head=f'<tr><th></th><th colspan="{classes}">predicted class</th></tr>',
+        key=COLOURS,
         side="2.2rem" if few else ".55rem",
         heads="".join(f"<th>{label if few else ''}</th>" for label in range(classes)),
         rows="\n".join(_row(label, row, few) for label, row in enumerate(counts.tolist())),
+    )
+
+
+def _largest_errors(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> str:
+    """The most frequent errors, one a row: a matrix grows with the square of the classes."""
+    wrong = labels != predictions
+    pairs, counts = np.unique(np.stack([labels[wrong], predictions[wrong]], axis=1), axis=0, return_counts=True)
+    largest = np.argsort(-counts, kind="stable")[:CELLS_UP_TO]
+    return PAGE.substitute(
+        caption=f"{100 * np.mean(~wrong):.1f} % of {len(labels):,} correct",
+        head="",
+        key=f"The {len(largest)} most frequent errors of {len(counts):,} kinds.",
+        side="auto",
+        heads="<th>predicted class</th><th>examples</th>",
+        rows="\n".join(
+            f"<tr><td>{true}</td><td>{predicted}</td><td>{count:,}</td></tr>"
+            for (true, predicted), count in zip(pairs[largest].tolist(), counts[largest].tolist(), strict=True)
+        ),
     )
 
 

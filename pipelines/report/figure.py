@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from pipelines.published import PublishedPoint
+from pipelines.report.drawing import blank
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
 from pipelines.report.published import published_key, reference_label
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 PANEL_INCHES = (6.6, 5.6)
 MARGIN_CHARACTERS = 34
 CAPTION_CHARACTERS = 96  # a panel
+MOST_LABELS, MOST_LINES = 12, 4
+"""Lines that are named in the margin, and lines of text of each name."""
+MOST_CAPTION_LINES = 14
 LABEL_GAP = 0.05
 """Of the axis' height, for each line of a label in the margin."""
 NARROW = 0.06
@@ -41,7 +45,7 @@ Label = tuple[str, float, str]
 def frontier_figure(frontier: Frontier) -> Figure:
     """Draws accuracy against epsilon, one panel a privacy unit, with the accuracy axis in common."""
     count = len(frontier.panels)
-    figure = Figure(figsize=(PANEL_INCHES[0] * count, PANEL_INCHES[1]), dpi=150, layout="constrained")
+    figure = blank(PANEL_INCHES[0] * count, PANEL_INCHES[1], dpi=150)
     span = accuracy_span(frontier)
     for position, panel in enumerate(frontier.panels):
         axes = figure.add_subplot(1, count, position + 1)
@@ -52,7 +56,11 @@ def frontier_figure(frontier: Frontier) -> Figure:
             _draw_published(axes, number, point, span)
     figure.suptitle("What privacy costs", x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
     width = CAPTION_CHARACTERS * count
-    caption = "\n".join(fill(text, width) for text in (frontier.caption, published_key(frontier)) if text)
+    caption = "\n".join(
+        fill(text, width, max_lines=MOST_CAPTION_LINES, placeholder=" …")
+        for text in (frontier.caption, published_key(frontier))
+        if text
+    )
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=9, color=FLOOR)
     return figure
 
@@ -161,7 +169,9 @@ def _draw_audit(axes: "Axes", point: Point, colour: str) -> None:
 
 def _write_labels(axes: "Axes", labels: list[Label], span: Span) -> None:
     """Names every line in the right margin, at its height where there is room."""
-    texts = [fill(text, MARGIN_CHARACTERS) for text, _, _ in labels]
+    if len(labels) > MOST_LABELS:  # the best, as in the table; the interactive figure names all
+        labels = sorted(labels, key=lambda label: -label[1])[:MOST_LABELS]
+    texts = [fill(text, MARGIN_CHARACTERS, max_lines=MOST_LINES, placeholder=" …") for text, _, _ in labels]
     gap = LABEL_GAP * (span[1] - span[0]) * max(text.count("\n") + 1 for text in texts)
     heights = spread_apart([height for _, height, _ in labels], gap, span)
     for text, (_, _, colour), height in zip(texts, labels, heights, strict=True):

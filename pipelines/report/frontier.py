@@ -8,6 +8,7 @@ from pipelines.cache import make_private
 from pipelines.decoration import decoration
 from pipelines.errors import UserError
 from pipelines.published import PublishedPoint, Reference
+from pipelines.report.drawing import save
 from pipelines.report.figure import frontier_figure
 from pipelines.report.interactive import frontier_html
 from pipelines.report.panels import build_frontier
@@ -59,7 +60,7 @@ def write_frontier(
         write_csv(frontier, files.csv)
         files.png.unlink(missing_ok=True)  # an older one would show other runs
         with decoration(files.png.name):
-            frontier_figure(frontier).savefig(files.png)
+            save(frontier_figure(frontier), files.png)
         files.html.write_text(frontier_html(frontier), encoding="utf-8")
     except OSError as error:
         raise UserError(f"frontier folder {folder} is not writable ({error.strerror}); choose another") from None

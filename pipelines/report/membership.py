@@ -15,12 +15,15 @@ from tabulate import tabulate
 from pipelines.audit.finding import RATES, Membership, percent
 from pipelines.audit.membership import Roc, allowed
 from pipelines.privacy.rounding import rounded_up
+from pipelines.report.drawing import blank
 from pipelines.report.style import CENTRAL, FEDERATED, FLOOR, INK, MORE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LOWEST = 1e-4
+MOST_ROWS = 10
+"""Of the terminal's table, and names in the legend of a sweep."""
 CAPTION = (
     "Computed from the raw training examples: this figure is not covered by any epsilon and must not be published with "
     "a private model."
@@ -71,7 +74,8 @@ def sweep_figure(runs: Sequence[Found]) -> Figure:
     for label, members in groups.items():
         runs_of_it = f" ({len(members)} runs)" if len(members) > 1 else ""
         for position, (_, roc) in enumerate(members):
-            named = label + runs_of_it if position == 0 else None
+            first = position == 0 and list(groups).index(label) < MOST_ROWS
+            named = fill(label + runs_of_it, 60) if first else None
             if label in plain:
                 colour = (INK, FLOOR)[plain.index(label) % 2]
                 _draw(axes, roc, color=colour, linewidth=1.8, linestyle=(0, (5, 2)), label=named)
@@ -82,7 +86,7 @@ def sweep_figure(runs: Sequence[Found]) -> Figure:
 
 
 def _dressed() -> "tuple[Figure, Axes]":
-    figure = Figure(figsize=(6.4, 6.2), dpi=130, layout="constrained")
+    figure = blank(6.4, 6.2, dpi=130)
     axes = figure.add_subplot()
     axes.plot([LOWEST, 1], [LOWEST, 1], color=FLOOR, linestyle=":", linewidth=1.4, label="guessing")
     for rate in RATES.values():
@@ -130,8 +134,13 @@ def _row(found: Membership) -> tuple[str, ...]:
 
 
 def membership_table(runs: Sequence[Membership]) -> str:
-    """Renders true positive rates for the terminal, one run a row."""
-    return tabulate([_row(found) for found in runs], headers=HEADERS, tablefmt="simple", disable_numparse=True)
+    """Renders true positive rates for the terminal, one run a row; of many those that are recognised best."""
+    shown = list(runs)
+    if len(runs) > MOST_ROWS:
+        shown = sorted(runs, key=lambda found: -max(found.true_positive.values()))[:MOST_ROWS]
+    table = tabulate([_row(found) for found in shown], headers=HEADERS, tablefmt="simple", disable_numparse=True)
+    rest = len(runs) - len(shown)
+    return f"{table}\n({rest} that are recognised less: membership/membership.csv)" if rest else table
 
 
 def membership_csv(runs: Sequence[Membership]) -> str:

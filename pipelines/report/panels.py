@@ -228,7 +228,7 @@ def _with_settings(
     """Adds the settings in which rivals differ."""
     mine = dict(settings)
     differing = [key for key in mine if len({dict(rival).get(key) for rival in rivals}) > 1]
-    return ", ".join([label, *(f"{key.rpartition('.')[2]}={mine[key]}" for key in differing[:3])])
+    return ", ".join([label, *(f"{key.rpartition('.')[2]}={mine[key]}" for key in differing)])
 
 
 def _caption(points: Sequence[Point]) -> str:

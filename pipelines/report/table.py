@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from textwrap import fill
 
@@ -18,6 +19,8 @@ from pipelines.report.untuned import untuned_ceilings
 
 WIDTH = 100
 LABEL_WIDTH = 43
+MOST_ROWS = 10
+"""Of our own points in a panel, and lines of commands: a terminal shows the best, the CSV has all."""
 AUDIT = "audit ≥"
 """The epsilon that an audit proved, where any did."""
 HEADERS = ("", "epsilon", AUDIT, "sigma", "accuracy", "seeds")
@@ -77,14 +80,16 @@ def _bounds(panel: Panel) -> list[str]:
 
 
 def _rows(panel: Panel) -> list[list[str]]:
-    rows = []
+    """Our own points: by line and epsilon where they are few, else the best of them by accuracy."""
+    rows, accuracies = [], []
     for line in panel.lines:
         for point in line.points:
             assert point.privacy is not None, "a line holds private points only"
             sigma, audited = point.privacy.noise_multiplier, point.privacy.audited
+            accuracies.append(point.accuracy)
             rows.append(
                 [
-                    _shortened(line.label),
+                    _wrapped(line.label),
                     rounded_up(point.privacy.epsilon),
                     "" if audited is None else rounded_down(audited),
                     "" if sigma is None else rounded_down(sigma),
@@ -93,8 +98,13 @@ def _rows(panel: Panel) -> list[list[str]]:
                 ]
             )
     for ceiling in panel.ceilings:
-        label = _shortened(f"{ceiling.label} (no privacy)")
+        label = _wrapped(f"{ceiling.label} (no privacy)")
+        accuracies.append(ceiling.point.accuracy)
         rows.append([label, "none", "", "", accuracy_text(ceiling.point), str(len(ceiling.point.seeds))])
+    if len(rows) > MOST_ROWS:
+        best = sorted(range(len(rows)), key=lambda place: -accuracies[place])[:MOST_ROWS]
+        hidden = f"({len(rows) - MOST_ROWS} with less accuracy: frontier.csv)"
+        rows = [*(rows[place] for place in best), [hidden, "", "", "", "", ""]]
     for dataset, share in panel.floors:
         label = "majority class" if len(panel.floors) == 1 else f"majority class, {dataset}"
         rows.append([label, "", "", "", f"{100 * share:.1f} %", ""])
@@ -104,7 +114,7 @@ def _rows(panel: Panel) -> list[list[str]]:
 def _published_rows(panel: Panel) -> list[list[str]]:
     return [
         [
-            _shortened(f"{published_mark(point)}{number} {point.label}"),
+            _wrapped(f"{published_mark(point)}{number} {point.label}"),
             rounded_up(point.epsilon_here or point.epsilon),
             "",
             rounded_down(point.stages[0].noise_multiplier) if point.stages else "",
@@ -116,17 +126,23 @@ def _published_rows(panel: Panel) -> list[list[str]]:
 
 
 def _commands(frontier: Frontier) -> str:
-    """One command a line of the figure where one will do."""
+    """One command a line of the figure where one will do; of many lines those of the best."""
     lines: list[Sequence[Point]] = [line.points for panel in frontier.panels for line in panel.lines]
     groups = [*lines, *([point] for point in frontier.points if point.privacy is None)]
+    if len(groups) > MOST_ROWS:
+        groups.sort(key=lambda points: -max(point.accuracy for point in points))
     found = [command for points in groups for command in commands(points)]
     if not found:
         return ""
-    return "\n".join(["Again:", *(f"  {line}" for command in found for line in folded(command, WIDTH - 2))])
+    lines_of = [folded(command, WIDTH - 2) for command in found]
+    total = list(accumulate(map(len, lines_of)))
+    shown = max(1, sum(count <= MOST_ROWS for count in total))
+    rest = [f"({len(found) - shown} more: frontier.csv, overrides)"] if shown < len(found) else []
+    return "\n".join(["Again:", *(f"  {line}" for each in [*lines_of[:shown], rest] for line in each)])
 
 
-def _shortened(label: str) -> str:
-    return label if len(label) <= LABEL_WIDTH else f"{label[: LABEL_WIDTH - 1]}…"
+def _wrapped(label: str) -> str:
+    return fill(label, LABEL_WIDTH, subsequent_indent="  ")
 
 
 def _folded(caption: str) -> str:
@@ -137,7 +153,7 @@ def _folded(caption: str) -> str:
             lines[-1] = joined
         else:
             lines.append(part)
-    return "\n".join(lines)
+    return "\n".join(line if len(line) <= WIDTH else fill(line, WIDTH) for line in lines if line)
 
 
 def _record(point: Point) -> dict[str, object]:

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from pipelines.errors import UserError
 from pipelines.privacy.rounding import rounded_up
 from pipelines.recipe import Stage
+from pipelines.report.drawing import save
 from pipelines.report.drift import Cell
 from pipelines.report.panels import RELATIONS
 from pipelines.report.points import Point
@@ -53,7 +54,7 @@ def write_waterfall(waterfalls: Sequence[Waterfall], points: Sequence[Point], fo
     subject = " · ".join(", ".join(sorted(names)) for names in ({p.dataset for p in points}, {p.model for p in points}))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        waterfall_figure(waterfalls, subject).savefig(files.png)
+        save(waterfall_figure(waterfalls, subject), files.png)
     except OSError as error:
         raise UserError(f"waterfall folder {folder} is not writable ({error.strerror}); choose another") from None
     return files

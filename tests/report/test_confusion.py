@@ -57,3 +57,14 @@ def test_page_is_made_for_few_and_many_classes(classes: int) -> None:
 def test_absent_class_does_not_divide_by_zero() -> None:
     cells = Cells(confusion_page(np.zeros(5, np.int64), np.zeros(5, np.int64), 3))
     assert cells.coloured == ["5 of 5 of class 0 taken for 0"]
+
+
+def test_many_classes_are_shown_by_their_largest_errors() -> None:
+    classes = 100_000
+    labels = np.arange(classes) % 1000
+    predictions = np.where(labels == 7, 8, labels)
+    predictions[:3] = classes - 1
+    page = confusion_page(labels, predictions, classes)
+    assert len(page) < 20_000
+    assert "<tr><td>7</td><td>8</td><td>100</td></tr>" in page
+    assert "99.9 % of 100,000 correct" in page

@@ -137,7 +137,7 @@ def membership_table(runs: Sequence[Membership]) -> str:
     """Renders true positive rates for the terminal, one run a row; of many those that are recognised best."""
     shown = list(runs)
     if len(runs) > MOST_ROWS:
-        shown = sorted(runs, key=lambda found: -max(found.true_positive.values()))[:MOST_ROWS]
+        shown = sorted(runs, key=lambda found: -max(rate or 0 for rate in found.true_positive.values()))[:MOST_ROWS]
     table = tabulate([_row(found) for found in shown], headers=HEADERS, tablefmt="simple", disable_numparse=True)
     rest = len(runs) - len(shown)
     return f"{table}\n({rest} that are recognised less: membership/membership.csv)" if rest else table

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,11 @@ from pipelines.audit.nodes import whitened
 from pipelines.audit.noise import noise_faults
 from pipelines.audit.own_model import OwnModel, still_move, twin_move
 from pipelines.audit.probe import noise_per_release
+from pipelines.model.spec import Weights
+from pipelines.pipeline import FittedModel
 from pipelines.privacy.plan import MechanismPlan
 from pipelines.privacy.tree_plan import Plan, TreePlan
+from pipelines.randomness import public_stream
 
 Floats = NDArray[np.float64]
 TWINS = 3
@@ -20,8 +24,10 @@ TOLERANCE = 5e-3
 """In clip norms: how far float32's gradients may be from the reference."""
 OFF = 0.05
 """In clip norms: how far a contribution may be from what clipping leaves of its own gradient."""
+JUMP, JUMP_TRIALS = 1e-6, 6
+"""Relative change of weights, several times what float32 rounds them by, and how often it is tried."""
 TIES, MUCH = 3, 0.25
-"""Float32 may find another maximum of nearly equal values than the reference does: in fewer steps, and by less."""
+"""Steps in which a jump may be missed, and more than that leaves unexplained."""
 FAINT = 1e-4
 """Gradients shorter than this, in clip norms, are not told from nothing."""
 LEAST_TWIN_NOISE = 0.02
@@ -61,74 +67,87 @@ class Twin:
         return self.lengths > 0.5 * np.maximum(self.allowed, FAINT)
 
 
-@dataclass(frozen=True)
 class OwnModelRuns:
-    """All that was seen of a run's own model.
+    """The still run and the twins of a run's own model, each made when first asked for.
 
     Attributes:
+      own: model and canaries.
       plan: of the still run, whose noise multiplier is the run's own.
-      twin_plan: of the twins.
-      still: the noise of the still run, (steps, weights), in clip norms; of a tree as draws of its nodes.
-      twins: the twin runs.
       tensors: weights of each tensor.
     """
 
-    plan: Plan
-    twin_plan: Plan
-    still: Floats
-    twins: tuple[Twin, ...]
-    tensors: tuple[int, ...]
+    def __init__(self, own: OwnModel, seeds: Iterator[int]) -> None:
+        """Takes seeds that nobody but the caller ever knows."""
+        self.own, self.plan, self._seeds = own, own.still_plan(), seeds
+        self.tensors = tuple(value.size for value in own.start)
 
-    @classmethod
-    def of(cls, own: OwnModel, seeds: Iterator[int]) -> "OwnModelRuns":
-        """Runs the engine; nobody but the caller ever knows the seeds."""
-        plan = own.still_plan()
-        zeros = [np.zeros_like(value) for value in own.start]
+    @cached_property
+    def _still(self) -> tuple[Floats, FittedModel]:
+        own, zeros = self.own, [np.zeros_like(value) for value in self.own.start]
         everybody = np.arange(len(np.unique(own.owners)))
-        still, model = own.run(
-            own.data(everybody, silent=True, start=zeros), plan, move=still_move(plan), seed=next(seeds)
-        )
+        data = own.data(everybody, silent=True, start=zeros)
+        path, model = own.run(data, self.plan, move=still_move(self.plan), seed=next(self._seeds))
+        return _independent(-np.diff(path, axis=0) / still_move(self.plan), self.plan), model
+
+    @property
+    def still(self) -> Floats:
+        """The noise of the still run, (steps, weights), in clip norms; of a tree as draws of its nodes."""
+        return self._still[0]
+
+    @cached_property
+    def _twins(self) -> tuple[Plan, list[Twin]]:
+        own, model = self.own, self._still[1]
         chosen, clip_norm = own.choose(model)
-        twin_plan = own.twin_plan(len(chosen), clip_norm)
-        used = [next(seeds) for _ in range(TWINS)]
-        paths = {}
+        plan = own.twin_plan(len(chosen), clip_norm)
+        seeds, paths = [next(self._seeds) for _ in range(TWINS)], {}
         for silent in (False, True):
             data = own.data(chosen, silent=silent, start=own.start)
-            paths[silent] = [own.run(data, twin_plan, move=twin_move(twin_plan), seed=seed)[0] for seed in used]
-        twins = [_twin(own, model, chosen, twin_plan, *pair) for pair in zip(paths[False], paths[True], strict=True)]
-        return cls(
-            plan=plan,
-            twin_plan=twin_plan,
-            still=_independent(-np.diff(still, axis=0) / still_move(plan), plan),
-            twins=tuple(twins),
-            tensors=tuple(value.size for value in zeros),
-        )
+            paths[silent] = [own.run(data, plan, move=twin_move(plan), seed=seed)[0] for seed in seeds]
+        pairs = zip(paths[False], paths[True], strict=True)
+        return plan, [_twin(own, model, chosen, plan, loud, silent) for loud, silent in pairs]
+
+    @property
+    def twin_plan(self) -> Plan:
+        """Of the twins."""
+        return self._twins[0]
+
+    @property
+    def twins(self) -> list[Twin]:
+        """The twin runs."""
+        return self._twins[1]
 
     def faults(self) -> list[str]:
         """Every way in which contributions or noise are not what the plan says."""
-        unit, found = self.plan.unit, []
-        if len(self.still) != self.plan.steps or any(len(t.rest) != self.twin_plan.steps for t in self.twins):
-            found.append(f"{len(self.still)} steps ran of {self.plan.steps} planned")
-        found += noise_faults(self.still, noise_per_release(self.plan), self.tensors)
-        lengths, levels, allowed, joined = (
+        return [*self.still_faults(), *self.twin_faults()]
+
+    def still_faults(self) -> list[str]:
+        """What is wrong with noise alone."""
+        short = len(self.still) != self.plan.steps
+        found = [f"{len(self.still)} steps ran of {self.plan.steps} planned"] if short else []
+        return found + noise_faults(self.still, noise_per_release(self.plan), self.tensors)
+
+    def twin_faults(self) -> list[str]:
+        """What is wrong with contributions, and with noise beside them."""
+        unit, plan, found = self.plan.unit, self.twin_plan, []
+        if any(len(twin.rest) != plan.steps for twin in self.twins):
+            found.append(f"{min(len(twin.rest) for twin in self.twins)} steps ran of {plan.steps} planned")
+        lengths, levels, allowed, joined, rounding, rest = (
             np.concatenate([getattr(twin, name) for twin in self.twins])
-            for name in ("lengths", "levels", "allowed", "joined")
+            for name in ("lengths", "levels", "allowed", "joined", "rounding", "rest")
         )
-        rounding = np.concatenate([twin.rounding for twin in self.twins])
-        tolerance = TOLERANCE + rounding
-        longest = lengths / levels[:, None] - tolerance[:, None]
-        if longest.max() > 1:
-            found.append(f"one {unit} contributes {(lengths / levels[:, None]).max():.4g} clip norms, not 1")
-        off = np.abs(lengths - np.where(joined, allowed, 0)) / levels[:, None] - tolerance[:, None]
+        relative, tolerance = lengths / levels[:, None], (TOLERANCE + rounding)[:, None]
+        if (relative - tolerance).max() > 1:
+            found.append(f"one {unit} contributes {relative.max():.4g} clip norms, not 1")
+        off = np.abs(lengths - np.where(joined, allowed, 0)) / levels[:, None] - tolerance
         if not found and off.max() > OFF:
             step, canary = np.unravel_index(np.argmax(off), off.shape)
             found.append(
                 f"one {unit} contributes {lengths[step, canary]:.4g} clip norms where clipping leaves "
                 f"{allowed[step, canary]:.4g} of its gradient"
             )
-        rest = np.sort(np.concatenate([twin.rest for twin in self.twins]) / levels - rounding)[::-1]
-        if rest[0] > MUCH or rest[:TIES][-1] > TOLERANCE:
-            found.append(f"a step holds {rest[0]:.3g} clip norms that are no {unit}'s own clipped gradient")
+        beyond = np.sort(rest / levels - rounding)[::-1]
+        if beyond[0] > MUCH or beyond[:TIES][-1] > TOLERANCE:
+            found.append(f"a step holds {beyond[0]:.3g} clip norms that are no {unit}'s own clipped gradient")
         return found + self._twin_noise_faults()
 
     def _twin_noise_faults(self) -> list[str]:
@@ -166,31 +185,67 @@ def _independent(noise: Floats, plan: Plan) -> Floats:
     return whitened(noise, plan.executed(len(noise)).trees) if isinstance(plan, TreePlan) else noise
 
 
-def _twin(own: OwnModel, model: object, chosen: NDArray[np.int64], plan: Plan, loud: Floats, silent: Floats) -> Twin:
+def _twin(
+    own: OwnModel, model: FittedModel, chosen: NDArray[np.int64], plan: Plan, loud: Floats, silent: Floats
+) -> Twin:
     """Takes each step of a twin run apart, by least squares, into noise and contributions."""
     unit, steps = twin_move(plan), min(len(loud), len(silent)) - 1
     rows = []
     for step in range(steps):
         weights = own.spec.shaped(loud[step].astype(np.float32))
-        gradients = own.gradients(model, weights, chosen) / plan.clip_norm  # type: ignore[arg-type]
+        gradients = own.gradients(model, weights, chosen) / plan.clip_norm
         moved, noise = ((path[step] - path[step + 1]) / unit for path in (loud, silent))
-        rows.append(_take_apart(moved, noise, gradients))
+        row = _take_apart(moved, noise, gradients, {})
+        if row[2] > TOLERANCE:
+            row = _take_apart(moved, noise, gradients, _jumps(own, model, chosen, weights, gradients * plan.clip_norm))
+        rows.append(row)
     lengths, sizes, rest, scale, left = (np.array(column) for column in zip(*rows, strict=True))
     norms = [np.linalg.norm(path, axis=1) for path in (loud, silent)]
     rounding = FLOAT32 / unit * sum(norm[:-1][:steps] + norm[1:][:steps] for norm in norms)
     return Twin(lengths, sizes, rest, rounding, _levels(plan, lengths, sizes, left), left, scale)
 
 
-def _take_apart(moved: Floats, noise: Floats, gradients: Floats) -> tuple[Floats, Floats, float, float, Floats]:
+def _jumps(
+    own: OwnModel, model: FittedModel, chosen: NDArray[np.int64], weights: Weights, gradients: Floats
+) -> dict[int, list[Floats]]:
+    """How canaries' gradients change where float32 finds another maximum of nearly equal values than float64 does.
+
+    Returns:
+      Directions, by canary, of those gradients that jump when the weights change by less than rounding may.
+    """
+    found: dict[int, list[Floats]] = {}
+    rng = public_stream(0, "audit_jumps")
+    for _ in range(JUMP_TRIALS):
+        moved = [value * (1 + JUMP * rng.standard_normal(value.shape)).astype(np.float32) for value in weights]
+        changes = own.gradients(model, moved, chosen) - gradients
+        for canary in np.flatnonzero(np.linalg.norm(changes, axis=1) > TOLERANCE * np.linalg.norm(gradients, axis=1)):
+            found.setdefault(int(canary), []).append(changes[canary] / np.linalg.norm(changes[canary]))
+    return found
+
+
+def _take_apart(
+    moved: Floats, noise: Floats, gradients: Floats, jumps: dict[int, list[Floats]]
+) -> tuple[Floats, Floats, float, float, Floats]:
+    """Explains a step by noise, and by each canary's own gradient, which may jump.
+
+    Returns:
+      Length of each canary's contribution, and of its gradient; length of what is not explained; the noise's scale
+      over that of the silent repetition; what the step holds besides contributions.
+    """
     sizes = np.linalg.norm(gradients, axis=1)
-    shows = sizes > FAINT
+    shows = np.flatnonzero(sizes > FAINT)
     loudness = max(float(np.linalg.norm(noise)), 1e-30)
-    columns = np.vstack([noise / loudness, gradients[shows] / sizes[shows, None]])
+    owners = [*shows, *(canary for canary, directions in jumps.items() for _ in directions)]
+    own = [*(gradients[shows] / sizes[shows, None]), *(one for directions in jumps.values() for one in directions)]
+    columns = np.vstack([noise / loudness, *own])
     found = np.linalg.lstsq(columns @ columns.T, columns @ moved, rcond=None)[0]
     lengths = np.zeros(len(sizes))
-    lengths[shows] = found[1:]
-    rest = moved - found @ columns
-    return lengths, sizes, float(np.linalg.norm(rest)), float(found[0] / loudness), moved - found[1:] @ columns[1:]
+    lengths[shows] = found[1 : 1 + len(shows)]
+    for canary in jumps:
+        mine = 1 + np.flatnonzero(np.array(owners) == canary)
+        lengths[canary] = np.linalg.norm(found[mine] @ columns[mine])
+    left = moved - found[1:] @ columns[1:]
+    return lengths, sizes, float(np.linalg.norm(moved - found @ columns)), float(found[0] / loudness), left
 
 
 def _levels(plan: Plan, lengths: Floats, sizes: Floats, noise: Floats) -> Floats:

@@ -82,7 +82,7 @@ def audit_mechanism(
       AuditError: the same seed gave runs of different length.
     """
     probe = Probe.of(require_auditable(plan))
-    runs = OwnModelRuns.of(OwnModel(config=config, plan=plan, spec=spec, threads=threads), fresh_seeds())
+    runs = OwnModelRuns(OwnModel(config=config, plan=plan, spec=spec, threads=threads), fresh_seeds())
     seen = Observation.of(config, probe, threads)
     if len(seen.loud.towards) != len(seen.silent.towards):
         raise AuditError("audit=mechanism REFUTES THIS RUN: one seed gave two different numbers of steps")

@@ -14,6 +14,10 @@ FALSE_ALARM = 1e-6
 LONG = 20_000
 """Draws from which on sums of products over all of them count as normal, with `MARGIN`."""
 MARGIN, LONGEST = 1.1, 2**21
+SAME = 4e-6
+"""Distance in deviations below which two draws count as equal: what float32 leaves of noise that moved weights."""
+MANY, LEAST_EQUAL = 3, 50
+"""More equal draws than so many times those expected, and this, are no chance."""
 
 
 def noise_faults(noise: Floats, sigma: float, tensors: Sequence[int] = ()) -> list[str]:
@@ -32,7 +36,12 @@ def noise_faults(noise: Floats, sigma: float, tensors: Sequence[int] = ()) -> li
     found = _scale_faults(scaled, sigma, tensors)
     if found:
         return found[:1]  # the others would say the same
-    return [*_shape_faults(scaled.ravel()), *_step_faults(scaled), *_coordinate_faults(scaled)]
+    return [
+        *_shape_faults(scaled.ravel()),
+        *_step_faults(scaled),
+        *_coordinate_faults(scaled),
+        *(_equal_faults(scaled) if len(tensors) else ()),
+    ]
 
 
 def _scale_faults(scaled: Floats, sigma: float, tensors: Sequence[int]) -> list[str]:
@@ -110,6 +119,17 @@ def _coordinate_faults(scaled: Floats) -> Iterator[str]:
         if usable.any() and np.max(np.abs(products / size)[usable]) > MARGIN * _limit(len(sequence)):
             lag = 1 + int(np.argmax(np.abs(products / size) * usable))
             yield f"noise repeats itself at a distance of {lag} weights"
+
+
+def _equal_faults(scaled: Floats) -> Iterator[str]:
+    """Draws of one step that are each other's equals, or opposites, whatever places they have among the weights."""
+    steps, coordinates = scaled.shape
+    gaps = np.diff(np.sort(np.abs(scaled), axis=1), axis=1)
+    found = int(np.count_nonzero(gaps < SAME))
+    # Two draws' distance has the density 1/sqrt(pi) at 0. Neighbours are fewer than pairs, and most pairs are none.
+    expected = steps * coordinates**2 / 2 * SAME / np.sqrt(np.pi)
+    if found > MANY * expected + LEAST_EQUAL:
+        yield f"{found} weights have the noise of another one in the same step, where chance gives {expected:.0f}"
 
 
 def _limit(checks: int) -> float:

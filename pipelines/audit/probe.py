@@ -16,7 +16,7 @@ the noised count that moves the clip norm lies far from its limits.
 import secrets
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
+from math import ceil, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ RESOLUTION = 28
 then lies about a fifth below it, however large the noise."""
 SAMPLE, LEAST_UNITS, MOST_UNITS = 50, 500, 2000
 LEAST_STEPS, MOST_STEPS = 8, 1000
+ALWAYS = 1e-8
+"""Probability with which one of all units joins every step by chance; it bounds the steps from below."""
 PHYSICAL_BATCHES = 3
 LOCAL_BATCH = 2
 SEED_BITS = 128
@@ -177,6 +179,8 @@ def _of_samples(plan: MechanismPlan, observations: int) -> MechanismPlan:
     q, adaptive = plan.sampling_probability, plan.adaptive
     least_units, least_steps = (LEAST_ADAPTIVE_UNITS, LEAST_COUNTS) if adaptive else (LEAST_UNITS, LEAST_STEPS)
     units = min(max(least_units, ceil(SAMPLE / q)), MOST_UNITS)
+    if q < 1:  # somebody who always joins shows
+        least_steps = max(least_steps, ceil(log(ALWAYS / units) / log(q)))
     steps = min(max(least_steps, ceil(observations / (units * q) * (2 if adaptive else 1))), MOST_STEPS)
     own = replace(
         plan,

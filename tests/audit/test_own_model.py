@@ -23,7 +23,7 @@ ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev
 
 def seen_of(pipeline: str, plan: Plan, spec: Any = MLP, **changes: Any) -> OwnModelRuns:
     own = OwnModel(config=config_of(pipeline, **changes), plan=plan, spec=spec, threads=1)
-    return OwnModelRuns.of(own, itertools.count(1))
+    return OwnModelRuns(own, itertools.count(1))
 
 
 @pytest.mark.parametrize("mode", ["auto", "hooks", "ghost", "functorch"])

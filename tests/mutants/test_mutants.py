@@ -56,7 +56,11 @@ class Mutant:
     words: str
 
 
-NOISE, SENSITIVITY, LAW = r"noise .*has a multiplier of", "clip norms, not 1", "the sampler contradicts its plan"
+NOISE, SENSITIVITY, LAW = (
+    r"noise .*has a multiplier of",
+    "clip norms, not 1|not finite reaches",
+    "the sampler contradicts its plan",
+)
 ANY = "REFUTES THIS RUN"
 MUTANTS = [
     Mutant("noise at half scale, PyTorch", central.half_noise, AUDIT, EXAMPLES, NOISE),

@@ -19,7 +19,7 @@ frontier: $(STAMP) ## re-run a recipe and compare with its record: RECIPE=digits
 
 # Threads of two test processes would otherwise spin for a core that the other one has.
 test: export OMP_WAIT_POLICY := PASSIVE
-test: $(STAMP) ## the whole test suite in parallel; ARGS="-k name" selects
+test: $(STAMP) ## the whole test suite in parallel; ARGS="-k name" selects, ARGS="-m thorough" runs what takes long
 	@$(PYTHON) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 bench: $(STAMP) ## ours beside the peers, whose environments it builds: about half an hour; ARGS="federated --repeats 5"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,9 @@ MUTANTS = [
     Mutant("clipping to twice the norm", central.clip_twice, AUDIT, EXAMPLES, SENSITIVITY),
     Mutant("clipping of the batch's mean", central.mean_clipped, AUDIT, EXAMPLES, SENSITIVITY),
     Mutant("clipping after summing", federated.clipped_after_summing, AUDIT, USERS, SENSITIVITY),
-    Mutant("normaliser from the realised batch", central.realised_normaliser, AUDIT, EXAMPLES, SENSITIVITY),
+    Mutant(
+        "normaliser from the realised batch", central.realised_normaliser, AUDIT, EXAMPLES, f"{SENSITIVITY}|{NOISE}"
+    ),
     Mutant("users weighted by their examples", central.weighted_users, AUDIT, CENTRAL_USERS, SENSITIVITY),
     Mutant("empty batches skipped", central.skipped_empty, AUDIT, EXAMPLES, "where samples are empty, noise"),
     Mutant("layers clipped one by one, PyTorch", clipping.layers_apart, AUDIT, OWN, ANY),
@@ -187,6 +190,25 @@ MUTANTS = [
 ]
 
 
+IN_EVERY_SUITE = {
+    "noise at half scale, TensorFlow", "noise at half scale on the nodes of a tree", "no clipping, TensorFlow",
+    "clipping after summing", "tensors clipped one by one, TensorFlow", "no noise on biases, TensorFlow",
+    "half the noise on convolutions, TensorFlow", "noise again after 5 rounds, TensorFlow",
+    "uniform noise, TensorFlow", "the same keys in every run, TensorFlow", "the same noise in every tree",
+    "every second cohort trained twice, TensorFlow",
+}  # fmt: skip
+"""Audits of TensorFlow's rounds take ten seconds and more. The others run in the gate: `make test ARGS="-m thorough"`."""
+
+
+def slow(check: str, overrides: tuple[str, ...]) -> bool:
+    return check in (AUDIT, checks.mechanism_audit.__name__) and "pipeline=dp_fed_avg" in overrides
+
+
+def marked(value: object, *, thorough: bool) -> Any:
+    values = value if isinstance(value, tuple) else (value,)
+    return pytest.param(*values, marks=pytest.mark.thorough if thorough else ())
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """What one mutant built must not serve another, nor the program as it is."""
@@ -195,7 +217,11 @@ def fresh() -> Iterator[None]:
     checks.forget()
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize(
+    "mutant",
+    [marked(m, thorough=slow(m.check, m.overrides) and m.name not in IN_EVERY_SUITE) for m in MUTANTS],
+    ids=lambda mutant: mutant.name,
+)
 def test_a_mutant_is_caught(
     mutant: Mutant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -213,7 +239,10 @@ def test_a_mutant_is_caught(
 
 @pytest.mark.parametrize(
     ("check", "overrides"),
-    sorted({(CHECKS[mutant.check].__name__, mutant.overrides) for mutant in MUTANTS}),
+    [
+        marked(pair, thorough=slow(*pair) and pair[1] not in (USERS, OWN_TREES))
+        for pair in sorted({(CHECKS[mutant.check].__name__, mutant.overrides) for mutant in MUTANTS})
+    ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:1]),
 )
 def test_the_program_as_it_is_passes(check: str, overrides: tuple[str, ...], tmp_path: Path) -> None:

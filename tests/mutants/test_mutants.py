@@ -197,7 +197,7 @@ IN_EVERY_SUITE = {
     "uniform noise, TensorFlow", "the same keys in every run, TensorFlow", "the same noise in every tree",
     "every second cohort trained twice, TensorFlow",
 }  # fmt: skip
-"""Audits of TensorFlow's rounds take ten seconds and more. The others run in the gate: `make test ARGS="-m thorough"`."""
+"""Audits of TensorFlow's rounds take ten seconds and more. The others run in the gate alone, with -m thorough."""
 
 
 def slow(check: str, overrides: tuple[str, ...]) -> bool:

@@ -193,6 +193,8 @@ def _check_sweep(override: Override, swept: bool) -> None:
         raise UserError(
             f"{text}: a sweep needs values that can be counted; name them, such as {key}={value.start:g},{value.end:g}"
         )
+    if isinstance(value, RangeSweep) and value.step == 0:
+        raise UserError(f"{text}: a range needs a step other than 0, such as '{key}=range(1,3)'")
     if isinstance(value, RangeSweep | ChoiceSweep) and next(iter(override.sweep_string_iterator()), None) is None:
         raise UserError(f"{text} has no values; name some, such as {key}=1,2 or '{key}=range(1,3)'")
 

@@ -9,7 +9,6 @@ import signal
 import sys
 import traceback
 import warnings
-from functools import lru_cache
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from pipelines.explain import explain
 from pipelines.overrides import arranged
 from pipelines.places import require_places
 from pipelines.privacy.rounding import rounded_up
+from pipelines.remarks import remark
 from pipelines.sweep import Outcome, Sweep, close_progress, progress, sweep_store
 
 if TYPE_CHECKING:
@@ -51,12 +51,15 @@ def main() -> None:
     # Hydra would print its own version of an error; with this it hands the exception over.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGTERM, _interrupt)
+    if before is signal.default_int_handler:  # else it is ignored, or another program's
+        signal.signal(signal.SIGINT, _interrupt)
     # The joblib launcher replaces a process that has grown, and warns of it in two lines that nobody can act on.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     collector.pause()
     _failures.clear()
-    _remark.cache_clear()
+    remark.cache_clear()
     code = 0
     try:
         require_places()
@@ -71,6 +74,7 @@ def main() -> None:
         _fail(_in_full(error))
     code = max(code, 1 if _failures else 0, _finish_sweep(interrupted=code == INTERRUPTED))
     collector.resume()
+    signal.signal(signal.SIGINT, before)
     sys.exit(code)
 
 
@@ -135,8 +139,8 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
 
     collector.pause()
     job = prepare(config, threads)
-    for remark in filter(None, (*job.remarks, remark_on(job.plan))):
-        _remark(remark)
+    for line in filter(None, (*job.remarks, remark_on(job.plan))):
+        remark(line)
     if sweep is None:
         store = open_store(config.tracking.uri, config.tracking.experiment or job.dataset.name)
         close_orphans(store)
@@ -165,12 +169,6 @@ def _idle(majority: float) -> str:
         f"This is no better than always answering the most frequent class, accuracy {majority:.4f}: the model has "
         "learned nothing that helps; see the scale of the inputs, the learning rate, and the noise where there is some"
     )
-
-
-@lru_cache(maxsize=256)
-def _remark(line: str) -> None:
-    """Writes a line to standard error, once a process: the runs of a sweep mostly share it."""
-    tqdm.write(f"note: {line}", file=sys.stderr)
 
 
 def _spent(guarantee: "PrivacyGuarantee") -> str:
@@ -255,7 +253,15 @@ def _fail(line: str) -> None:
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, _wait)
     raise KeyboardInterrupt
+
+
+def _wait(_signum: int, _frame: FrameType | None) -> None:
+    """What is open is being closed, and what was spent is being said: a second interruption would lose it."""
+    os.write(2, b"closing what is open; kill -9 would lose what was spent\n")
 
 
 def command() -> None:

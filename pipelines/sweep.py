@@ -156,6 +156,9 @@ def _open(config: DictConfig) -> None:
     swept = _swept(overrides, dict(hydra.sweeper.params or {}))
     datasets = _datasets(config.dataset, swept)
     runs = count_distinct(swept, default=config.pipeline.name)
+    if not runs:
+        empty = next(key for key, values in swept.items() if not values)
+        raise UserError(f"{empty} has no values in this sweep; name some, or a glob that fits an option")
     store = open_store(tracking.uri, tracking.experiment or datasets)
     for line in account_for_dead(store):
         print(f"note: {line}", file=sys.stderr)

@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from pipelines.ending import exit_after
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -205,4 +206,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_after(main)

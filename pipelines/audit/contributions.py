@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipelines.audit.nodes import whitened
 from pipelines.audit.noise import noise_faults
 from pipelines.audit.own_model import OwnModel, still_move, twin_move
-from pipelines.audit.probe import noise_per_release
+from pipelines.audit.probe import STILL, noise_per_release
 from pipelines.model.spec import Weights
 from pipelines.pipeline import FittedModel
 from pipelines.privacy.plan import MechanismPlan
@@ -19,6 +19,7 @@ from pipelines.randomness import public_stream
 
 Floats = NDArray[np.float64]
 TWINS = 3
+COPIES, CROWDED_STEPS = 16, 2
 FLOAT32 = 2.0**-23
 TOLERANCE = 5e-3
 """In clip norms: how far float32's gradients may be from the reference."""
@@ -28,6 +29,8 @@ JUMP, JUMP_TRIALS = 1e-6, 6
 """Relative change of weights, several times what float32 rounds them by, and how often it is tried."""
 TIES, MUCH = 3, 0.25
 """Steps in which a jump may be missed, and more than that leaves unexplained."""
+LEAST_LEVEL = 1e-2
+"""A contribution that shows a clip norm; float32 leaves some 1e-4 of one that is not there."""
 FAINT = 1e-4
 """Gradients shorter than this, in clip norms, are not told from nothing."""
 LEAST_TWIN_NOISE = 0.02
@@ -86,7 +89,7 @@ class OwnModelRuns:
         own, zeros = self.own, [np.zeros_like(value) for value in self.own.start]
         everybody = np.arange(len(np.unique(own.owners)))
         data = own.data(everybody, silent=True, start=zeros)
-        path, model = own.run(data, self.plan, move=still_move(self.plan), seed=next(self._seeds))
+        path, model = own.run(data, self.plan, move=still_move(self.plan), seed=None)  # it is not repeated
         return _independent(-np.diff(path, axis=0) / still_move(self.plan), self.plan), model
 
     @property
@@ -95,16 +98,30 @@ class OwnModelRuns:
         return self._still[0]
 
     @cached_property
+    def _chosen(self) -> tuple[NDArray[np.int64], float]:
+        return self.own.choose(self._still[1])
+
+    @cached_property
     def _twins(self) -> tuple[Plan, list[Twin]]:
-        own, model = self.own, self._still[1]
-        chosen, clip_norm = own.choose(model)
-        plan = own.twin_plan(len(chosen), clip_norm)
-        seeds, paths = [next(self._seeds) for _ in range(TWINS)], {}
+        chosen, clip_norm = self._chosen
+        plan = self.own.twin_plan(len(chosen), clip_norm)
+        return plan, self._run_twins(plan, TWINS)
+
+    @cached_property
+    def crowd(self) -> Twin:
+        """The twin with many copies of each canary; a length is that of all copies that joined."""
+        chosen, clip_norm = self._chosen
+        plan = self.own.twin_plan(len(chosen) * COPIES, clip_norm, CROWDED_STEPS, STILL)
+        return self._run_twins(plan, 1, COPIES)[0]
+
+    def _run_twins(self, plan: Plan, count: int, copies: int = 1) -> list[Twin]:
+        own, chosen = self.own, self._chosen[0]
+        seeds, paths = [next(self._seeds) for _ in range(count)], {}
         for silent in (False, True):
-            data = own.data(chosen, silent=silent, start=own.start)
+            data = own.data(chosen, silent=silent, start=own.start, copies=copies)
             paths[silent] = [own.run(data, plan, move=twin_move(plan), seed=seed)[0] for seed in seeds]
         pairs = zip(paths[False], paths[True], strict=True)
-        return plan, [_twin(own, model, chosen, plan, loud, silent) for loud, silent in pairs]
+        return [_twin(own, self._still[1], chosen, plan, loud, silent) for loud, silent in pairs]
 
     @property
     def twin_plan(self) -> Plan:
@@ -118,7 +135,7 @@ class OwnModelRuns:
 
     def faults(self) -> list[str]:
         """Every way in which contributions or noise are not what the plan says."""
-        return [*self.still_faults(), *self.twin_faults()]
+        return [*self.still_faults(), *self.twin_faults(), *self.crowd_faults()]
 
     def still_faults(self) -> list[str]:
         """What is wrong with noise alone."""
@@ -135,7 +152,7 @@ class OwnModelRuns:
             np.concatenate([getattr(twin, name) for twin in self.twins])
             for name in ("lengths", "levels", "allowed", "joined", "rounding", "rest")
         )
-        relative, tolerance = lengths / levels[:, None], (TOLERANCE + rounding)[:, None]
+        relative, tolerance = lengths / levels[:, None], (TOLERANCE + 2 * rounding / levels)[:, None]  # of a level too
         if (relative - tolerance).max() > 1:
             found.append(f"one {unit} contributes {relative.max():.4g} clip norms, not 1")
         off = np.abs(lengths - np.where(joined, allowed, 0)) / levels[:, None] - tolerance
@@ -145,10 +162,24 @@ class OwnModelRuns:
                 f"one {unit} contributes {lengths[step, canary]:.4g} clip norms where clipping leaves "
                 f"{allowed[step, canary]:.4g} of its gradient"
             )
-        beyond = np.sort(rest / levels - rounding)[::-1]
+        beyond = np.sort((rest - rounding) / levels)[::-1]
         if beyond[0] > MUCH or beyond[:TIES][-1] > TOLERANCE:
             found.append(f"a step holds {beyond[0]:.3g} clip norms that are no {unit}'s own clipped gradient")
         return found + self._twin_noise_faults()
+
+    def crowd_faults(self) -> list[str]:
+        """What is wrong with a step that is as large as those of runs: copies that do not contribute the same."""
+        crowd, unit = self.crowd, self.plan.unit
+        shown = crowd.allowed > 2 * OFF * crowd.levels[:, None]
+        copies = crowd.lengths[shown] / crowd.allowed[shown]
+        off = np.abs(copies - np.clip(np.rint(copies), 0, COPIES))
+        if len(off) and off.max() > 2 * OFF:
+            worst = copies[np.argmax(off)]
+            return [f"in a large sample, the copies of one {unit} contribute {worst:.4g} times what clipping leaves"]
+        rest = float(((crowd.rest - crowd.rounding) / crowd.levels).max())
+        if rest > MUCH:
+            return [f"a large sample holds {rest:.3g} clip norms that are no {unit}'s own clipped gradient"]
+        return []
 
     def _twin_noise_faults(self) -> list[str]:
         """Noise beside contributions: as in the silent repetition, and in step with the clip norm."""
@@ -250,11 +281,11 @@ def _take_apart(
 
 def _levels(plan: Plan, lengths: Floats, sizes: Floats, noise: Floats) -> Floats:
     """Each step's clip norm, in the plan's. Where it moves: of those that it cuts, or else as the noise has it."""
-    if not isinstance(plan, MechanismPlan) or plan.adaptive is None:
+    if not isinstance(plan, MechanismPlan) or plan.adaptive is None or plan.adaptive.learning_rate == STILL:
         return np.ones(len(lengths))
     found = []
     for mine, full, draws in zip(lengths, sizes, noise, strict=True):
-        cut = (mine > FAINT) & (mine < (1 - 2 * OFF) * full)
         by_noise = float(np.sqrt(np.mean(draws**2))) / noise_per_release(plan)
-        found.append(float(np.median(mine[cut])) if cut.any() else by_noise)
+        cut = mine[(mine > LEAST_LEVEL) & (mine < (1 - 2 * OFF) * full)]
+        found.append(float(np.median(cut[cut > cut.max() / 2])) if len(cut) else by_noise)
     return np.array(found)

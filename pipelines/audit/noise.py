@@ -16,7 +16,7 @@ LONG = 20_000
 MARGIN, LONGEST = 1.1, 2**21
 SAME = 4e-6
 """Distance in deviations below which two draws count as equal: what float32 leaves of noise that moved weights."""
-MANY, LEAST_EQUAL = 3, 50
+MANY, LEAST_EQUAL = 1.5, 50
 """More equal draws than so many times those expected, and this, are no chance."""
 
 
@@ -24,8 +24,9 @@ def noise_faults(noise: Floats, sigma: float, tensors: Sequence[int] = ()) -> li
     """How draws differ from independent N(0, sigma^2).
 
     Scale over all, on each tensor, in each step and on each coordinate; the shape of the distribution; correlation of
-    every two steps, of steps at every distance, of coordinates, and of the whole sequence with itself. Each check has
-    at most the false alarm rate `FALSE_ALARM`.
+    every two steps, of steps at every distance, of coordinates, and of the whole sequence with itself; draws that are
+    each other's equals. All of it over all weights, and on each tensor alone, where few weights would not show among
+    many. Each check has a false alarm rate of the order of `FALSE_ALARM`, shared by the tensors.
 
     Args:
       noise: (steps, coordinates).
@@ -33,15 +34,20 @@ def noise_faults(noise: Floats, sigma: float, tensors: Sequence[int] = ()) -> li
       tensors: coordinates of each tensor, in order; none where they are not told apart.
     """
     scaled = noise / sigma
-    found = _scale_faults(scaled, sigma, tensors)
-    if found:
+    if found := _scale_faults(scaled, sigma, tensors):
         return found[:1]  # the others would say the same
-    return [
-        *_shape_faults(scaled.ravel()),
-        *_step_faults(scaled),
-        *_coordinate_faults(scaled),
-        *(_equal_faults(scaled) if len(tensors) else ()),
-    ]
+    if found := [*_pattern_faults(scaled, FALSE_ALARM), *_repetition_faults(scaled)]:
+        return found
+    for number, part in enumerate(np.split(scaled, np.cumsum(tensors)[:-1], axis=1) if len(tensors) else (), 1):
+        level = FALSE_ALARM / len(tensors)
+        if found := [*_pattern_faults(part, level), *_equal_faults(part), *_equal_faults(part.T)]:
+            return [f"on tensor {number}, {fault}" for fault in found[:1]]
+    return [*_equal_faults(scaled)] if len(tensors) else []
+
+
+def _pattern_faults(scaled: Floats, level: float) -> Iterator[str]:
+    yield from _shape_faults(scaled.ravel(), level)
+    yield from _step_faults(scaled, level)
 
 
 def _scale_faults(scaled: Floats, sigma: float, tensors: Sequence[int]) -> list[str]:
@@ -71,39 +77,39 @@ def _by_tensor(squares: Floats, ends: NDArray[np.int64], tensors: Sequence[int])
     return np.array([part.sum() for part in parts]), np.array([part.size for part in parts])
 
 
-def _shape_faults(draws: Floats) -> Iterator[str]:
+def _shape_faults(draws: Floats, level: float) -> Iterator[str]:
     """Distance of the distribution from the normal one, and the largest draw."""
     count = len(draws)
     ordered = special.ndtr(np.sort(draws))
     steps = np.arange(count + 1) / count
     distance = max(np.max(steps[1:] - ordered), np.max(ordered - steps[:-1]))
-    if distance > np.sqrt(np.log(2 / FALSE_ALARM) / (2 * count)):  # Massart 1990, doi:10.1214/aop/1176990746
+    if distance > np.sqrt(np.log(2 / level) / (2 * count)):  # Massart 1990, doi:10.1214/aop/1176990746
         yield f"noise is not Gaussian (its distribution is {distance:.2g} off)"
         return
     largest = float(np.abs(draws).max())
     tail = 2 * special.ndtr(-largest)
-    if count * tail < FALSE_ALARM or count * np.log1p(-tail) < np.log(FALSE_ALARM):
+    if count * tail < level / 2 or count * np.log1p(-tail) < np.log(level / 2):
         yield f"noise is not Gaussian (the largest of {count} draws is {largest:.3g} deviations)"
 
 
-def _step_faults(scaled: Floats) -> Iterator[str]:
+def _step_faults(scaled: Floats, level: float) -> Iterator[str]:
     """Correlation of steps. Along any other step, a step of fresh noise is N(0, 1), whatever came before."""
     steps = len(scaled)
     along = scaled @ scaled.T / np.linalg.norm(scaled, axis=1)[:, None]  # row: of which step, column: a later one
     pairs = steps * (steps - 1) // 2
     upper = np.triu_indices(steps, 1)
     if pairs and (extreme := np.argmax(np.abs(along[upper]))) is not None:
-        if abs(along[upper][extreme]) > _limit(pairs):
+        if abs(along[upper][extreme]) > _limit(pairs, level):
             first, second = upper[0][extreme] + 1, upper[1][extreme] + 1
             yield f"noise of step {second} is correlated with that of step {first}"
             return
         by_lag = [np.trace(along, lag) / np.sqrt(steps - lag) for lag in range(1, steps)]
-        if np.max(np.abs(by_lag)) > _limit(len(by_lag)):
+        if np.max(np.abs(by_lag)) > _limit(len(by_lag), level):
             lag = 1 + int(np.argmax(np.abs(by_lag)))
             yield f"noise of one step is correlated with the next{f' but {lag - 1}' if lag > 1 else ''}"
 
 
-def _coordinate_faults(scaled: Floats) -> Iterator[str]:
+def _repetition_faults(scaled: Floats) -> Iterator[str]:
     """Correlation of coordinates: in their sum, and at every distance in the order that they lie in."""
     steps, coordinates = scaled.shape
     low, high = chi_square_interval(steps, 1 - FALSE_ALARM)
@@ -116,22 +122,22 @@ def _coordinate_faults(scaled: Floats) -> Iterator[str]:
         products = np.fft.irfft(spectrum)[1 : len(sequence)]
         size = np.sqrt(len(sequence) - np.arange(1, len(sequence)))
         usable = size**2 >= LONG / 2
-        if usable.any() and np.max(np.abs(products / size)[usable]) > MARGIN * _limit(len(sequence)):
+        if usable.any() and np.max(np.abs(products / size)[usable]) > MARGIN * _limit(len(sequence), FALSE_ALARM):
             lag = 1 + int(np.argmax(np.abs(products / size) * usable))
             yield f"noise repeats itself at a distance of {lag} weights"
 
 
 def _equal_faults(scaled: Floats) -> Iterator[str]:
-    """Draws of one step that are each other's equals, or opposites, whatever places they have among the weights."""
+    """Draws of one row that are each other's equals, or opposites, whatever their places."""
     steps, coordinates = scaled.shape
     gaps = np.diff(np.sort(np.abs(scaled), axis=1), axis=1)
     found = int(np.count_nonzero(gaps < SAME))
-    # Two draws' distance has the density 1/sqrt(pi) at 0. Neighbours are fewer than pairs, and most pairs are none.
-    expected = steps * coordinates**2 / 2 * SAME / np.sqrt(np.pi)
+    # Two sizes have the distance 0 with density 2/sqrt(pi). Neighbours that close are at most as many as pairs.
+    expected = steps * coordinates * (coordinates - 1) * SAME / np.sqrt(np.pi)
     if found > MANY * expected + LEAST_EQUAL:
-        yield f"{found} weights have the noise of another one in the same step, where chance gives {expected:.0f}"
+        yield f"{found} draws of noise are the same as another, where chance gives {expected:.0f}"
 
 
-def _limit(checks: int) -> float:
+def _limit(checks: int, level: float) -> float:
     """Largest |N(0, 1)| that so many draws may have."""
-    return float(special.ndtri(1 - FALSE_ALARM / (2 * checks)))
+    return float(-special.ndtri(level / (2 * checks)))

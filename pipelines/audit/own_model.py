@@ -7,6 +7,8 @@ start with very different odds, so that some of them are learned already.
   engine leaves out what is not finite, so that the second run is the noise alone. What the first has besides must be
   the canaries' own contributions, each clipped as a whole, and nothing else: they are compared with the gradients of
   one example at a time, by the framework's autograd, at the very weights that each step started from.
+- A *crowded* twin has many copies of each canary, so that a step is as large as those of runs, and computed in the
+  run's own parts.
 - A *still* run has many steps, and contributions from nobody: noise on each tensor.
 
 Both use sizes, rates and a clip norm of their own, so that float32 resolves them whatever the plan's are. The still
@@ -40,6 +42,9 @@ ODDS = 12.0
 """Difference of the logits that the least and the most likely class start with."""
 APART = 0.2
 """Least length of a canary's direction that the directions of those before it do not explain."""
+LEARNED = 1e-2
+"""Canaries whose gradient is shorter than this share of the one without inputs are not used: float32 has few of its
+digits left."""
 MOST_EXAMPLES = 3
 """Of one user."""
 JOIN = 0.5
@@ -49,7 +54,7 @@ WALK = 0.05
 MOST_TWIN_NOISE = 1.0
 CUT = 0.5
 """A twin's clip norm, of the length of the gradient without inputs, or of the median one where that is shorter."""
-STILL_DRAWS, LEAST_STILL, MOST_STILL = 1_000_000, 16, 96
+STILL_DRAWS, LEAST_STILL, MOST_STILL = 3_000_000, 16, 96
 STILL_MOVE = 1e-2
 """What the noise of a still run moves a weight by in one step."""
 RATE = 0.5
@@ -119,40 +124,41 @@ class OwnModel:
         """
         gradients = self.gradients(model, self.start, np.arange(CANDIDATES))
         lengths = np.linalg.norm(gradients, axis=1)
-        directions = gradients / np.maximum(lengths, 1e-30)[:, None]
+        directions = np.where(lengths >= LEARNED * lengths[0], 1 / np.maximum(lengths, 1e-30), 0)[:, None] * gradients
         directions[0] *= 2  # so that the one without inputs comes first
         _, sizes, order = qr(directions.T, mode="economic", pivoting=True)
         apart = np.abs(np.diag(sizes)) >= APART
         chosen = np.sort(order[: len(apart)][apart][: min(UNITS, max(1, gradients.shape[1] // 4))])
         return chosen, CUT * float(min(lengths[0], np.median(lengths[chosen])))
 
-    def data(self, chosen: NDArray[np.int64], *, silent: bool, start: Weights) -> TrainingData:
-        """The chosen canaries, or as many examples of NaN."""
+    def data(self, chosen: NDArray[np.int64], *, silent: bool, start: Weights, copies: int = 1) -> TrainingData:
+        """The chosen canaries, each so many times, or as many examples of NaN."""
         mine = np.isin(self.owners, chosen)
-        inputs, labels = self.candidates
+        inputs, labels = (np.concatenate([part[mine]] * copies) for part in self.candidates)
         _, owners = np.unique(self.owners[mine], return_inverse=True)
+        owners = np.concatenate([owners + k * len(chosen) for k in range(copies)])
         return TrainingData(
-            inputs=np.full_like(inputs[mine], np.nan) if silent else inputs[mine],
-            labels=labels[mine],
-            partition=Partition.from_owners(owners, len(chosen)) if self.by_user else None,
+            inputs=np.full_like(inputs, np.nan) if silent else inputs,
+            labels=labels,
+            partition=Partition.from_owners(owners, copies * len(chosen)) if self.by_user else None,
             spec=self.spec,
             initial_weights=[value.copy() for value in start],
         )
 
-    def run(self, data: TrainingData, plan: Plan, *, move: float, seed: int) -> tuple[Floats, FittedModel]:
+    def run(self, data: TrainingData, plan: Plan, *, move: float, seed: int | None) -> tuple[Floats, FittedModel]:
         """Trains, and returns all weights before the first and after each step, (steps + 1, weights), and the model.
 
         Args:
           data: of this problem.
           plan: of these units.
           move: what a contribution of one clip norm moves the weights by.
-          seed: of noise and samples.
+          seed: of noise and samples; None has them drawn as a real run's are.
 
         Raises:
           AuditError: a weight is not finite.
         """
         rate = move * plan.normaliser / plan.clip_norm
-        config = probing(self.config, plan, seed, rate=rate, local_batch=MOST_EXAMPLES)
+        config = probing(self.config, plan, seed, rate=rate, local_batch=MOST_EXAMPLES, parts=plan.population <= UNITS)
         path = [_flat(data.initial_weights)]
 
         def keep(record: RoundRecord) -> None:
@@ -175,16 +181,17 @@ class OwnModel:
         plan = _of_samples(self.plan, CANDIDATES, steps)
         return plan if plan.adaptive is None else replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
 
-    def twin_plan(self, units: int, clip_norm: float) -> Plan:
-        """A few steps with little noise."""
+    def twin_plan(self, units: int, clip_norm: float, steps: int = TWIN_STEPS, rate: float = RATE) -> Plan:
+        """A few steps with little noise; an adaptive clip norm moves at that rate."""
         if isinstance(self.plan, TreePlan):
-            plan: Plan = _of_turns(self.plan, units, TWIN_TREE, TWIN_STEPS)
+            plan: Plan = _of_turns(self.plan, units, TWIN_TREE, steps)
             return replace(plan, clip_norm=clip_norm, noise_multiplier=min(plan.noise_multiplier, MOST_TWIN_NOISE))
-        own = _of_samples(self.plan, units, TWIN_STEPS)
+        own = _of_samples(self.plan, units, steps)
         if own.adaptive is None:
             return replace(own, clip_norm=clip_norm, noise_multiplier=min(own.noise_multiplier, MOST_TWIN_NOISE))
-        sigma = _shared(min(own.update_noise_multiplier, MOST_TWIN_NOISE), own.adaptive)
-        return replace(own, clip_norm=clip_norm, noise_multiplier=sigma)
+        adaptive = replace(own.adaptive, learning_rate=rate)
+        sigma = _shared(min(own.update_noise_multiplier, MOST_TWIN_NOISE), adaptive)
+        return replace(own, clip_norm=clip_norm, adaptive=adaptive, noise_multiplier=sigma)
 
 
 def twin_move(plan: Plan) -> float:

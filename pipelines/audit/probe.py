@@ -233,7 +233,9 @@ class Moves:
     across: Floats
 
 
-def probing(config: Config, plan: Plan, seed: int, *, rate: float, local_batch: int = LOCAL_BATCH) -> Config:
+def probing(
+    config: Config, plan: Plan, seed: int | None, *, rate: float, local_batch: int = LOCAL_BATCH, parts: bool = True
+) -> Config:
     """The run's configuration with plain steps: whatever comes before clipping and after noise is not audited.
 
     The engine, its way to clipped sums, and the device stay.
@@ -241,14 +243,17 @@ def probing(config: Config, plan: Plan, seed: int, *, rate: float, local_batch: 
     Args:
       config: of the run.
       plan: that is run.
-      seed: of noise and samples.
+      seed: of noise and samples; None draws them from the operating system's entropy.
       rate: learning rate of the released sums.
       local_batch: examples of a user's local step.
+      parts: whether a step is computed in several parts, however small it is; else in the run's own.
     """
     pipeline = config.pipeline
     changes: dict[str, object]
     if isinstance(pipeline, DpSgdConfig):
-        part = max(1, ceil(plan.normaliser / PHYSICAL_BATCHES))  # noise is added once, however many of them
+        part = pipeline.max_physical_batch
+        if parts:
+            part = max(1, ceil(plan.normaliser / PHYSICAL_BATCHES))  # noise is added once, however many of them
         changes = {
             "optimizer": "sgd", "learning_rate": rate, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant",
             "max_physical_batch": part, "local_batch_size": local_batch, "local_learning_rate": 1.0,

@@ -26,6 +26,7 @@ SCALES = (0.0, 1e-3, 0.1, 0.3, 0.5, 0.8, 1.0, 1.0, 3.0, 30.0, 300.0, 1e3)  # of 
 EXPECTED = 8  # of the first examples, every other one has the label that the model expects
 LEAD = 6.0  # of the logit of class 0: what the model expects leaves a gradient hundreds of times smaller
 SAMPLE = (7, 3, 3, 0, 11, 10, 9, 8, 1, 2, 3, 4, 5, 6, 0, 11)  # neither sorted nor without repetition
+LONG = 20  # times that, a sample as long as those of runs
 GUARD = 1e-6  # Opacus': against dividing by zero
 ROUNDING, TYPICAL, TIES = 1e-4, 5e-3, 0.05
 """Tolerances: of a contribution's norm against the one that it was scaled by; of half and of all examples against
@@ -61,6 +62,7 @@ def require_sound(build: Callable[[Workbench], Sums], bench: Workbench, spec: Mo
             _require_sum(ours, clip_norm, total, sizes)
     with _exactly(threads=torch.get_num_threads()):  # as the run will ask for it
         _require_sum(ours, clip_norms[1], totals[1], sizes)
+        _require_sum(ours, clip_norms[1], totals[1], sizes, times=LONG)
 
 
 def require_separate(module: nn.Module, spec: ModelSpec) -> None:
@@ -135,16 +137,16 @@ def _bounded(norm: float, clip_norm: float) -> float:
     return min(1.0, clip_norm / (norm + GUARD))
 
 
-def _require_sum(ours: Sums, clip_norm: float, expected: Tensor, sizes: Tensor) -> None:
-    """Tries all examples at once.
+def _require_sum(ours: Sums, clip_norm: float, expected: Tensor, sizes: Tensor, *, times: int = 1) -> None:
+    """Tries all examples at once, the whole sample several times over.
 
     Raises:
       TrialError: sum or norms are not those of the examples alone.
     """
-    sums, squared = ours(torch.tensor(SAMPLE, device=expected.device), clip_norm)
-    if not float((_flat(sums) - expected).norm()) <= TIES * float(sizes.max().clamp(max=clip_norm)):
+    sums, squared = ours(torch.tensor(SAMPLE * times, device=expected.device), clip_norm)
+    if not float((_flat(sums) / times - expected).norm()) <= TIES * float(sizes.max().clamp(max=clip_norm)):
         raise TrialError("lets one example change what another adds")
-    alone = sizes[list(SAMPLE)]
+    alone = sizes[list(SAMPLE * times)]
     if not bool(((squared.sqrt().cpu() - alone).abs() <= TIES * alone).all()):
         raise TrialError("gives an example the norm of another")
 

@@ -5,6 +5,7 @@ output (Bouillaguet, Martinez and Sauvage 2020, ToSC 2020(3)), and whoever has i
 bits are AES-256 in counter mode, under a key of its own for each stream.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -16,6 +17,8 @@ from scipy.special import ndtri
 KEY_BYTES = 32
 CHUNK = 8192
 """Draws at a time: what they pass through stays in cache."""
+FAR = 2**24
+"""Words below this are farther out than 7 deviations: one draw of 2^39."""
 Size = int | tuple[int, ...]
 Words = NDArray[np.uint64]
 
@@ -31,9 +34,16 @@ class CipherStream(np.random.Generator):
         super().__init__(np.random.PCG64(0))  # which nothing draws from
         self.key = key
         self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        self._owner = os.getpid()
 
     def bytes(self, length: int) -> bytes:
-        """The next bytes of the cipher."""
+        """The next bytes of the cipher.
+
+        Raises:
+          RuntimeError: in a forked process, which would draw the same as the one that it comes from.
+        """
+        if self._owner != os.getpid():
+            raise RuntimeError("a private stream was forked, and both processes would draw the same; make one for each")
         return self._cipher.update(bytes(length))
 
     def random(self, size: Size = ()) -> Any:  # type: ignore[override]
@@ -43,9 +53,9 @@ class CipherStream(np.random.Generator):
     def standard_normal(self, size: Size = (), dtype: DTypeLike = np.float64) -> Any:  # type: ignore[override]
         """Normal by the inverse distribution function: 63 bits for how far in the tail, one for the side.
 
-        The farthest is 9.2, which one of 2^64 draws would exceed.
+        Beyond 7 deviations 53 bits more tell where exactly. The farthest is 12.
         """
-        return self._filled(size, dtype, _normal)
+        return self._filled(size, dtype, self._normal)
 
     def permutation(self, x: int | NDArray[Any]) -> NDArray[Any]:  # type: ignore[override]
         """The numbers below x, or the rows of x, in the order of as many 64-bit draws."""
@@ -63,12 +73,15 @@ class CipherStream(np.random.Generator):
             part[:] = draw(self._words(len(part)))
         return found[()]
 
-
-def _normal(words: Words) -> NDArray[np.float64]:
-    sides = words.view(np.int64)
-    tails = (sides ^ (sides >> 63)) + 0.5  # from 0.5 to 2^63, the same on either side
-    tails *= 2.0**-64
-    return np.asarray(np.copysign(ndtri(tails), sides))
+    def _normal(self, words: Words) -> NDArray[np.float64]:
+        sides = words.view(np.int64)
+        whole = sides ^ (sides >> 63)  # from 0 to 2^63, the same on either side
+        tails = whole + 0.5
+        far = whole < FAR
+        if far.any():  # so far out, multiples of 2^-64 are few: a second word says where between two of them
+            tails[far] = whole[far] + (self._words(int(far.sum())) >> np.uint64(11)) * 2.0**-53 + 2.0**-54
+        tails *= 2.0**-64
+        return np.asarray(np.copysign(ndtri(tails), sides))
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
@@ -78,3 +91,5 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 for _name in set(dir(np.random.Generator)) - set(vars(CipherStream)):
     if not _name.startswith("_"):
         setattr(CipherStream, _name, _refuse)
+for _name in ("__reduce__", "__reduce_ex__", "__copy__", "__deepcopy__"):  # a copy would draw from PCG64
+    setattr(CipherStream, _name, _refuse)

@@ -2,7 +2,7 @@
 
 A floating-point sum keeps, in its last digits, traces of what the noise was added to, since only some numbers can be
 reached from either of two values: that broke textbook Laplace noise (Mironov 2012, "On significance of the least
-significant bits for differential privacy"). Noise that is exact to 2^-53 of itself, added in double precision and
+significant bits for differential privacy"). Noise that is exact to 2^-53, added in double precision and
 rounded to a grid of 2^-20 standard deviations or less, gives each grid point the probability that exact arithmetic
 would, but for a share of about 2^-33 in the mean. Rounding starts from what could be released anyway, so it costs no
 privacy; and an error of a millionth of the noise is none that a model could feel.

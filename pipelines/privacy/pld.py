@@ -173,8 +173,8 @@ def read_epsilon(probabilities: Floats, lowest: int, interval: float, infinite: 
         losses = (lowest + np.arange(end - 1, begin - 1, -1)) * interval
         # What has been summed before each loss, and after the last.
         uppers = np.cumsum(np.concatenate([[upper], chunk]))
-        lowers = np.cumsum(np.concatenate([[lower], chunk * np.exp(-losses)]))
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # what overflows comes after the answer
+            lowers = np.cumsum(np.concatenate([[lower], chunk * np.exp(-losses)]))
             implied = np.log(uppers[:-1] - delta) - np.log(lowers[:-1])
         # Where e^-loss is too small for a float, the loss that has just been summed is the answer.
         implied[lowers[:-1] == 0] = np.where(uppers[:-1] > delta, losses + interval, -np.inf)[lowers[:-1] == 0]

@@ -4,6 +4,7 @@ An entry is there from a run's first step until its guarantee is in the store. W
 can say what was spent.
 """
 
+import fcntl
 import json
 import os
 import tempfile
@@ -17,7 +18,7 @@ import psutil
 from platformdirs import user_state_dir
 
 from pipelines.errors import UserError
-from pipelines.tracking.orphans import process_tag, runs_elsewhere
+from pipelines.tracking.orphans import process_tag
 
 WIDTH = 20
 """Bytes of the first line, which holds the step and is overwritten in place: that needs no room on a full disk."""
@@ -60,6 +61,7 @@ class Entry:
                 if folder.stat().st_uid != os.getuid():
                     continue
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for as long as this process lives
                 os.write(file, text.encode())
                 os.fsync(file)
                 return cls(path, values, 0, file)
@@ -79,7 +81,9 @@ class Entry:
     def keep(self, guarantee: dict[str, Any]) -> Path | None:
         """Writes a guarantee, which the store did not take, beside the account; None where the disk takes nothing."""
         try:
-            self.kept.write_text(json.dumps(guarantee, indent=2) + "\n", encoding="utf-8")
+            draft = self.kept.with_suffix(".draft")  # half a file would count as told
+            draft.write_text(json.dumps(guarantee, indent=2) + "\n", encoding="utf-8")
+            draft.replace(self.kept)
         except OSError:
             return None
         return self.kept
@@ -110,12 +114,22 @@ def open_entries(uri: str) -> Iterator[Entry]:
                 continue
             text = path.read_text(encoding="utf-8")
             values = json.loads(text[WIDTH:])
-            if values["uri"] != uri or runs_elsewhere(values["process"]):
+            if values["uri"] != uri or (values["process"] != process_tag()["process"] and _held(path)):
                 continue
             planned = values["planned"]["steps"]
             # After a crash of the machine the file may be older than the run. The step after the last one may have run.
             known = path.stat().st_mtime > psutil.boot_time()
             yield Entry(path, values, min(int(text[:WIDTH]) + 1, planned) if known else planned)
+
+
+def _held(path: Path) -> bool:
+    """Whether the process that keeps an account lives: its lock goes with it, whatever the clock says."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _folders() -> list[Path]:

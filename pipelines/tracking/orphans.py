@@ -6,23 +6,21 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from pipelines.tracking.read import REFUTED_TAG
 from pipelines.tracking.store import Store, translated_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PROCESS_TAG = "process"
+CLOCK_MAY_STEP_S = 30
+"""The start of a process is told by the wall clock, which may be set while it runs."""
 
 
 def process_tag() -> dict[str, str]:
     """Names this process: host, number and start, since numbers come round again."""
     process = psutil.Process()
     return {PROCESS_TAG: f"{socket.gethostname()} {os.getpid()} {process.create_time():.2f}"}
-
-
-def runs_elsewhere(process: str) -> bool:
-    """Whether the process that a tag names is another one, and alive for all that can be seen from here."""
-    return process != process_tag()[PROCESS_TAG] and not _is_gone(process)
 
 
 def close_orphans(store: Store) -> None:
@@ -38,7 +36,7 @@ def close_orphans(store: Store) -> None:
 
 
 def close_run(store: Store, run_id: str) -> bool:
-    """Marks a run as KILLED if it is still open; False if the store has it no more, or if it finished after all.
+    """Marks a run as KILLED if it is still open; False if it is gone, finished after all, or has been refuted.
 
     Raises:
       StoreError: the store fails.
@@ -47,12 +45,15 @@ def close_run(store: Store, run_id: str) -> bool:
 
     with translated_errors(store.uri):
         try:
-            info = store.client.get_run(run_id).info
+            run = store.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
             raise
+        info, tags = run.info, run.data.tags
         if info.lifecycle_stage != "active" or info.status == "FINISHED":
+            return False
+        if REFUTED_TAG in tags or tags.get("audit.verdict") == "contradicted":
             return False
         if info.status in ("RUNNING", "SCHEDULED"):
             store.client.set_terminated(run_id, "KILLED")
@@ -71,6 +72,6 @@ def _is_gone(process: str) -> bool:
     number, _, start = rest.partition(" ")
     try:
         found = psutil.Process(int(number))
-        return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - float(start)) > 1
+        return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - float(start)) > CLOCK_MAY_STEP_S
     except psutil.NoSuchProcess:
         return True

@@ -214,6 +214,7 @@ def use_reserve(uri: str) -> None:
 def _keep_reserve(database: Path) -> None:
     with contextlib.suppress(OSError):
         if not _reserve(database).exists():
+            _reserve(database).touch(mode=0o600)
             _reserve(database).write_bytes(bytes(RESERVE))
 
 

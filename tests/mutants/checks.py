@@ -47,7 +47,11 @@ def mechanism_audit(folder: Path, overrides: tuple[str, ...]) -> None:
     plan = require_auditable(job.plan)
     own = OwnModel(config=job.config, plan=plan, spec=job.spec, threads=THREADS)
     runs = OwnModelRuns(own, fresh_seeds())
-    for faults in (runs.still_faults, runs.twin_faults):  # what comes after the first one would only take time
+    for faults in (
+        runs.still_faults,
+        runs.twin_faults,
+        runs.crowd_faults,
+    ):  # what comes after the first one would only take time
         if found := faults():
             raise AuditError(f"audit=mechanism REFUTES THIS RUN: on the run's model, {'; '.join(found)}")
     seen = Observation.of(job.config, Probe.of(plan, OBSERVATIONS), THREADS)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pipelines.audit.nodes import whitened
 from pipelines.audit.noise import noise_faults
-from pipelines.audit.own_model import OwnModel, still_move, twin_move
+from pipelines.audit.observation import UNLIKELY
+from pipelines.audit.own_model import OwnModel, Path, still_move, twin_move
 from pipelines.audit.probe import STILL, noise_per_release
 from pipelines.model.spec import Weights
 from pipelines.pipeline import FittedModel
@@ -19,7 +20,7 @@ from pipelines.randomness import public_stream
 
 Floats = NDArray[np.float64]
 TWINS = 3
-COPIES, CROWDED_STEPS = 16, 2
+COPIES, CROWDED_STEPS = 32, 2
 FLOAT32 = 2.0**-23
 TOLERANCE = 5e-3
 """In clip norms: how far float32's gradients may be from the reference."""
@@ -31,6 +32,8 @@ TIES, MUCH = 3, 0.25
 """Steps in which a jump may be missed, and more than that leaves unexplained."""
 LEAST_LEVEL = 1e-2
 """A contribution that shows a clip norm; float32 leaves some 1e-4 of one that is not there."""
+CLEAR = 10.0
+"""Canaries whose errors are enlarged by more than this are not asked."""
 FAINT = 1e-4
 """Gradients shorter than this, in clip norms, are not told from nothing."""
 LEAST_TWIN_NOISE = 0.02
@@ -44,20 +47,27 @@ class Twin:
     Attributes:
       lengths: what each canary contributed along its own gradient, (steps, canaries).
       gradients: length of each canary's gradient, (steps, canaries).
+      doubt: by how much errors of a length are enlarged, since other canaries have nearly the same direction, (steps,
+        canaries), >= 1.
       rest: length of what no canary's own gradient explains, (steps,).
       rounding: the most that float32 may have added to it, (steps,).
       levels: clip norm of each step, (steps,): 1, or under adaptive clipping as those show it whom it cuts.
+      unsure: relative error of these, (steps,).
       noise: (steps, weights).
       scale: noise of this run over that of its silent repetition, (steps,).
+      drawn: whom the run's own record has in each step, (steps, canaries and more).
     """
 
     lengths: Floats
     gradients: Floats
+    doubt: Floats
     rest: Floats
     rounding: Floats
     levels: Floats
+    unsure: Floats
     noise: Floats
     scale: Floats
+    drawn: NDArray[np.bool_]
 
     @property
     def allowed(self) -> Floats:
@@ -89,8 +99,8 @@ class OwnModelRuns:
         own, zeros = self.own, [np.zeros_like(value) for value in self.own.start]
         everybody = np.arange(len(np.unique(own.owners)))
         data = own.data(everybody, silent=True, start=zeros)
-        path, model = own.run(data, self.plan, move=still_move(self.plan), seed=None)  # it is not repeated
-        return _independent(-np.diff(path, axis=0) / still_move(self.plan), self.plan), model
+        path = own.run(data, self.plan, move=still_move(self.plan), seed=None)  # it is not repeated
+        return _independent(-np.diff(path.weights, axis=0) / still_move(self.plan), self.plan), path.model
 
     @property
     def still(self) -> Floats:
@@ -119,7 +129,7 @@ class OwnModelRuns:
         seeds, paths = [next(self._seeds) for _ in range(count)], {}
         for silent in (False, True):
             data = own.data(chosen, silent=silent, start=own.start, copies=copies)
-            paths[silent] = [own.run(data, plan, move=twin_move(plan), seed=seed)[0] for seed in seeds]
+            paths[silent] = [own.run(data, plan, move=twin_move(plan), seed=seed) for seed in seeds]
         pairs = zip(paths[False], paths[True], strict=True)
         return [_twin(own, self._still[1], chosen, plan, loud, silent) for loud, silent in pairs]
 
@@ -148,11 +158,14 @@ class OwnModelRuns:
         unit, plan, found = self.plan.unit, self.twin_plan, []
         if any(len(twin.rest) != plan.steps for twin in self.twins):
             found.append(f"{min(len(twin.rest) for twin in self.twins)} steps ran of {plan.steps} planned")
-        lengths, levels, allowed, joined, rounding, rest = (
+        lengths, levels, unsure, allowed, joined, doubt, rounding, rest = (
             np.concatenate([getattr(twin, name) for twin in self.twins])
-            for name in ("lengths", "levels", "allowed", "joined", "rounding", "rest")
+            for name in ("lengths", "levels", "unsure", "allowed", "joined", "doubt", "rounding", "rest")
         )
-        relative, tolerance = lengths / levels[:, None], (TOLERANCE + 2 * rounding / levels)[:, None]  # of a level too
+        relative, tolerance = (
+            lengths / levels[:, None],
+            doubt * (TOLERANCE + unsure + 2 * rounding / levels)[:, None],
+        )  # of a level too
         if (relative - tolerance).max() > 1:
             found.append(f"one {unit} contributes {relative.max():.4g} clip norms, not 1")
         off = np.abs(lengths - np.where(joined, allowed, 0)) / levels[:, None] - tolerance
@@ -162,6 +175,10 @@ class OwnModelRuns:
                 f"one {unit} contributes {lengths[step, canary]:.4g} clip norms where clipping leaves "
                 f"{allowed[step, canary]:.4g} of its gradient"
             )
+        drawn = np.concatenate([twin.drawn[:, : lengths.shape[1]] for twin in self.twins])
+        shows = allowed / levels[:, None] > 2 * (OFF + tolerance)
+        if (wrong := (joined != drawn) & shows).any():
+            found.append(f"{wrong.sum()} times a {unit} trained that was not drawn, or was drawn and did not train")
         beyond = np.sort((rest - rounding) / levels)[::-1]
         if beyond[0] > MUCH or beyond[:TIES][-1] > TOLERANCE:
             found.append(f"a step holds {beyond[0]:.3g} clip norms that are no {unit}'s own clipped gradient")
@@ -170,7 +187,7 @@ class OwnModelRuns:
     def crowd_faults(self) -> list[str]:
         """What is wrong with a step that is as large as those of runs: copies that do not contribute the same."""
         crowd, unit = self.crowd, self.plan.unit
-        shown = crowd.allowed > 2 * OFF * crowd.levels[:, None]
+        shown = (crowd.allowed > 2 * OFF * crowd.levels[:, None]) & (crowd.doubt < CLEAR)
         copies = crowd.lengths[shown] / crowd.allowed[shown]
         off = np.abs(copies - np.clip(np.rint(copies), 0, COPIES))
         if len(off) and off.max() > 2 * OFF:
@@ -190,7 +207,11 @@ class OwnModelRuns:
         scale = np.concatenate([twin.scale for twin in self.twins])
         if not adaptive and np.abs(scale - 1).max() > OFF:
             return ["noise depends on who contributes"]
-        noise = np.concatenate([_independent(twin.noise / twin.levels[:, None], self.twin_plan) for twin in self.twins])
+        noise = np.concatenate(
+            [_independent((twin.noise / twin.levels[:, None])[twin.unsure == 0], self.twin_plan) for twin in self.twins]
+        )
+        if not len(noise):
+            return []
         return [f"beside contributions, {fault}" for fault in noise_faults(noise, sigma, self.tensors)]
 
     def evidence(self) -> dict[str, object]:
@@ -216,24 +237,23 @@ def _independent(noise: Floats, plan: Plan) -> Floats:
     return whitened(noise, plan.executed(len(noise)).trees) if isinstance(plan, TreePlan) else noise
 
 
-def _twin(
-    own: OwnModel, model: FittedModel, chosen: NDArray[np.int64], plan: Plan, loud: Floats, silent: Floats
-) -> Twin:
+def _twin(own: OwnModel, model: FittedModel, chosen: NDArray[np.int64], plan: Plan, loud: Path, silent: Path) -> Twin:
     """Takes each step of a twin run apart, by least squares, into noise and contributions."""
-    unit, steps = twin_move(plan), min(len(loud), len(silent)) - 1
+    unit, steps = twin_move(plan), min(len(loud.weights), len(silent.weights)) - 1
     rows = []
     for step in range(steps):
-        weights = own.spec.shaped(loud[step].astype(np.float32))
+        weights = own.spec.shaped(loud.weights[step].astype(np.float32))
         gradients = own.gradients(model, weights, chosen) / plan.clip_norm
-        moved, noise = ((path[step] - path[step + 1]) / unit for path in (loud, silent))
+        moved, noise = ((path.weights[step] - path.weights[step + 1]) / unit for path in (loud, silent))
         row = _take_apart(moved, noise, gradients, {})
-        if row[2] > TOLERANCE:
+        if row[3] > TOLERANCE:
             row = _take_apart(moved, noise, gradients, _jumps(own, model, chosen, weights, gradients * plan.clip_norm))
         rows.append(row)
-    lengths, sizes, rest, scale, left = (np.array(column) for column in zip(*rows, strict=True))
-    norms = [np.linalg.norm(path, axis=1) for path in (loud, silent)]
+    lengths, sizes, doubt, rest, scale, left = (np.array(column) for column in zip(*rows, strict=True))
+    norms = [np.linalg.norm(path.weights, axis=1) for path in (loud, silent)]
     rounding = FLOAT32 / unit * sum(norm[:-1][:steps] + norm[1:][:steps] for norm in norms)
-    return Twin(lengths, sizes, rest, rounding, _levels(plan, lengths, sizes, left), left, scale)
+    levels, unsure = _levels(plan, np.where(doubt < CLEAR, lengths, 0), sizes, left)
+    return Twin(lengths, sizes, doubt, rest, rounding, levels, unsure, left, scale, loud.drawn[:steps])
 
 
 def _jumps(
@@ -256,11 +276,12 @@ def _jumps(
 
 def _take_apart(
     moved: Floats, noise: Floats, gradients: Floats, jumps: dict[int, list[Floats]]
-) -> tuple[Floats, Floats, float, float, Floats]:
+) -> tuple[Floats, Floats, Floats, float, float, Floats]:
     """Explains a step by noise, and by each canary's own gradient, which may jump.
 
     Returns:
-      Length of each canary's contribution, and of its gradient; length of what is not explained; the noise's scale
+      Length of each canary's contribution, and of its gradient; by how much more its error counts, since its direction
+      is near those of others; length of what is not explained; the noise's scale
       over that of the silent repetition; what the step holds besides contributions.
     """
     sizes = np.linalg.norm(gradients, axis=1)
@@ -269,23 +290,32 @@ def _take_apart(
     owners = [*shows, *(canary for canary, directions in jumps.items() for _ in directions)]
     own = [*(gradients[shows] / sizes[shows, None]), *(one for directions in jumps.values() for one in directions)]
     columns = np.vstack([noise / loudness, *own])
-    found = np.linalg.lstsq(columns @ columns.T, columns @ moved, rcond=None)[0]
-    lengths = np.zeros(len(sizes))
+    products = columns @ columns.T
+    found = np.linalg.lstsq(products, columns @ moved, rcond=None)[0]
+    lengths, doubt = np.zeros(len(sizes)), np.ones(len(sizes))
+    doubt[shows] = np.sqrt(np.diag(np.linalg.pinv(products, hermitian=True)).clip(min=1))[1 : 1 + len(shows)]
     lengths[shows] = found[1 : 1 + len(shows)]
     for canary in jumps:
         mine = 1 + np.flatnonzero(np.array(owners) == canary)
         lengths[canary] = np.linalg.norm(found[mine] @ columns[mine])
     left = moved - found[1:] @ columns[1:]
-    return lengths, sizes, float(np.linalg.norm(moved - found @ columns)), float(found[0] / loudness), left
+    rest = float(np.linalg.norm(moved - found @ columns))
+    return lengths, sizes, doubt, rest, float(found[0] / loudness), left
 
 
-def _levels(plan: Plan, lengths: Floats, sizes: Floats, noise: Floats) -> Floats:
-    """Each step's clip norm, in the plan's. Where it moves: of those that it cuts, or else as the noise has it."""
+def _levels(plan: Plan, lengths: Floats, sizes: Floats, noise: Floats) -> tuple[Floats, Floats]:
+    """Each step's clip norm, in the plan's, and its relative error.
+
+    Where it moves: of those that it cuts, or else as the noise has it.
+    """
+    levels, unsure = np.ones(len(lengths)), np.zeros(len(lengths))
     if not isinstance(plan, MechanismPlan) or plan.adaptive is None or plan.adaptive.learning_rate == STILL:
-        return np.ones(len(lengths))
-    found = []
-    for mine, full, draws in zip(lengths, sizes, noise, strict=True):
-        by_noise = float(np.sqrt(np.mean(draws**2))) / noise_per_release(plan)
+        return levels, unsure
+    for step, (mine, full, draws) in enumerate(zip(lengths, sizes, noise, strict=True)):
         cut = mine[(mine > LEAST_LEVEL) & (mine < (1 - 2 * OFF) * full)]
-        found.append(float(np.median(cut[cut > cut.max() / 2])) if len(cut) else by_noise)
-    return np.array(found)
+        if len(cut):
+            levels[step] = np.median(cut[cut > cut.max() / 2])
+        else:
+            levels[step] = np.sqrt(np.mean(draws**2)) / noise_per_release(plan)
+            unsure[step] = UNLIKELY / np.sqrt(2 * len(draws))
+    return levels, unsure

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import sparse, special
 
 from pipelines.audit.bounds import chi_square_interval
 
@@ -16,6 +16,7 @@ LONG = 20_000
 MARGIN, LONGEST = 1.1, 2**21
 SAME = 4e-6
 """Distance in deviations below which two draws count as equal: what float32 leaves of noise that moved weights."""
+BINS = 2**16
 MANY, LEAST_EQUAL = 1.5, 50
 """More equal draws than so many times those expected, and this, are no chance."""
 
@@ -24,9 +25,10 @@ def noise_faults(noise: Floats, sigma: float, tensors: Sequence[int] = ()) -> li
     """How draws differ from independent N(0, sigma^2).
 
     Scale over all, on each tensor, in each step and on each coordinate; the shape of the distribution; correlation of
-    every two steps, of steps at every distance, of coordinates, and of the whole sequence with itself; draws that are
-    each other's equals. All of it over all weights, and on each tensor alone, where few weights would not show among
-    many. Each check has a false alarm rate of the order of `FALSE_ALARM`, shared by the tensors.
+    every two steps, of steps at every distance, of coordinates, and of the whole sequence with itself; lengths of
+    steps, and the directions that they reach; draws that are each other's equals. Scale, shape, steps and equals are
+    also looked at on each tensor alone, where few weights would not show among many. Each check has a false alarm rate
+    of the order of `FALSE_ALARM`, shared by the tensors.
 
     Args:
       noise: (steps, coordinates).
@@ -36,13 +38,55 @@ def noise_faults(noise: Floats, sigma: float, tensors: Sequence[int] = ()) -> li
     scaled = noise / sigma
     if found := _scale_faults(scaled, sigma, tensors):
         return found[:1]  # the others would say the same
-    if found := [*_pattern_faults(scaled, FALSE_ALARM), *_repetition_faults(scaled)]:
+    if found := [*_pattern_faults(scaled, FALSE_ALARM), *_repetition_faults(scaled), *_length_faults(scaled)]:
+        return found
+    if found := [*_rank_faults(scaled), *(_reordered_faults(scaled) if len(tensors) else ())]:
         return found
     for number, part in enumerate(np.split(scaled, np.cumsum(tensors)[:-1], axis=1) if len(tensors) else (), 1):
         level = FALSE_ALARM / len(tensors)
         if found := [*_pattern_faults(part, level), *_equal_faults(part), *_equal_faults(part.T)]:
             return [f"on tensor {number}, {fault}" for fault in found[:1]]
     return [*_equal_faults(scaled)] if len(tensors) else []
+
+
+def _length_faults(scaled: Floats) -> Iterator[str]:
+    """Scatter of the steps' lengths: noise that is scaled to one length is Gaussian in every projection."""
+    steps, coordinates = scaled.shape
+    below = np.clip(special.chdtr(coordinates, (scaled**2).sum(axis=1)), 1e-300, 1 - 1e-16)
+    low, high = chi_square_interval(steps, 1 - FALSE_ALARM)
+    if not low <= float(np.mean(special.ndtri(below) ** 2)) <= high:
+        yield "lengths of whole steps of noise do not scatter as Gaussian ones do"
+
+
+def _rank_faults(scaled: Floats) -> Iterator[str]:
+    """Whether noise reaches every direction: below the diagonal of the root of X X^T are independent N(0, 1).
+
+    Source: Bartlett 1933, for the decomposition of a Wishart matrix.
+    """
+    rows = scaled if len(scaled) <= scaled.shape[1] else scaled.T
+    pairs = len(rows) * (len(rows) - 1) // 2
+    if not pairs:
+        return
+    try:
+        root = np.linalg.cholesky(rows @ rows.T)
+    except np.linalg.LinAlgError:
+        yield "noise of some steps is a combination of that of others"
+        return
+    low, high = chi_square_interval(pairs, 1 - FALSE_ALARM)
+    if not low <= float((np.tril(root, -1) ** 2).sum()) / pairs <= high:
+        yield "noise does not reach every direction alike"
+
+
+def _reordered_faults(scaled: Floats) -> Iterator[str]:
+    """Sizes of draws that two steps have in common, in whatever order and with whatever signs."""
+    steps, coordinates = scaled.shape
+    bins = np.minimum((2 * special.ndtr(np.abs(scaled)) - 1) * BINS, BINS - 1).astype(np.int64)
+    places = (np.repeat(np.arange(steps), coordinates), bins.ravel())
+    counts = sparse.csr_matrix((np.ones(bins.size), places), (steps, BINS))
+    shared = (counts @ counts.T).toarray()[np.triu_indices(steps, 1)]
+    expected = coordinates**2 / BINS
+    if len(shared) and shared.max() > expected + MANY * _limit(len(shared), FALSE_ALARM) * expected**0.5 + LEAST_EQUAL:
+        yield "draws of one step are those of another one, in another order"
 
 
 def _pattern_faults(scaled: Floats, level: float) -> Iterator[str]:

@@ -47,6 +47,8 @@ LEARNED = 1e-2
 digits left."""
 MOST_EXAMPLES = 3
 """Of one user."""
+POISON = 4
+"""Units whose gradient is never finite: an engine leaves them out, and only them."""
 JOIN = 0.5
 TWIN_STEPS, TWIN_TREE = 8, 6
 WALK = 0.05
@@ -59,6 +61,21 @@ STILL_MOVE = 1e-2
 """What the noise of a still run moves a weight by in one step."""
 RATE = 0.5
 """Of a twin's adaptive clip norm, which falls by a factor of 2 or more."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """What a run went through.
+
+    Attributes:
+      weights: all of them before the first and after each step, (steps + 1, weights).
+      drawn: whom the run's own record has in each step, (steps, units).
+      model: in the end.
+    """
+
+    weights: Floats
+    drawn: NDArray[np.bool_]
+    model: FittedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,21 +149,24 @@ class OwnModel:
         return chosen, CUT * float(min(lengths[0], np.median(lengths[chosen])))
 
     def data(self, chosen: NDArray[np.int64], *, silent: bool, start: Weights, copies: int = 1) -> TrainingData:
-        """The chosen canaries, each so many times, or as many examples of NaN."""
+        """The chosen canaries, each so many times, or as many examples of NaN; then `POISON` units of NaN."""
         mine = np.isin(self.owners, chosen)
         inputs, labels = (np.concatenate([part[mine]] * copies) for part in self.candidates)
         _, owners = np.unique(self.owners[mine], return_inverse=True)
-        owners = np.concatenate([owners + k * len(chosen) for k in range(copies)])
+        units = copies * len(chosen)
+        owners = np.concatenate([*(owners + k * len(chosen) for k in range(copies)), units + np.arange(POISON)])
+        inputs = np.concatenate([inputs, np.zeros((POISON, *inputs.shape[1:]), np.float32)])
+        inputs[slice(None) if silent else slice(-POISON, None)] = np.nan
         return TrainingData(
-            inputs=np.full_like(inputs, np.nan) if silent else inputs,
-            labels=labels,
-            partition=Partition.from_owners(owners, copies * len(chosen)) if self.by_user else None,
+            inputs=inputs,
+            labels=np.concatenate([labels, np.zeros(POISON, np.int64)]),
+            partition=Partition.from_owners(owners, units + POISON) if self.by_user else None,
             spec=self.spec,
             initial_weights=[value.copy() for value in start],
         )
 
-    def run(self, data: TrainingData, plan: Plan, *, move: float, seed: int | None) -> tuple[Floats, FittedModel]:
-        """Trains, and returns all weights before the first and after each step, (steps + 1, weights), and the model.
+    def run(self, data: TrainingData, plan: Plan, *, move: float, seed: int | None) -> "Path":
+        """Trains.
 
         Args:
           data: of this problem.
@@ -158,11 +178,15 @@ class OwnModel:
           AuditError: a weight is not finite.
         """
         rate = move * plan.normaliser / plan.clip_norm
-        config = probing(self.config, plan, seed, rate=rate, local_batch=MOST_EXAMPLES, parts=plan.population <= UNITS)
-        path = [_flat(data.initial_weights)]
+        config = probing(
+            self.config, plan, seed, rate=rate, local_batch=MOST_EXAMPLES, parts=plan.population <= UNITS + POISON + 1
+        )
+        weights, drawn = [_flat(data.initial_weights)], []
 
         def keep(record: RoundRecord) -> None:
-            path.append(_flat(record.model.weights()))
+            weights.append(_flat(record.model.weights()))
+            assert record.sampler is not None, "of a private engine"
+            drawn.append(record.sampler.latest)
 
         try:
             fit = build_pipeline(config, plan, self.threads).fit(data, keep)
@@ -171,22 +195,22 @@ class OwnModel:
                 "audit=mechanism REFUTES THIS RUN: a contribution that is not finite reaches the weights, so that "
                 "nothing bounds it; do not release its model"
             ) from error
-        return np.array(path), fit.record.model
+        return Path(np.array(weights), np.array(drawn), fit.record.model)
 
     def still_plan(self) -> Plan:
         """Many steps with the plan's noise."""
         steps = min(max(LEAST_STILL, ceil(STILL_DRAWS / self.spec.parameters)), MOST_STILL)
         if isinstance(self.plan, TreePlan):
-            return _of_turns(self.plan, CANDIDATES, LARGEST_TREE, steps)
-        plan = _of_samples(self.plan, CANDIDATES, steps)
+            return _of_turns(self.plan, CANDIDATES + POISON, LARGEST_TREE, steps)
+        plan = _of_samples(self.plan, CANDIDATES + POISON, steps)
         return plan if plan.adaptive is None else replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
 
     def twin_plan(self, units: int, clip_norm: float, steps: int = TWIN_STEPS, rate: float = RATE) -> Plan:
         """A few steps with little noise; an adaptive clip norm moves at that rate."""
         if isinstance(self.plan, TreePlan):
-            plan: Plan = _of_turns(self.plan, units, TWIN_TREE, steps)
+            plan: Plan = _of_turns(self.plan, units + POISON, TWIN_TREE, steps)
             return replace(plan, clip_norm=clip_norm, noise_multiplier=min(plan.noise_multiplier, MOST_TWIN_NOISE))
-        own = _of_samples(self.plan, units, steps)
+        own = _of_samples(self.plan, units + POISON, steps)
         if own.adaptive is None:
             return replace(own, clip_norm=clip_norm, noise_multiplier=min(own.noise_multiplier, MOST_TWIN_NOISE))
         adaptive = replace(own.adaptive, learning_rate=rate)

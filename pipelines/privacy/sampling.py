@@ -45,6 +45,10 @@ class Sampler(Protocol):
 class Participation(Protocol):
     """What holds a run to the sampler that its epsilon assumes. It holds who took part: only its verdict is public."""
 
+    @property
+    def latest(self) -> NDArray[np.bool_]:
+        """Who joined the last step, (units,): for an audit's own problem alone."""
+
     def observe(self, sample: Sample) -> None:
         """Adds a step's sample, as it goes into training: indices, int64, shape (any,)."""
 
@@ -138,6 +142,11 @@ class SamplerRecord:
             latest=joined,
             sets=before.sets and int(np.count_nonzero(joined)) == len(sample),
         )
+
+    @property
+    def latest(self) -> NDArray[np.bool_]:
+        """Who joined the last step, (units,): for an audit's own problem alone."""
+        return self._seen.latest
 
     def p_values(self) -> dict[str, float]:
         """Each test's p-value under independent inclusions with probability q; no test where nothing could show.

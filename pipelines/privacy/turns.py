@@ -50,6 +50,7 @@ class TurnsRecord:
           restart_every: rounds of a tree.
         """
         self._joined = np.zeros(units, np.int64)
+        self.latest = np.zeros(units, np.bool_)
         self._size = size
         self._restart_every = restart_every
         self._round = 0
@@ -64,6 +65,7 @@ class TurnsRecord:
             self._joined[:] = 0
         self._round += 1
         np.add.at(self._joined, cohort, 1)
+        self.latest = np.isin(np.arange(len(self._joined)), cohort)
         if len(cohort) > self._size or self._joined.max(initial=0) > 1:
             raise GuaranteeError(
                 f"round {self._round} contradicts its plan: a tree of {self._restart_every} rounds has each user at "

@@ -38,6 +38,15 @@ def test_contributions_to_all_weights_are_clipped_gradients(mode: str) -> None:
     assert all(0 < twin.joined.sum() < twin.joined.size for twin in seen.twins)
 
 
+@pytest.mark.parametrize("features", [1, 5, 30, 104])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_small_tables_with_adaptive_clipping_are_not_blamed(classes: int, features: int) -> None:
+    plan = plan_of("dp_sgd", adaptive=ADAPTIVE, noise_multiplier=3.0)
+    for name in ("linear", "mlp"):
+        spec = build_spec(name, features=(features,), classes=classes, widths=(8,))
+        assert seen_of("dp_sgd", plan, spec).faults() == []
+
+
 @pytest.mark.parametrize("sigma", [1e-3, 1.0, 1e6])
 @pytest.mark.parametrize("clip_norm", [1e-3, 1e6])
 @pytest.mark.parametrize("unit", PrivacyUnit)

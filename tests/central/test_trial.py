@@ -107,6 +107,14 @@ def half_too_loud(each: list[list[Tensor]], clip_norm: float) -> Sums:
     return sums, squared
 
 
+@changed
+def unclipped_in_large_samples(each: list[list[Tensor]], clip_norm: float) -> Sums:
+    _, squared = combined(each, clip_norm)
+    factors = (clip_norm / (squared.sqrt() + 1e-6)).clamp(max=1)
+    factors[24:] = 1
+    return weighted(each, factors), squared
+
+
 class Stale:
     """Factors of the step before."""
 
@@ -123,7 +131,7 @@ class Stale:
 
 WRONG = [
     per_tensor, rolled_factors, last_layer_alone, biases_left_out, norms_in_another_order, divided_by_the_batch,
-    not_clipped, half_too_loud, Stale(),
+    not_clipped, half_too_loud, unclipped_in_large_samples, Stale(),
 ]  # fmt: skip
 
 

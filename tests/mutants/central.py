@@ -214,3 +214,15 @@ def shuffled(patch: pytest.MonkeyPatch) -> None:
 
 
 fixed_cohort, never_empty, larger_q = map(sampler_with, (_fixed, _never_empty, _twice_as_often))
+
+
+def noise_only_with_a_seed(patch: pytest.MonkeyPatch) -> None:
+    real = randomness.private_stream
+
+    def stream(noise_seed: int | None, name: str) -> np.random.Generator:
+        made = real(noise_seed, name)
+        if noise_seed is None and name == "noise":
+            made.standard_normal = lambda size=(), dtype=np.float64: np.zeros(size, dtype)  # type: ignore[method-assign, assignment]
+        return made
+
+    patch.setattr(randomness, "private_stream", stream)

@@ -242,3 +242,15 @@ def over_the_batch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         training, "build_module", lambda *given, **named: torch.nn.Sequential(_OverTheBatch(), *real(*given, **named))
     )
+
+
+def large_samples_unclipped(patch: pytest.MonkeyPatch) -> None:
+    """From the 65th example of a part on."""
+
+    def change(by_tensor: Tensor, clip_norm: float) -> Tensor:
+        found = factors(by_tensor.sum(0), clip_norm)
+        found[64:] = 1
+        return found.expand_as(by_tensor)
+
+    scaled_with(change)(patch)
+    untried(patch)

@@ -175,3 +175,21 @@ def _at_the_first_clip_norm(optimizer: Any, noise: Noise) -> Noise:
 
 
 of_the_step, at_the_first_clip_norm = map(noise_as, (_of_the_step, _at_the_first_clip_norm))
+
+
+def last_tensor(change: Callable[[Any, Tensor], Tensor]) -> Plant:
+    """Changes the noise of the last bias alone, by `change(optimizer, noise)`."""
+    return noise_as(lambda optimizer, noise: [*noise[:-1], change(optimizer, noise[-1])])
+
+
+def _in_two_steps(optimizer: Any, noise: Tensor) -> Tensor:
+    kept = getattr(optimizer, "kept", None)
+    optimizer.kept = noise if kept is None else None
+    return noise if kept is None else kept
+
+
+last_bias_tossed = last_tensor(
+    lambda optimizer, noise: noise.sign() * optimizer.noise_multiplier * optimizer.max_grad_norm
+)
+last_bias_in_two_steps = last_tensor(_in_two_steps)
+last_bias_in_common = last_tensor(lambda optimizer, noise: noise[:1].expand_as(noise).clone())

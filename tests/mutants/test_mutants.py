@@ -127,6 +127,11 @@ MUTANTS = [
     Mutant("noise of coin tosses, PyTorch", noise.coin_toss, AUDIT, OWN, ANY),
     Mutant("Laplace noise, PyTorch", noise.laplace, AUDIT, OWN, ANY),
     Mutant("noise cut at its tails, PyTorch", noise.truncated, AUDIT, OWN, ANY),
+    Mutant("noise of coin tosses on the last bias", noise.last_bias_tossed, AUDIT, IMAGES, ANY),
+    Mutant("noise of the last bias in two steps", noise.last_bias_in_two_steps, AUDIT, OWN, ANY),
+    Mutant("one noise for the whole last bias", noise.last_bias_in_common, AUDIT, IMAGES, ANY),
+    Mutant("noise only where it is reproducible", central.noise_only_with_a_seed, AUDIT, EXAMPLES, ANY),
+    Mutant("large samples unclipped, untried", clipping.large_samples_unclipped, AUDIT, OWN, ANY),
     Mutant("noise of cosines, PyTorch", noise.cosine, AUDIT, OWN, ANY),
     Mutant(
         "noise at the first clip norm, PyTorch", noise.at_the_first_clip_norm, AUDIT, (*OWN, "privacy=adaptive"), ANY

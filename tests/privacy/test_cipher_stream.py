@@ -1,5 +1,9 @@
 """Draws of a private stream follow their laws, and are those of the cipher worked out another way."""
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -95,3 +99,25 @@ def test_the_grid_is_a_power_of_two_well_below_the_noise(stddev: float) -> None:
 
 def test_no_noise_has_no_grid() -> None:
     assert noise_grid(0.0) == 0.0
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_stream_has_no_copy(duplicate: Callable[[CipherStream], object]) -> None:
+    with pytest.raises(TypeError, match="cipher"):
+        duplicate(CipherStream(bytes(32)))
+
+
+def test_a_forked_process_draws_nothing() -> None:
+    stream = CipherStream(bytes(32))
+    stream.random()
+    stream._owner -= 1  # as another process would see it
+    with pytest.raises(RuntimeError, match="forked"):
+        stream.random()
+
+
+def test_the_far_tail_has_more_digits_than_its_first_word() -> None:
+    # A first word of 0 on the upper side lies beyond 9 deviations; the second one says where.
+    found = {CipherStream(bytes([k] * 32))._normal(np.zeros(1, np.uint64))[0] for k in range(20)}
+    assert len(found) == 20
+    assert min(found) < -9
+    assert max(found) < -8.9

@@ -51,7 +51,7 @@ def store(tmp_path: Path) -> Store:
     return open_store(f"sqlite:///{tmp_path / 'runs.db'}", "tests")
 
 
-def left_entry(store: Store, process: str, steps: int) -> Entry:
+def left_entry(store: Store, process: str, steps: int, *, alive: bool = False) -> Entry:
     """The account of a run that stopped after some steps, in a process of our choice."""
     tags = {"privacy.unit": "example", "process": process}
     run_id = store.client.create_run(store.experiment_id, tags=tags).info.run_id
@@ -60,6 +60,9 @@ def left_entry(store: Store, process: str, steps: int) -> Entry:
     entry.count(steps)
     text = entry.path.read_text().replace(process_tag()["process"], process)
     entry.path.write_text(text)
+    if not alive and entry._file is not None:  # the lock goes with the process
+        os.close(entry._file)
+        entry._file = None
     return entry
 
 
@@ -91,7 +94,7 @@ def test_a_dead_run_gets_an_epsilon_of_at_least_its_steps(
 
 def test_a_run_of_another_living_process_keeps_its_account(store: Store) -> None:
     other = psutil.Process(os.getppid())
-    entry = left_entry(store, f"{socket.gethostname()} {other.pid} {other.create_time():.2f}", 3)
+    entry = left_entry(store, f"{socket.gethostname()} {other.pid} {other.create_time():.2f}", 3, alive=True)
     assert account_for_dead(store) == []
     assert entry.path.exists()
     entry.close()

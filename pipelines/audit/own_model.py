@@ -38,11 +38,11 @@ from pipelines.randomness import public_stream
 Floats = NDArray[np.float64]
 CANDIDATES, UNITS = 36, 18
 SCALES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-ODDS = 12.0
-"""Difference of the logits that the least and the most likely class start with."""
+ODDS = 200.0
+"""Of the last class against all others, where twins start: the gradient of what is expected is short."""
 APART = 0.2
 """Least length of a canary's direction that the directions of those before it do not explain."""
-LEARNED = 1e-2
+LEARNED = 1e-3
 """Canaries whose gradient is shorter than this share of the one without inputs are not used: float32 has few of its
 digits left."""
 MOST_EXAMPLES = 3
@@ -106,7 +106,8 @@ class OwnModel:
         for shape in self.spec.weight_shapes():
             limit = np.sqrt(6 / (prod(shape[:-2]) * sum(shape[-2:]))) if len(shape) > 1 else WALK
             weights.append(rng.uniform(-limit, limit, shape).astype(np.float32))
-        weights[-1] = (ODDS * np.linspace(0, 1, self.spec.classes) ** 3).astype(np.float32)  # one class far ahead
+        weights[-1] = np.zeros(self.spec.classes, np.float32)
+        weights[-1][-1] = np.log(ODDS * (self.spec.classes - 1))
         return weights
 
     @cached_property

@@ -49,7 +49,7 @@ def test_normal_draws_follow_their_law_far_into_the_tails() -> None:
             assert low <= beyond <= high, bound
 
 
-@pytest.mark.parametrize(("word", "value"), [(0, -ndtri(2.0**-65)), (2**63 - 1, 0.0), (2**64 - 1, ndtri(2.0**-65))])
+@pytest.mark.parametrize(("word", "value"), [(0, -ndtri(2.0**-118)), (2**63 - 1, 0.0), (2**64 - 1, ndtri(2.0**-64))])
 def test_the_farthest_draws_are_finite_and_the_nearest_is_zero(word: int, value: float) -> None:
     class Fixed(CipherStream):
         def bytes(self, length: int) -> bytes:
@@ -119,5 +119,4 @@ def test_the_far_tail_has_more_digits_than_its_first_word() -> None:
     # A first word of 0 on the upper side lies beyond 9 deviations; the second one says where.
     found = {CipherStream(bytes([k] * 32))._normal(np.zeros(1, np.uint64))[0] for k in range(20)}
     assert len(found) == 20
-    assert min(found) < -9
-    assert max(found) < -8.9
+    assert min(found) > 9

@@ -17,7 +17,19 @@ def planted(engine: str, bug: str) -> Iterator[None]:
       bug: one of `BUGS`.
     """
     owner, name, changed = (_central if engine == "dp_sgd" else _federated)(bug)
-    with _fresh_graphs(engine), patch.object(owner, name, changed):
+    with _fresh_graphs(engine), _untried(engine), patch.object(owner, name, changed):
+        yield
+
+
+@contextmanager
+def _untried(engine: str) -> Iterator[None]:
+    """Lets wrong sums train, which the trial of every way to clipped sums would replace."""
+    if engine != "dp_sgd":
+        yield
+        return
+    from pipelines.central import gradients
+
+    with patch.object(gradients, "require_sound", lambda *_: None):
         yield
 
 

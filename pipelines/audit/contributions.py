@@ -162,10 +162,8 @@ class OwnModelRuns:
             np.concatenate([getattr(twin, name) for twin in self.twins])
             for name in ("lengths", "levels", "unsure", "allowed", "joined", "doubt", "rounding", "rest")
         )
-        relative, tolerance = (
-            lengths / levels[:, None],
-            doubt * (TOLERANCE + unsure + 2 * rounding / levels)[:, None],
-        )  # of a level too
+        relative = lengths / levels[:, None]
+        tolerance = doubt * (TOLERANCE + unsure + 2 * rounding / levels)[:, None]  # the level has its error too
         if (relative - tolerance).max() > 1:
             found.append(f"one {unit} contributes {relative.max():.4g} clip norms, not 1")
         off = np.abs(lengths - np.where(joined, allowed, 0)) / levels[:, None] - tolerance
@@ -281,8 +279,8 @@ def _take_apart(
 
     Returns:
       Length of each canary's contribution, and of its gradient; by how much more its error counts, since its direction
-      is near those of others; length of what is not explained; the noise's scale
-      over that of the silent repetition; what the step holds besides contributions.
+      is near those of others; length of what is not explained; the noise's scale over that of the silent repetition;
+      what the step holds besides contributions.
     """
     sizes = np.linalg.norm(gradients, axis=1)
     shows = np.flatnonzero(sizes > FAINT)

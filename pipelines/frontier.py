@@ -5,20 +5,18 @@ Prints a table and writes frontier.csv, frontier.png and frontier.html, which op
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.checkout import REPOSITORY
-from pipelines.ending import exit_after
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
+from pipelines.core.paths import REPOSITORY
+from pipelines.core.process import exit_after
 
 if TYPE_CHECKING:
-    from pipelines.report.frontier import FrontierFiles
+    from pipelines.report.frontier_files import FrontierFiles
     from pipelines.report.points import Point
-    from pipelines.tracking.store import Store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         # Late, so that --help answers at once.
-        from pipelines.report.frontier import write_frontier
-        from pipelines.report.recorded import draw_recorded
+        from pipelines.recipes.recorded_points import draw_recorded
+        from pipelines.report.frontier_files import write_frontier
 
         recipes = chosen.recipe or ()
         name = "-".join(folder.resolve().name for folder in recipes) or chosen.parent or chosen.experiment
@@ -48,56 +46,6 @@ def _tracked(chosen: argparse.Namespace) -> "list[Point]":
     store = open_store(chosen.uri, chosen.experiment, create=False)
     rows = read_rows(store, parent_id=chosen.parent)
     return build_points(rows, partial(read_population, store))
-
-
-class NothingToShowError(UserError):
-    """No run of a sweep has an accuracy that belongs on a frontier."""
-
-
-def publish(store: "Store", parent_id: str, folder: Path | None = None) -> None:
-    """Writes and prints the frontier of a sweep, and logs its files with the parent run.
-
-    Args:
-      store: where the sweep is.
-      parent_id: the sweep's parent run.
-      folder: where the files go; None is outputs/frontier/<experiment> in the repository. Where that cannot be written,
-        the artifacts are the only copy, and a line says so.
-
-    Raises:
-      NothingToShowError: no run of the sweep finished, or all had canaries in their data.
-      UserError: the store fails; the files are there all the same.
-    """
-    from pipelines.report.frontier import write_frontier
-    from pipelines.report.points import build_points
-    from pipelines.tracking.read import read_population, read_rows
-    from pipelines.tracking.sweep import log_folder
-
-    rows = read_rows(store, parent_id=parent_id)
-    if not (points := build_points(rows, partial(read_population, store))):
-        raise NothingToShowError("no run of this sweep finished with an accuracy to show")
-    folder = folder or REPOSITORY / "outputs" / "frontier" / store.experiment
-    with tempfile.TemporaryDirectory() as scratch:
-        files = write_frontier(points, Path(scratch))
-        note = _copy(files, folder)
-        try:
-            log_folder(store, parent_id, Path(scratch), "frontier")
-        finally:
-            print(f"\n{files.table}\n")
-            for path in files.paths if note is None else ():
-                print(folder / path.name)
-    if note is not None:
-        print(f"{note}: the frontier's files are artifacts of run {parent_id}, in frontier/", file=sys.stderr)
-
-
-def _copy(files: "FrontierFiles", folder: Path) -> str | None:
-    """Copies the files to a folder; returns why it cannot be written, if so."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in files.paths:
-            Path(folder, path.name).write_bytes(path.read_bytes())
-    except OSError as error:
-        return f"{folder} is not writable ({error.strerror})"
-    return None
 
 
 def _show(files: "FrontierFiles") -> None:

@@ -54,7 +54,7 @@ class Outcome:
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
     """Calls `python -m pipelines.run` in this process, which saves importing the frameworks again and again."""
-    from pipelines import run
+    from pipelines.runs import launch as run
 
     uri = f"sqlite:///{tmp_path / 'runs.db'}"
 
@@ -80,7 +80,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 def run_here(command: list[str]) -> int:
     """The command of a recipe's sweep in this process, which has imported the frameworks already."""
-    from pipelines import run
+    from pipelines.runs import launch as run
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["pipelines.run", *command[4:]])

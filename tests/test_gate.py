@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.checkout import REPOSITORY
-from pipelines.recipe import recipe_names
+from pipelines.core.paths import REPOSITORY
+from pipelines.recipes.recipe import recipe_names
 
 RECIPES = "$(dirname experiments/*/record.json)"
 

@@ -10,10 +10,10 @@ import yaml
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from pipelines.checkout import REPOSITORY
+from pipelines.config.data_settings import BinsConfig
+from pipelines.core.paths import REPOSITORY
 from pipelines.data.adult import load_adult
-from pipelines.data.features.build import with_features
-from pipelines.data.features.settings import BinsConfig
+from pipelines.data.features.apply import with_features
 
 
 def main() -> None:

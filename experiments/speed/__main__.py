@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from experiments.speed.subject import SECTIONS
-from pipelines.checkout import REPOSITORY
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
+from pipelines.core.paths import REPOSITORY
 
 INTERRUPTED = 130
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.checkout import REPOSITORY
+from pipelines.core.paths import REPOSITORY
 
 ROOT = REPOSITORY
 PEERS = {"pfl": "pfl-research", "flower": "Flower"}

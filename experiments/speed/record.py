@@ -7,7 +7,7 @@ from experiments.speed.figure import speed_figure
 from experiments.speed.results import Records, write_csv, write_json
 from experiments.speed.subject import SECTIONS
 from experiments.speed.table import origin_text, section_table, targets_table
-from pipelines.report.readme import BLOCK
+from pipelines.recipes.record_readme import BLOCK
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS, TABLE, FIGURE, README = "results.json", "results.csv", "speed.png", "README.md"

@@ -16,10 +16,10 @@ from experiments.speed.results import Origin, Record, read_json, verdicts
 from experiments.speed.runner import Measurement, Setting, take_turns
 from experiments.speed.subject import SECTIONS, Chapter, Section, Subject
 from experiments.speed.table import section_table, targets_table
+from pipelines.config.data_settings import DatasetConfig
+from pipelines.core.errors import UserError
+from pipelines.core.provenance import source_commit
 from pipelines.data.load import load_dataset
-from pipelines.data.settings import DatasetConfig
-from pipelines.errors import UserError
-from pipelines.result import source_commit
 from pipelines.tracking.orphans import close_orphans
 from pipelines.tracking.run_log import RunLog, open_run
 from pipelines.tracking.store import open_store

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 Floats = NDArray[np.floating]
 Bound = tuple[int, float, float]

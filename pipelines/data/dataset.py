@@ -8,26 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.core.errors import UserError
+from pipelines.core.fingerprint import keyed
 from pipelines.data.equal_rows import EqualRows
 from pipelines.data.labels import range_remedy
-from pipelines.errors import UserError
-from pipelines.fingerprint import keyed
-
-
-@dataclass(frozen=True)
-class Split:
-    """Inputs and labels of one split.
-
-    Attributes:
-      inputs: float32, shape (n, height, width, channels), images in [0, 1], or (n, features).
-      labels: int64, shape (n,).
-    """
-
-    inputs: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
+from pipelines.data.split import Split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.dataset import Dataset, Split
+from pipelines.core.errors import UserError
+from pipelines.data.dataset import Dataset
 from pipelines.data.shuffle import public_order
-from pipelines.errors import UserError
+from pipelines.data.split import Split
 
 TRAIN_EXAMPLES = 1437
 BRIGHTEST = 16

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from pipelines.cache import make_private
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
+from pipelines.core.paths import make_private
 
 TIMEOUT_S = 20
 CHUNK_BYTES = 65536

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from pipelines.data.dataset import Split
+    from pipelines.data.split import Split
 
 BELIEVABLE = 1e-6
 """A split that a random one resembles with a smaller probability was not drawn at random."""

@@ -6,9 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.dataset import Dataset, Split
+from pipelines.core.errors import UserError
+from pipelines.data.dataset import Dataset
 from pipelines.data.raw import Content, RawFile, read_raw
-from pipelines.errors import UserError
+from pipelines.data.split import Split
 
 SIDE = 28
 CLASSES = 10

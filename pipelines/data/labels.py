@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 Array = NDArray[np.generic]
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from pipelines.data.dataset import Dataset, Split
-from pipelines.data.settings import DatasetConfig
+from pipelines.config.data_settings import DatasetConfig
+from pipelines.core.errors import UserError
+from pipelines.data.dataset import Dataset
 from pipelines.data.shuffle import public_order
-from pipelines.errors import UserError
+from pipelines.data.split import Split
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:

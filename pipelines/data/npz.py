@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.config.data_settings import title
+from pipelines.core.errors import UserError
 from pipelines.data.bounds import Bound, bounds_of_archive, remarks_on, require_sound, scaled
-from pipelines.data.dataset import Dataset, Split
+from pipelines.data.dataset import Dataset
 from pipelines.data.foreign import describe
 from pipelines.data.labels import integers, range_remedy
-from pipelines.data.settings import title
-from pipelines.errors import UserError
+from pipelines.data.split import Split
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("client_ids", "classes", "bounds")

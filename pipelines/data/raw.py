@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.cache import cache_folder
+from pipelines.core.errors import UserError
+from pipelines.core.paths import cache_folder
 from pipelines.data.download import DownloadError, download
-from pipelines.errors import UserError
 
 GZIP_MAGIC = b"\x1f\x8b"
 logger = logging.getLogger(__name__)

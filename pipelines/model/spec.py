@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import UserError
+from pipelines.config.schema import Activation
+from pipelines.core.errors import UserError
 
 Weights = list[NDArray[np.float32]]
 Pair = tuple[int, int]
@@ -61,7 +62,6 @@ class Dense:
 
 
 Layer = Conv | MaxPool | Tanh | Relu | Reshape | Dense
-Activation = Literal["tanh", "relu"]
 
 
 @dataclass(frozen=True, kw_only=True)

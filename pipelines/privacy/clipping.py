@@ -4,8 +4,8 @@ from math import exp
 
 import numpy as np
 
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
 from pipelines.privacy.noise_grid import noise_grid
-from pipelines.privacy.plan import AdaptiveClipping
 
 # A user's update beyond this on any coordinate is cut: the square of its norm would overflow float32, the clip would
 # return NaN, and a single user would decide whether the round's noised sum exists at all.

@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.privacy.accounting import Opinion, opinions
-from pipelines.privacy.agreement import contradictions, require_not_too_low
-from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
-from pipelines.privacy.tree_plan import Plan, TreePlan
+from pipelines.privacy.accounting.cross_check import contradictions, require_not_too_low
+from pipelines.privacy.accounting.epsilon import Opinion, opinions
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
+from pipelines.privacy.mechanisms.tree import Plan, TreePlan
 
 SAMPLER = "poisson"
 NO_SAMPLER = "none: each user at most once a tree"

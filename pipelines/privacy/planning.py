@@ -1,10 +1,10 @@
 """From configuration to mechanism plan."""
 
-from pipelines.config import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
-from pipelines.errors import GuaranteeError, UserError
-from pipelines.privacy.calibration import calibrate
-from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit
-from pipelines.privacy.tree_plan import Plan, TreePlan
+from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+from pipelines.core.errors import GuaranteeError, UserError
+from pipelines.privacy.accounting.calibration import calibrate
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Plan, TreePlan
 
 WORTHWHILE = 8
 """Rounds of a tree whose node count, 4, is well below them; what a remedy proposes."""

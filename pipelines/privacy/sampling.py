@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import GuaranteeError
+from pipelines.core.errors import GuaranteeError
 
 LEVEL = 1e-6
 """A run whose p-value lies below fails. Of a million true Poisson samplers at most one does."""

@@ -2,13 +2,13 @@
 
 from math import ceil, exp
 
-from pipelines.privacy.agreement import PRV_RELATIVE, PRV_TOLERANCE
+from pipelines.privacy.accounting.cross_check import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit, Relation
+from pipelines.privacy.mechanisms.tree import Plan, TreePlan
 from pipelines.privacy.noise_grid import GRID_BITS
-from pipelines.privacy.plan import PrivacyUnit, Relation
 from pipelines.privacy.rounding import rounded_down, rounded_up
-from pipelines.privacy.several import groups
-from pipelines.privacy.tree_plan import Plan, TreePlan
+from pipelines.privacy.several_units import groups
 
 WHO = {
     PrivacyUnit.EXAMPLE: (

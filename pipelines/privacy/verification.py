@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from math import isclose, isfinite
 from typing import Any
 
-from pipelines.errors import UserError
-from pipelines.privacy.accounting import (
+from pipelines.core.errors import UserError
+from pipelines.privacy.accounting.cross_check import PRV_TOLERANCE, RDP_TOLERANCE, refutations
+from pipelines.privacy.accounting.epsilon import (
     NO_TREES,
     NOT_INSTALLED,
     TOO_SLOW,
@@ -17,10 +18,9 @@ from pipelines.privacy.accounting import (
     opinions,
     rdp_epsilon,
 )
-from pipelines.privacy.agreement import PRV_TOLERANCE, RDP_TOLERANCE, refutations
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.plan import MechanismPlan
-from pipelines.privacy.tree_plan import Plan
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+from pipelines.privacy.mechanisms.tree import Plan
 
 ROUNDING = 1e-6
 """Of the same library on another machine, for an epsilon of 1 or less; relative above."""

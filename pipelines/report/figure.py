@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from pipelines.published import PublishedPoint
 from pipelines.report.drawing import blank
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
-from pipelines.report.published import published_key, reference_label
+from pipelines.report.published_results import PublishedPoint
+from pipelines.report.published_rows import published_key, reference_label
 from pipelines.report.style import (
     FLOOR,
     INK,

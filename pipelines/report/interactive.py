@@ -9,14 +9,14 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.subplots import make_subplots
 
-from pipelines.privacy.plan import PrivacyUnit, Relation
+from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit, Relation
 from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.statement import bound_in_words
-from pipelines.published import PublishedPoint
 from pipelines.report.command import commands, folded
 from pipelines.report.panels import PROMISES, RELATIONS, Frontier, Panel
 from pipelines.report.points import Point
-from pipelines.report.published import epsilon_in_words, published_key, reference_label
+from pipelines.report.published_results import PublishedPoint
+from pipelines.report.published_rows import epsilon_in_words, published_key, reference_label
 from pipelines.report.style import (
     FLOOR,
     INK,

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from pipelines.config import PRIVATE_UNITS
-from pipelines.errors import UserError
+from pipelines.config.schema import PRIVATE_UNITS
+from pipelines.core.errors import UserError
 from pipelines.privacy.rounding import rounded_up
-from pipelines.published import PublishedPoint, Reference
 from pipelines.report.points import Point, Privacy
+from pipelines.report.published_results import PublishedPoint, Reference
 
 CEILINGS = {"example": ("sgd",), "user": ("sgd", "fed_avg"), None: ("sgd", "fed_avg")}
 """The non-private pipelines worth seeing beside each unit: what privacy costs, and what dividing the data costs."""

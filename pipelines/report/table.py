@@ -8,13 +8,13 @@ from textwrap import fill
 
 from tabulate import tabulate
 
-from pipelines.privacy.plan import PrivacyUnit, Relation
+from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit, Relation
 from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.statement import bound_in_words
 from pipelines.report.command import commands, folded
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
-from pipelines.report.published import published_key, published_mark
+from pipelines.report.published_rows import published_key, published_mark
 from pipelines.report.untuned import untuned_ceilings
 
 WIDTH = 100

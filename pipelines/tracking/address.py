@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
-from pipelines.checkout import REPOSITORY
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
+from pipelines.core.paths import REPOSITORY
 
 SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")

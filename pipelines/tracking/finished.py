@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.tracking.read import read_text
 from pipelines.tracking.run_log import RunLog
 from pipelines.tracking.store import Store, store_of_run, translated_errors

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from platformdirs import user_state_dir
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.tracking.orphans import process_tag
 
 WIDTH = 20

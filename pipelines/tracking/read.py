@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.tracking.store import Store, translated_errors
 
 if TYPE_CHECKING:

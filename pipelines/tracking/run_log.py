@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.core.errors import StoreError, UserError
 from pipelines.data.dataset import Dataset
-from pipelines.errors import StoreError, UserError
-from pipelines.pipeline import FittedModel
-from pipelines.tracking.model import log_model
+from pipelines.engines.interface import FittedModel
+from pipelines.tracking.logged_model import log_model
 from pipelines.tracking.orphans import process_tag
 from pipelines.tracking.read import PARENT_TAG, REFUTED_TAG
 from pipelines.tracking.store import Store, impatient, translated_errors, use_reserve

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.cache import make_private
-from pipelines.errors import StoreError, UserError
+from pipelines.core.errors import StoreError, UserError
+from pipelines.core.paths import make_private
 from pipelines.tracking.address import SQLITE, database_of, resolve_uri
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.config.data_settings import DatasetConfig
+from pipelines.core.errors import UserError
 from pipelines.data.adult import CATEGORIES, NUMBERS
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
-from pipelines.data.settings import DatasetConfig
-from pipelines.errors import UserError
 from tests.data.conftest import ADULT_TEST, ADULT_TRAIN, Raw, write_adult
 
 

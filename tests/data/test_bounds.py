@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.config.data_settings import DatasetConfig
+from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
-from pipelines.data.settings import DatasetConfig
-from pipelines.errors import UserError
 
 TRAIN = np.array([[17.0, 0.0, 0.5], [90.0, 300_000.0, 0.1], [53.5, -7.0, 0.9], [200.0, 75_000.0, 0.2]])
 TEST = np.array([[17.0, 250_000.0, 0.3], [99.0, 30.0, 0.4]])

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.data.dataset import Dataset, Split
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
+from pipelines.data.dataset import Dataset
+from pipelines.data.split import Split
 
 
 def _split(n: int = 6, features: tuple[int, ...] = (4,)) -> Split:

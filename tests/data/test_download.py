@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cache import cache_folder
+from pipelines.core.errors import UserError
+from pipelines.core.paths import cache_folder
 from pipelines.data.raw import RawFile, read_raw
-from pipelines.errors import UserError
 
 WORDS = b"a few published words\n" * 50
 PACKED = gzip.compress(WORDS, mtime=0)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.data.dataset import Dataset, Split
+from pipelines.core.errors import UserError
+from pipelines.data.dataset import Dataset
 from pipelines.data.equal_rows import EqualRows
-from pipelines.errors import UserError
+from pipelines.data.split import Split
 
 RNG = np.random.default_rng(0)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.config.data_settings import DatasetConfig
+from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
-from pipelines.data.settings import DatasetConfig
-from pipelines.errors import UserError
 from tests.data.conftest import IDX_FILES, Raw, write_idx, write_mnist_like
 
 

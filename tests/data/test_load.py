@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.config.data_settings import DatasetConfig
+from pipelines.core.errors import UserError
 from pipelines.data.load import load_dataset
-from pipelines.data.settings import DatasetConfig
 from pipelines.data.shuffle import public_order
-from pipelines.errors import UserError
 
 
 def _own_archive(path: Path, n: int = 20) -> str:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.config.data_settings import DatasetConfig
+from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
 from pipelines.data.npz import load_npz
-from pipelines.data.settings import DatasetConfig
-from pipelines.errors import UserError
 
 RNG = np.random.default_rng(0)
 

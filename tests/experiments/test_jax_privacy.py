@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from experiments.speed.environments import available, interpreter
-from pipelines.audit.bounds import (
+from pipelines.auditing.lower_bounds import (
     clopper_pearson_upper,
     gaussian_mu_lower_bound,
     gaussian_pair_epsilon,
     one_run_lower_bound,
     one_run_p_value,
 )
-from pipelines.audit.membership import roc
-from pipelines.checkout import REPOSITORY
+from pipelines.auditing.membership import roc
+from pipelines.core.paths import REPOSITORY
 
 KITS = REPOSITORY / "experiments" / "kits"
 RECORD = json.loads((KITS / "jax_privacy_bounds.json").read_text())

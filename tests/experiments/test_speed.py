@@ -23,7 +23,7 @@ from experiments.speed.runner import Measurement, Setting, measure, take_turns
 from experiments.speed.session import command_of, plan_of
 from experiments.speed.subject import SECTIONS, Section, Subject, Target
 from experiments.speed.table import number, section_table, targets_table
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 ORIGIN = Origin(
     command="python -m experiments.speed", date="2026-01-01", commit="0" * 40, machine={"cpu": "one", "cores": "2"},

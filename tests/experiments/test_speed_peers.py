@@ -10,12 +10,12 @@ import torch
 
 from experiments.speed.environments import ROOT
 from experiments.speed.probes.problem import FEDERATED
-from pipelines.central.model import build_module
-from pipelines.config import FedAvgConfig
-from pipelines.federated.fed_avg import FedAvg
+from pipelines.config.schema import FedAvgConfig
+from pipelines.data.partition.division import Partition
+from pipelines.engines.central.torch_model import build_module
+from pipelines.engines.federated.fed_avg import FedAvg
+from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import ModelSpec, Weights, build_spec, initial_weights
-from pipelines.partition.partition import Partition
-from pipelines.pipeline import TrainingData
 
 COHORT, SIZE = 3, 6
 Peer = Callable[[str], ModuleType]

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import job
-from pipelines.central.dp_sgd import DpSgd
-from pipelines.data.dataset import Dataset, Split
-from pipelines.pipeline import Fit
-from pipelines.privacy import accounting, planning
-from pipelines.privacy.plan import MechanismPlan
+from pipelines.data.dataset import Dataset
+from pipelines.data.split import Split
+from pipelines.engines.central.dp_sgd import DpSgd
+from pipelines.engines.interface import Fit
+from pipelines.privacy import planning
+from pipelines.privacy.accounting import epsilon as accounting
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+from pipelines.runs import prepare as job
 
 
 def one_step_fewer(patch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.federated import noise, process, tree
-from pipelines.federated.engine import tf
-from pipelines.federated.keys import key_after, stateless_normal
-from pipelines.federated.noise import KeyedSum
-from pipelines.federated.tree import KeyedTreeSum
+from pipelines.engines.federated import learning_process as process
+from pipelines.engines.federated import tff_noise as noise
+from pipelines.engines.federated import tree_noise as tree
+from pipelines.engines.federated.engine import tf
+from pipelines.engines.federated.keys import key_after, stateless_normal
+from pipelines.engines.federated.tff_noise import KeyedSum
+from pipelines.engines.federated.tree_noise import KeyedTreeSum
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import randomness
-from pipelines.central import gradients, training, users
-from pipelines.central.gradients import KeyedOptimizer, SummedGradients
+from pipelines.core import randomness
+from pipelines.core.randomness import public_stream
+from pipelines.engines.central import gradients, training, users
+from pipelines.engines.central.gradients import KeyedOptimizer, SummedGradients
 from pipelines.privacy import sampling
-from pipelines.privacy.plan import AdaptiveClipping
-from pipelines.randomness import public_stream
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
 from tests.mutants import clipping
 
 UNBOUNDED = 1e12

@@ -6,18 +6,19 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pipelines.audit.contributions import OwnModelRuns
-from pipelines.audit.finding import AuditError
-from pipelines.audit.mechanism import judge, require_auditable
-from pipelines.audit.observation import Observation, fresh_seeds
-from pipelines.audit.own_model import OwnModel
-from pipelines.audit.probe import Probe
-from pipelines.checkout import REPOSITORY
-from pipelines.config import Config, parse
-from pipelines.execution import execute
-from pipelines.federated import fast, stock
-from pipelines.job import prepare
-from pipelines.privacy import accounting, group
+from pipelines.auditing.contributions import OwnModelRuns
+from pipelines.auditing.finding import AuditError
+from pipelines.auditing.mechanism import judge, require_auditable
+from pipelines.auditing.observation import Observation, fresh_seeds
+from pipelines.auditing.own_model import OwnModel
+from pipelines.auditing.probe import Probe
+from pipelines.config.schema import Config, parse
+from pipelines.core.paths import REPOSITORY
+from pipelines.engines.federated import fast, stock
+from pipelines.privacy.accounting import epsilon as accounting
+from pipelines.privacy.accounting import group
+from pipelines.runs.execute import execute
+from pipelines.runs.prepare import prepare
 from pipelines.tracking.read import RunRow, read_json, read_rows
 from pipelines.tracking.store import open_store
 

@@ -16,9 +16,9 @@ from opacus.grad_sample import GradSampleModuleFastGradientClipping
 from opacus.optimizers.optimizer import _mark_as_processed
 from torch import Tensor
 
-from pipelines.central import book_keeping, compiled, gradients, training, users
-from pipelines.central.book_keeping import ConvGradients, DenseGradients
-from pipelines.central.gradients import KeyedOptimizer
+from pipelines.engines.central import book_keeping, compiled, gradients, training, users
+from pipelines.engines.central.book_keeping import ConvGradients, DenseGradients
+from pipelines.engines.central.gradients import KeyedOptimizer
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 UNBOUNDED = 1e12

@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.federated import fast, keys, noise, stock, tree
-from pipelines.federated.engine import tf, tff
-from pipelines.federated.noise import KeyedSum
-from pipelines.privacy.turns import TurnsInTrees
+from pipelines.engines.federated import fast, keys, stock
+from pipelines.engines.federated import tff_noise as noise
+from pipelines.engines.federated import tree_noise as tree
+from pipelines.engines.federated.engine import tf, tff
+from pipelines.engines.federated.tff_noise import KeyedSum
+from pipelines.privacy.participation import TurnsInTrees
 
 
 def _half_normal(shape: Any, key: Any) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import torch
 from opacus.optimizers.optimizer import _mark_as_processed
 from torch import Tensor
 
-from pipelines.central.gradients import KeyedOptimizer
+from pipelines.engines.central.gradients import KeyedOptimizer
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Noise = list[Tensor]

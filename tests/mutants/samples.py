@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.central.gradients import PerExampleGradients, SummedGradients
-from pipelines.central.users import UserUpdates
-from pipelines.federated.process import Server
+from pipelines.engines.central.gradients import PerExampleGradients, SummedGradients
+from pipelines.engines.central.users import UserUpdates
+from pipelines.engines.federated.learning_process import Server
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Samples = list[Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.tracking.read import REFUTED_TAG
 from tests.mutants import accounting, aggregation, central, checks, clipping, federated, noise, samples
 

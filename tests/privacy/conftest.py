@@ -1,6 +1,6 @@
 """Sections of a configuration, as the command line would compose them."""
 
-from pipelines.config import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
 
 
 def dp_sgd(**changes: object) -> DpSgdConfig:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.privacy.accounting import epsilon
-from pipelines.privacy.group import group_epsilon
+from pipelines.privacy.accounting.epsilon import epsilon
+from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.plan import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
 from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.sampling import poisson_sample
 from pipelines.privacy.statement import bound_in_words, statement

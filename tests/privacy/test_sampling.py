@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.privacy.sampling import LEVEL, PoissonSampler, SamplerRecord, SamplerVerdict
 from pipelines.privacy.sampling_law import binomial_p, dispersion_p, extreme_unit_p, overlap_p
 

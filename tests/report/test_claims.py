@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.audit.finding import AuditError, Finding, Membership
+from pipelines.auditing.finding import AuditError, Finding, Membership
+from pipelines.auditing.membership_figure import membership_table
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
 from pipelines.privacy.statement import statement
-from pipelines.report import interactive, panels, stages, style, table
-from pipelines.report.drift import build_cells
-from pipelines.report.membership import membership_table
+from pipelines.recipes import stages
+from pipelines.recipes.drift import build_cells
+from pipelines.recipes.record_readme import markdown_table
+from pipelines.report import interactive, panels, style, table
 from pipelines.report.points import Point, build_points
-from pipelines.report.readme import markdown_table
-from pipelines.run import _spent
-from tests.report.results import row as result_row
+from pipelines.runs.launch import _spent
+from tests.recipes.results import row as result_row
 from tests.report.rows import row as run_row
 
 EPSILONS = (4.45959599417203e-05, 0.564420915485025, 0.99951, 1.00004, 7.99949, 12.3449, 123.4, 13492399.289)

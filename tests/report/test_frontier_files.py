@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.report.figure import frontier_figure
-from pipelines.report.frontier import FrontierFiles, write_frontier
+from pipelines.report.frontier_files import FrontierFiles, write_frontier
 from pipelines.report.interactive import hover_text, kept_text
 from pipelines.report.panels import build_frontier
 from pipelines.report.points import build_points

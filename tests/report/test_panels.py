@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.report.panels import Line, build_frontier
 from pipelines.report.points import Point, build_points
 from pipelines.report.style import COLOURS, ceiling_colour, line_colours

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.tracking.address import address_of, database_of, resolve_uri
 from pipelines.tracking.read import read_rows, read_text
 from pipelines.tracking.run_log import open_run

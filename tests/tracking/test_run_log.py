@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.data.dataset import Dataset, Split
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
+from pipelines.data.dataset import Dataset
+from pipelines.data.split import Split
 from pipelines.tracking import run_log
 from pipelines.tracking.read import read_rows
 from pipelines.tracking.run_log import open_run

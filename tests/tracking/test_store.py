@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.checkout import REPOSITORY
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
+from pipelines.core.paths import REPOSITORY
 from pipelines.tracking.address import resolve_uri
 from pipelines.tracking.store import PATIENCE, open_store
 
@@ -125,8 +125,8 @@ def test_processes_that_start_together_share_a_fresh_database(tmp_path: Path) ->
 def test_tracking_imports_no_engine_and_mlflow_only_on_use() -> None:
     script = (
         "import sys\n"
-        "import pipelines.tracking.store, pipelines.tracking.run_log, pipelines.tracking.sweep\n"
-        "import pipelines.tracking.read, pipelines.tracking.model\n"
+        "import pipelines.tracking.store, pipelines.tracking.run_log, pipelines.tracking.parent_run\n"
+        "import pipelines.tracking.read, pipelines.tracking.logged_model\n"
         "print([m for m in ('mlflow', 'torch', 'tensorflow', 'pandas', 'matplotlib') if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from experiments.kits.hockey_stick.mutants import BUGS, planted
 from experiments.kits.hockey_stick.one_step import OVERRIDES, OneStep, neighbours
 from experiments.kits.hockey_stick.tester import MISSING, VARIABLE, Verdict, load, located
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 LEAST_SAMPLES = 100
 

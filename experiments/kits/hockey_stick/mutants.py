@@ -27,7 +27,7 @@ def _untried(engine: str) -> Iterator[None]:
     if engine != "dp_sgd":
         yield
         return
-    from pipelines.central import gradients
+    from pipelines.engines.central import gradients
 
     with patch.object(gradients, "require_sound", lambda *_: None):
         yield
@@ -39,7 +39,7 @@ def _fresh_graphs(engine: str) -> Iterator[None]:
     if engine == "dp_sgd":
         yield
         return
-    from pipelines.federated import fast
+    from pipelines.engines.federated import fast
 
     fast.build_process.cache_clear()
     try:
@@ -51,7 +51,7 @@ def _fresh_graphs(engine: str) -> Iterator[None]:
 def _central(bug: str) -> tuple[Any, str, Callable[..., Any]]:
     import torch
 
-    from pipelines.central import gradients
+    from pipelines.engines.central import gradients
 
     noise, sums = gradients.KeyedOptimizer.add_noise, gradients.clipped_sums
 
@@ -79,8 +79,8 @@ def _central(bug: str) -> tuple[Any, str, Callable[..., Any]]:
 
 
 def _federated(bug: str) -> tuple[Any, str, Callable[..., Any]]:
-    from pipelines.federated import noise
-    from pipelines.federated.engine import tf
+    from pipelines.engines.federated import tff_noise as noise
+    from pipelines.engines.federated.engine import tf
 
     normal = noise.stateless_normal
 

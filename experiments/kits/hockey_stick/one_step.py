@@ -12,14 +12,14 @@ from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from pipelines.checkout import REPOSITORY
-from pipelines.config import Config, parse
-from pipelines.job import build_pipeline
+from pipelines.config.schema import Config, parse
+from pipelines.core.paths import REPOSITORY
+from pipelines.data.partition.division import Partition
+from pipelines.engines.build import build_pipeline
+from pipelines.engines.interface import Pipeline, RoundRecord, TrainingData
 from pipelines.model.spec import ModelSpec, build_spec, initial_weights
-from pipelines.partition.partition import Partition
-from pipelines.pipeline import Pipeline, RoundRecord, TrainingData
-from pipelines.privacy.accounting import epsilon
-from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.privacy.accounting.epsilon import epsilon
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
 
 Floats = NDArray[np.float64]
 FEATURES, CLASSES, WIDTHS = 4, 4, (4,)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 VARIABLE = "DP_AUDITORIUM"
 PACKAGE = "dp_auditorium"
@@ -67,7 +67,7 @@ def load(package: Path) -> Callable[..., Verdict]:
 
     Their packages import Vizier, JAX, Flax and more as they load, none of which this needs: only modules are loaded.
     """
-    from pipelines.federated.engine import tf  # before theirs do, and less talkative
+    from pipelines.engines.federated.engine import tf  # before theirs do, and less talkative
 
     tf.get_logger().setLevel(logging.ERROR)
     for name in (PACKAGE, *(f"{PACKAGE}.{inner}" for inner in INNER)):
@@ -98,7 +98,7 @@ def load(package: Path) -> Callable[..., Verdict]:
 
 def _runner(parts: dict[str, Any], pair: tuple[Any, Any], epsilon: float, delta: float, samples: int, seed: int) -> Any:
     """One trial on one pair of datasets."""
-    from pipelines.federated.engine import tf
+    from pipelines.engines.federated.engine import tf
 
     tf.keras.utils.set_random_seed(seed)
     tester, runner = parts["hockey_stick_tester"], parts["privacy_test_runner_config"]

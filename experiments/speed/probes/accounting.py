@@ -6,10 +6,10 @@ Importing the accountants is measured apart: a process, and so a sweep, does it 
 import time
 
 from experiments.speed.probes.process import read_options, report
-from pipelines.privacy.accounting import epsilon, quick_epsilon
-from pipelines.privacy.calibration import calibrate
+from pipelines.privacy.accounting.calibration import calibrate
+from pipelines.privacy.accounting.epsilon import epsilon, quick_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
 
 EVALUATIONS = 10
 

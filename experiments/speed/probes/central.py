@@ -4,8 +4,8 @@ from typing import Any
 
 from experiments.speed.probes import problem
 from experiments.speed.probes.process import Stopwatch, peak_mb, read_options, report, resident_mb, restart_peak
-from pipelines.pipeline import Fit, TrainingData
-from pipelines.privacy.plan import PrivacyUnit
+from pipelines.engines.interface import Fit, TrainingData
+from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit
 
 
 def main() -> None:
@@ -30,9 +30,9 @@ def main() -> None:
 
 def _pipeline(options: dict[str, Any], data: TrainingData) -> Any:
     # Both are imported whatever is measured: what a library's import takes is no part of the peak.
-    from pipelines.central.dp_sgd import DpSgd
-    from pipelines.central.sgd import Sgd
-    from pipelines.central.training import Hardware
+    from pipelines.engines.central.dp_sgd import DpSgd
+    from pipelines.engines.central.sgd import Sgd
+    from pipelines.engines.central.training import Hardware
 
     settings: Any = problem.central_settings(options, len(data.labels))
     hardware = Hardware(device=options.get("device", "cpu"), threads=options["threads"])

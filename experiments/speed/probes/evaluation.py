@@ -1,4 +1,4 @@
-"""Evaluation of the 10,000 test images by either engine's fitted model, as `pipelines.result.evaluate` does it."""
+"""Evaluation of the 10,000 test images by either engine's fitted model, as `pipelines.runs.result.evaluate` does it."""
 
 import time
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 
 from experiments.speed.probes import problem
 from experiments.speed.probes.process import read_options, report
-from pipelines.data.dataset import Split
-from pipelines.result import score
+from pipelines.data.split import Split
+from pipelines.engines.evaluation import score
 
 REPEATS = 7
 
@@ -30,11 +30,11 @@ def _model(options: dict[str, Any], data: Any) -> Any:
     if options["engine"] == "torch":
         import torch
 
-        from pipelines.central.model import TorchModel, build_module
+        from pipelines.engines.central.torch_model import TorchModel, build_module
 
         torch.set_num_threads(options["threads"])
         return TorchModel(build_module(data.spec, data.initial_weights))
-    from pipelines.federated.model import TensorFlowModel
+    from pipelines.engines.federated.tff_model import TensorFlowModel
 
     return TensorFlowModel(data.spec, data.initial_weights)
 

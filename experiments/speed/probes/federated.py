@@ -6,8 +6,8 @@ import numpy as np
 
 from experiments.speed.probes import problem
 from experiments.speed.probes.process import Stopwatch, peak_mb, read_options, report, resident_mb, worker_pid
-from pipelines.pipeline import Fit, OnRound, TrainingData
-from pipelines.privacy.plan import PrivacyUnit
+from pipelines.engines.interface import Fit, OnRound, TrainingData
+from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit
 
 SETTLED = 0.2
 """Share of a long run after which its memory should no longer grow."""
@@ -48,12 +48,12 @@ def _fit(options: dict[str, Any], data: TrainingData, on_round: OnRound) -> Fit:
     settings: Any = problem.federated_settings(options)
     threads = options["threads"]
     if options["pipeline"] == "dp_fed_avg":
-        from pipelines.federated.dp_fed_avg import DpFedAvg
+        from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 
         assert data.partition is not None
         plan = problem.plan(PrivacyUnit.USER, len(data.partition), options["cohort"], options["rounds"])
         return DpFedAvg(settings, plan, noise_seed=None, threads=threads).fit(data, on_round)
-    from pipelines.federated.fed_avg import FedAvg
+    from pipelines.engines.federated.fed_avg import FedAvg
 
     return FedAvg(settings, seed=0, threads=threads).fit(data, on_round)
 

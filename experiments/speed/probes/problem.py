@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.config import DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
+from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
+from pipelines.core.randomness import public_stream
+from pipelines.data.partition.division import Partition
+from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import build_spec, initial_weights
-from pipelines.partition.partition import Partition
-from pipelines.pipeline import TrainingData
-from pipelines.privacy.plan import MechanismPlan, PrivacyUnit
-from pipelines.randomness import public_stream
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
 
 FEATURES = 3969  # what a scattering transform of depth 2 makes of a 28 x 28 image: 81 x 7 x 7
 DELTA = 1e-6

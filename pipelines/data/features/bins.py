@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.features.settings import BinnedColumn
-from pipelines.errors import UserError
+from pipelines.config.data_settings import BinnedColumn
+from pipelines.core.errors import UserError
 
 
 class Bins:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 EPSILON = 1e-5  # of PyTorch's GroupNorm
 

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config import parse
-from pipelines.data.dataset import Dataset, Split
+from pipelines.config.data_settings import BinnedColumn, BinsConfig, DatasetConfig, require_columns_of
+from pipelines.config.schema import parse
+from pipelines.core.errors import UserError
+from pipelines.data.dataset import Dataset
 from pipelines.data.digits import load_digits
+from pipelines.data.features.apply import with_features
 from pipelines.data.features.bins import Bins
-from pipelines.data.features.build import with_features
-from pipelines.data.features.settings import BinnedColumn, BinsConfig, require_columns_of
 from pipelines.data.load import load_dataset
-from pipelines.data.settings import DatasetConfig
-from pipelines.errors import UserError
-from pipelines.job import prepare
+from pipelines.data.split import Split
+from pipelines.runs.prepare import prepare
+from tests.config.test_schema import composed
 from tests.data.conftest import Raw
-from tests.test_config import composed
 
 COLUMN: dict[str, Any] = {"column": 1, "lowest": 0.0, "highest": 1.0, "bins": 4, "indicator": 2.0, "threshold": 0.5}
 CENSUS = 107 + 25 + 18 + 2 * 101 + 2 * 81

@@ -6,9 +6,9 @@ import torch
 from kymatio.torch import Scattering2D
 from numpy.typing import NDArray
 
+from pipelines.core.errors import UserError
 from pipelines.data.digits import load_digits
 from pipelines.data.features.scattering import Scattering
-from pipelines.errors import UserError
 
 
 def images(n: int = 6, side: int = 28, channels: int = 1) -> NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""Attacks on this project's own claims."""

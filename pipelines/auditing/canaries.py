@@ -1,0 +1,151 @@
+"""Canaries: made-up units in fixed places of the training data, each there with probability one half.
+
+One that is left out is removed from what the engine gets, while the plan stays: the population, and with it sampling
+probability, steps and normaliser, are public constants that count every place. Under tree aggregation, whose epsilon
+is about users whose contributions become zeros, it stays and sends zeros.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.core.errors import UserError
+from pipelines.data.partition.division import Partition
+from pipelines.data.split import Split
+from pipelines.engines.interface import CanaryUpdates, Inputs, Labels, TrainingData
+
+LEAST_CANARIES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canaries:
+    """What the auditor knows and the engine does not.
+
+    Attributes:
+      included: bool, shape (m,): the coins; secret while the run lasts, never logged.
+      data: the training data with the canaries that are in, without those that are out.
+    """
+
+    included: NDArray[np.bool_]
+    data: TrainingData
+
+    def __len__(self) -> int:
+        return len(self.included)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleCanaries(Canaries):
+    """Canaries among examples: one each, shape (m, *features)."""
+
+    examples: Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientCanaries(Canaries):
+    """Canaries among clients: `directions`, float32 of length 1, shape (m, weights), in the spec's order."""
+
+    directions: NDArray[np.float32]
+
+
+def plant_examples(
+    data: TrainingData, count: int, *, length: float | None, content: np.random.Generator, coins: np.random.Generator
+) -> ExampleCanaries:
+    """Replaces training examples by canaries.
+
+    Args:
+      data: of a central run without users.
+      count: canaries.
+      length: of random inputs; it must not come from these data, of which one example could change every canary. None
+        takes real inputs under wrong labels instead.
+      content: public stream: places and contents.
+      coins: secret stream: who is in.
+
+    Raises:
+      UserError: fewer than 10 canaries, or no real example left.
+    """
+    _check(count, len(data.labels), "training examples")
+    places = np.sort(content.choice(len(data.labels), count, replace=False))
+    if length is not None:
+        examples = _random_directions(data, count, length, content)
+    else:
+        shift = content.integers(1, data.spec.classes, count)
+        examples = Split(data.inputs[places], (data.labels[places] + shift) % data.spec.classes)
+    included = coins.random(count) < 0.5
+    inputs, labels = data.inputs.copy(), data.labels.copy()
+    inputs[places], labels[places] = examples.inputs, examples.labels
+    kept = np.ones(len(labels), bool)
+    kept[places[~included]] = False
+    return ExampleCanaries(
+        examples=examples, included=included, data=replace(data, inputs=inputs[kept], labels=labels[kept])
+    )
+
+
+def plant_clients(
+    data: TrainingData,
+    count: int,
+    *,
+    length: float,
+    stay: bool,
+    content: np.random.Generator,
+    coins: np.random.Generator,
+) -> ClientCanaries:
+    """Replaces clients by canaries, who send a random direction of all weights whenever they join.
+
+    Args:
+      data: with a partition.
+      count: canaries.
+      length: of what a canary sends, before the engine clips it; > 0.
+      stay: whether canaries that are out stay and send zeros, so that nobody else takes their turns.
+      content: public stream: places and directions.
+      coins: secret stream: who is in.
+
+    Raises:
+      UserError: no partition, fewer than 10 canaries, or no real client left.
+
+    Source: Andrew et al. 2023, arXiv:2302.03098, section 3.
+    """
+    if data.partition is None:
+        raise UserError("audit=canary_clients needs users: choose pipeline=fed_avg or dp_fed_avg, or use audit=one_run")
+    clients = data.partition.clients
+    _check(count, len(clients), "clients")
+    places = np.sort(content.choice(len(clients), count, replace=False))
+    directions = content.standard_normal((count, data.spec.parameters), np.float32)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    included = coins.random(count) < 0.5
+    present = np.ones(len(clients), bool)
+    present[places[~included]] = stay
+    newcomers = np.cumsum(present) - 1  # each client's number among those who are there
+    sent = {int(newcomers[place]): row for row, place in enumerate(places) if present[place]}
+    updates = length * included[:, None].astype(np.float32) * directions
+    return ClientCanaries(
+        included=included,
+        data=replace(_only(data, clients, present), canaries=CanaryUpdates(rows=sent, updates=updates)),
+        directions=directions,
+    )
+
+
+def _only(data: TrainingData, clients: tuple[NDArray[np.int64], ...], present: NDArray[np.bool_]) -> TrainingData:
+    """The data of the clients that are there."""
+    kept = np.zeros(len(data.labels), bool)
+    staying = [indices for indices, there in zip(clients, present, strict=True) if there]
+    kept[np.concatenate(staying)] = True
+    rows = np.cumsum(kept) - 1
+    partition = Partition(tuple(rows[indices] for indices in staying))
+    return replace(data, inputs=data.inputs[kept], labels=data.labels[kept], partition=partition)
+
+
+def _random_directions(data: TrainingData, count: int, length: float, content: np.random.Generator) -> Split:
+    """Inputs of random direction, under random labels."""
+    drawn = content.standard_normal((count, data.inputs[0].size))
+    drawn *= length / np.linalg.norm(drawn, axis=1, keepdims=True)
+    inputs: Inputs = drawn.reshape(count, *data.inputs.shape[1:]).astype(np.float32)
+    labels: Labels = content.integers(0, data.spec.classes, count)
+    return Split(inputs, labels)
+
+
+def _check(count: int, units: int, what: str) -> None:
+    if not LEAST_CANARIES <= count < units:
+        raise UserError(
+            f"audit.canaries={count} must be at least {LEAST_CANARIES} and leave some of the {units} {what} real"
+        )

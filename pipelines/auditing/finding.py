@@ -1,0 +1,169 @@
+"""What an audit found, and the end of a run whose claim it refutes."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from pipelines.core.errors import GuaranteeError
+from pipelines.privacy.rounding import rounded_apart, rounded_down, rounded_up
+
+ASSUMES = {
+    "mechanism": "the plan's sampling or turns, Gaussian noise of one spread, and composition as the accountant has "
+    "it; the bound is measured on a linear problem, contributions and noise also on the run's own model, both trained "
+    "by the run's engine with the run's plan",
+    "one_run": "canaries included by independent fair coins; nothing of the mechanism",
+    "canary_clients": "canaries included by independent fair coins; nothing of the mechanism",
+}
+"""What a lower bound rests on."""
+RATES = {"0.1pct": 0.001, "1pct": 0.01}
+"""False positive rates at which membership inference is judged, by name."""
+
+
+def percent(rate: float) -> str:
+    """A rate to three digits, such as "12.3 %"; never with an exponent from 0.1 % up."""
+    return f"{100 * rate:.3g} %"
+
+
+class AuditError(GuaranteeError):
+    """An audit contradicts what a run claims."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The result of one audit.
+
+    Attributes:
+      audit: mechanism, one_run or canary_clients.
+      claim: the guarantee's epsilon; None where nothing is claimed.
+      epsilon_lower_bound: exceeds the true epsilon with probability at most 1 - confidence.
+      epsilon_estimate: a best guess without any such promise; None where there is too little to go by.
+      confidence: of the lower bound.
+      faults: in words, what contradicts the plan even if no epsilon does; empty if nothing does.
+      evidence: what the numbers rest on, plain data.
+    """
+
+    audit: str
+    claim: float | None
+    epsilon_lower_bound: float
+    epsilon_estimate: float | None
+    confidence: float
+    faults: tuple[str, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def consistent(self) -> bool:
+        """Whether everything measured is what the plan says."""
+        return not self.faults
+
+    @property
+    def refuted(self) -> bool:
+        """Whether the lower bound lies above the claim."""
+        return self.claim is not None and self.epsilon_lower_bound > self.claim
+
+    def require(self) -> None:
+        """Refuses a run that its audit contradicts.
+
+        Raises:
+          AuditError: the lower bound exceeds the claim, or the mechanism is not the plan's.
+        """
+        reasons = list(self.faults)
+        if self.refuted:
+            assert self.claim is not None, "what is refuted was claimed"
+            claim, bound = rounded_apart(self.claim, self.epsilon_lower_bound)
+            reasons.insert(
+                0,
+                f"epsilon is at least {bound} with {100 * self.confidence:g} % confidence, but {claim} is claimed",
+            )
+        if reasons:
+            raise AuditError(f"audit={self.audit} REFUTES THIS RUN: {'; '.join(reasons)}; do not release its model")
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers for the log; no estimate where there is none."""
+        values = {"audit/epsilon_lower_bound": self.epsilon_lower_bound, "audit/confidence": self.confidence}
+        return values if self.epsilon_estimate is None else {**values, "audit/epsilon_estimate": self.epsilon_estimate}
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        estimate = "" if self.epsilon_estimate is None else f", estimated {self.epsilon_estimate:.3g}"
+        bound = f"epsilon at least {rounded_down(self.epsilon_lower_bound, 3)} ({100 * self.confidence:g} %){estimate}"
+        if not self.evidence.get("bound_resolved", True):
+            bound = "no bound at this noise multiplier; contributions and noise are what the plan says"
+        return f"audit={self.audit}: {bound}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for audit.json."""
+        return {
+            "audit": self.audit,
+            "claim": self.claim,
+            "epsilon_lower_bound": self.epsilon_lower_bound,
+            "epsilon_estimate": self.epsilon_estimate,
+            "confidence": self.confidence,
+            "assumes": ASSUMES[self.audit],
+            "refuted": self.refuted,
+            "faults": list(self.faults),
+            "evidence": self.evidence,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Finding":
+        """Reads what `to_dict` wrote."""
+        own = {key: value for key, value in values.items() if key not in ("assumes", "refuted")}
+        return cls(**{**own, "faults": tuple(values["faults"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """What membership inference found of one run.
+
+    Attributes:
+      pipeline, model, dataset, seed: of the run.
+      unit, epsilon, delta: of its guarantee; None where there is none.
+      true_positive: rates at the false positive rates of `RATES`, by name; None where the test split has too few
+        examples for one false positive to be as rare as that.
+    """
+
+    pipeline: str
+    model: str
+    dataset: str
+    seed: int
+    unit: str | None
+    epsilon: float | None
+    delta: float | None
+    true_positive: dict[str, float | None]
+
+    @property
+    def claim(self) -> tuple[float, float] | None:
+        """Epsilon and delta where examples are protected; a user's epsilon bounds another test than this one."""
+        if self.epsilon is None or self.delta is None or self.unit != "example":
+            return None
+        return self.epsilon, self.delta
+
+    @property
+    def label(self) -> str:
+        """The run without its seed."""
+        what = f"{self.pipeline} {self.model} on {self.dataset}"
+        if self.epsilon is None:
+            return f"{what}, no privacy"
+        return f"{what}, ε = {rounded_up(self.epsilon)} a{'n' if self.unit == 'example' else ''} {self.unit}"
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers for the log, which no epsilon covers."""
+        known = {name: rate for name, rate in self.true_positive.items() if rate is not None}
+        return {f"diagnostics/membership_tpr_at_{name}_fpr": rate for name, rate in known.items()}
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        known = [(rate, self.true_positive[name]) for name, rate in RATES.items()]
+        found = [f"{percent(true)} at {percent(rate)} FPR" for rate, true in known if true is not None]
+        missing = [f"{round(1 / rate):,} for {percent(rate)}" for rate, true in known if true is None]
+        told = [f"TPR {', '.join(found)}"] if found else []
+        few = [f"too few test examples ({', '.join(missing)} FPR are needed)"] if missing else []
+        return f"audit=membership: {'; '.join([*told, *few])}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for result.json and, with the curve, membership.json."""
+        return {"audit": "membership", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Membership":
+        """Reads what `to_dict` wrote."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})

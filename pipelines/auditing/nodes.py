@@ -1,0 +1,73 @@
+"""Noise on a tree over rounds: how what rounds release is made of nodes, and what a leaf's owner loses by it.
+
+Source: Kairouz et al. 2021, arXiv:2103.00039, algorithm 1 and appendix B; Honaker 2015 for the nodes' weights.
+"""
+
+from functools import lru_cache
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+from pipelines.auditing.lower_bounds import gaussian_pair_epsilon
+from pipelines.privacy.mechanisms.tree import TreePlan
+
+Floats = NDArray[np.float64]
+DEEPEST = 256
+"""Rounds of a tree that its bound looks at. The first rounds of a longer tree are a tree of their own, so that a bound
+for them holds for all."""
+
+
+def increments(rounds: int) -> Floats:
+    """What each round of a tree adds of each node's noise, (rounds, nodes).
+
+    The noise on the sum over all rounds so far is that of the complete subtrees that these consist of. A subtree's sum
+    is estimated twice, by its own node and by the sum of its children's estimates, and both are weighted by their
+    precision: 1 for the node, and 1 / (2 v) for children of variance v.
+    """
+    nodes, subtrees = 2 * rounds, []  # of the rounds so far: (height, weights of the nodes)
+    cumulative, used = [np.zeros(nodes)], 0
+    for _ in range(rounds):
+        subtrees.append((0, np.eye(nodes)[used]))
+        used += 1
+        while len(subtrees) > 1 and subtrees[-1][0] == subtrees[-2][0]:
+            (height, right), (_, left) = subtrees.pop(), subtrees.pop()
+            children = left + right
+            share = children @ children / (1 + children @ children)
+            subtrees.append((height + 1, share * np.eye(nodes)[used] + (1 - share) * children))
+            used += 1
+        cumulative.append(np.sum([weights for _, weights in subtrees], axis=0))
+    return np.diff(np.array(cumulative), axis=0)[:, :used]
+
+
+@lru_cache(maxsize=16)
+def _root(rounds: int) -> Floats:
+    """Lower triangular root of the covariance of what rounds add, (rounds, rounds), for nodes of variance 1."""
+    made = increments(rounds)
+    return np.asarray(np.linalg.cholesky(made @ made.T))
+
+
+def whitened(noise: Floats, trees: tuple[int, ...]) -> Floats:
+    """Turns what rounds added, (rounds, coordinates), into as many draws, independent and as large as a node's."""
+    parts = np.split(noise, np.cumsum(trees)[:-1])
+    return np.concatenate([solve_triangular(_root(len(part)), part, lower=True) for part in parts])
+
+
+@lru_cache(maxsize=64)
+def leaf_distance(rounds: int) -> float:
+    """How far a contribution of 1 to the worst round moves what a tree releases, in deviations of a node."""
+    columns = solve_triangular(_root(min(rounds, DEEPEST)), np.eye(min(rounds, DEEPEST)), lower=True)
+    return float(np.linalg.norm(columns, axis=0).max())
+
+
+def tree_lower_bound(plan: TreePlan, mu: float) -> float:
+    """Epsilon of the plan if a contribution is at least `mu` deviations of a node's noise; 0 for mu <= 0.
+
+    It is exact for an adversary who sees what the rounds release. The accountant grants them every node, so that its
+    epsilon for the same noise is larger.
+    """
+    if mu <= 0:
+        return 0.0
+    distance = mu * sqrt(sum(leaf_distance(rounds) ** 2 for rounds in plan.trees))
+    return gaussian_pair_epsilon((0.0, 1.0), (distance, 1.0), plan.delta)

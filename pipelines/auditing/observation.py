@@ -1,0 +1,128 @@
+"""What an engine did on a probe: who joined, what they contributed, and the noise, free of each other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.auditing.nodes import whitened
+from pipelines.auditing.probe import Floats, Moves, Probe, secret_seed
+from pipelines.config.schema import Config
+from pipelines.privacy.mechanisms.tree import TreePlan
+
+JOINED = 0.01
+"""Least noise-free contribution, in clip norms, that counts as taking part."""
+EMPTY_STEPS = 8
+UNLIKELY = 6.0
+"""Deviations of the count's noise from either end of the range that its share is brought back into: nearer to it, the
+step does not show the noise. Whether it is nearer depends on the sample alone, so that leaving it out favours none."""
+
+
+def fresh_seeds() -> Iterator[int]:
+    """Seeds that nobody else knows, one after the other."""
+    while True:
+        yield secret_seed()
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Three runs of the engine on one probe.
+
+    Attributes:
+      loud: every unit there.
+      silent: the same seed, all inputs on a spare feature.
+      alone: a single silent unit, so that most samples are empty.
+    """
+
+    probe: Probe
+    loud: Moves
+    silent: Moves
+    alone: Moves
+
+    @classmethod
+    def of(cls, config: Config, probe: Probe, threads: int) -> "Observation":
+        """Runs the engine; nobody but this function ever knows the seed."""
+        seed, units = secret_seed(), probe.plan.population
+        loud = probe.run(config, threads, units=units, silent=False, seed=seed)
+        silent = probe.run(config, threads, units=units, silent=True, seed=seed)
+        alone = probe.lasting(EMPTY_STEPS).run(config, threads, units=1, silent=True, seed=secret_seed())
+        return cls(probe, loud, silent, alone)
+
+    @cached_property
+    def shifts(self) -> Floats:
+        """What each row's unit contributed along its direction, free of noise, (steps, rows)."""
+        return self.loud.towards - self.silent.towards
+
+    @cached_property
+    def contributions(self) -> Floats:
+        """Length of what each row's unit contributed, (steps, rows), in the plan's clip norms."""
+        return np.hypot(self.shifts, (self.loud.across - self.silent.across)[:, : self.probe.rows])
+
+    @cached_property
+    def joined(self) -> NDArray[np.bool_]:
+        """Whether each row's unit took part, (steps, rows)."""
+        return self.contributions > JOINED
+
+    @cached_property
+    def cut(self) -> NDArray[np.bool_]:
+        """Whether each row's unit took part with a contribution that was clipped, (steps, rows)."""
+        return self.joined & self.probe.large
+
+    @cached_property
+    def levels(self) -> Floats:
+        """Each step's clip norm, in the plan's: 1, or as those who were clipped show it; NaN where nobody was."""
+        if self.probe.adaptive is None:
+            return np.ones(len(self.shifts))
+        with np.errstate(invalid="ignore"):
+            return np.asarray((self.contributions * self.cut).sum(axis=1) / self.cut.sum(axis=1))
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Steps whose clip norm is known, (steps,)."""
+        return np.isfinite(self.levels)
+
+    @cached_property
+    def noise(self) -> Floats:
+        """All noise of the loud run, (known steps, 2 rows + 2), in clip norms of the step.
+
+        That of a tree as independent draws of a node's size.
+        """
+        raw = np.concatenate([self.loud.towards - self.shifts * self.joined, self.loud.across], axis=1)
+        return self._independent((raw / self.levels[:, None])[self.known])
+
+    @cached_property
+    def noise_alone(self) -> Floats:
+        """The noise of the run whose samples are mostly empty, (steps, rows + 2)."""
+        return self._independent(self.alone.across)
+
+    def _independent(self, noise: Floats) -> Floats:
+        plan = self.probe.plan
+        return whitened(noise, plan.executed(len(noise)).trees) if isinstance(plan, TreePlan) else noise
+
+    @cached_property
+    def arms(self) -> tuple[Floats, Floats]:
+        """What an adversary sees on rows whose unit joined, and was clipped, and on rows whose unit did not."""
+        noise = self.noise[:, : self.probe.rows]
+        shown = (self.shifts / self.levels[:, None])[self.known] + noise
+        return shown[self.cut[self.known]], noise[~self.joined[self.known]]
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """Lengths of all contributions, in clip norms of their step; those of small units are below 1."""
+        return np.asarray((self.contributions / self.levels[:, None])[self.joined & self.known[:, None]])
+
+    @cached_property
+    def count_noise(self) -> Floats:
+        """Noise on the count that moved the clip norm, (some steps,), in units; empty where none moves.
+
+        A unit that is not clipped counts 1/2 and one that is -1/2, so that either way it moves the count by 1/2.
+        """
+        adaptive, normaliser = self.probe.adaptive, self.probe.plan.normaliser
+        if adaptive is None:
+            return np.zeros(0)
+        share = adaptive.target_quantile - np.diff(np.log(self.levels)) / adaptive.learning_rate
+        count = (self.joined.sum(axis=1) / 2 - self.cut.sum(axis=1))[:-1]
+        shows = np.abs(count) <= normaliser / 2 - UNLIKELY * adaptive.count_stddev
+        return np.asarray(((share - 0.5) * normaliser - count)[shows & np.isfinite(share)])

@@ -1,0 +1,264 @@
+"""The run's own model, trained by its own engine on canaries: every contribution, and the noise, on every weight.
+
+Canaries are invented examples whose gradients span decades of length, one with zero inputs among them. Their classes
+start with very different odds, so that some of them are learned already.
+
+- A *twin* run has some steps on these canaries, and is repeated with the same seed while every canary holds NaN. An
+  engine leaves out what is not finite, so that the second run is the noise alone. What the first has besides must be
+  the canaries' own contributions, each clipped as a whole, and nothing else: they are compared with the gradients of
+  one example at a time, by the framework's autograd, at the very weights that each step started from.
+- A *crowded* twin has many copies of each canary, so that a step is as large as those of runs, and computed in the
+  run's own parts.
+- A *still* run has many steps, and contributions from nobody: noise on each tensor.
+
+Both use sizes, rates and a clip norm of their own, so that float32 resolves them whatever the plan's are. The still
+run keeps the plan's noise multiplier; a twin's noise is at most as large as a contribution.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil, prod
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr
+
+from pipelines.auditing.finding import AuditError
+from pipelines.auditing.probe import LARGEST_TREE, STILL, noise_per_release, probing
+from pipelines.config.schema import Config
+from pipelines.core.errors import DivergedError
+from pipelines.core.randomness import public_stream
+from pipelines.data.partition.division import Partition
+from pipelines.engines.build import build_pipeline
+from pipelines.engines.interface import FittedModel, RoundRecord, TrainingData
+from pipelines.model.spec import ModelSpec, Weights
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+
+Floats = NDArray[np.float64]
+CANDIDATES, UNITS = 36, 18
+SCALES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+ODDS = 200.0
+"""Of the last class against all others, where twins start: the gradient of what is expected is short."""
+APART = 0.2
+"""Least length of a canary's direction that the directions of those before it do not explain."""
+LEARNED = 1e-3
+"""Canaries whose gradient is shorter than this share of the one without inputs are not used: float32 has few of its
+digits left."""
+MOST_EXAMPLES = 3
+"""Of one user."""
+POISON = 4
+"""Units whose gradient is never finite: an engine leaves them out, and only them."""
+JOIN = 0.5
+TWIN_STEPS, TWIN_TREE = 8, 6
+WALK = 0.05
+"""What the noise of a twin moves a weight by in all its steps: much beside float32's rounding, little for the model."""
+MOST_TWIN_NOISE = 1.0
+CUT = 0.5
+"""A twin's clip norm, of the length of the gradient without inputs, or of the median one where that is shorter."""
+STILL_DRAWS, LEAST_STILL, MOST_STILL = 3_000_000, 16, 96
+STILL_MOVE = 1e-2
+"""What the noise of a still run moves a weight by in one step."""
+RATE = 0.5
+"""Of a twin's adaptive clip norm, which falls by a factor of 2 or more."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """What a run went through.
+
+    Attributes:
+      weights: all of them before the first and after each step, (steps + 1, weights).
+      drawn: whom the run's own record has in each step, (steps, units).
+      model: in the end.
+    """
+
+    weights: Floats
+    drawn: NDArray[np.bool_]
+    model: FittedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnModel:
+    """A model and the canaries for it.
+
+    Attributes:
+      config: of the run; its engine, its way to clipped sums and its device stay.
+      plan: of the run.
+      spec: of the run's model.
+      threads: CPU threads.
+    """
+
+    config: Config
+    plan: Plan
+    spec: ModelSpec
+    threads: int
+
+    @cached_property
+    def by_user(self) -> bool:
+        """Whether a unit is a user, with one to three examples."""
+        return self.plan.unit is PrivacyUnit.USER
+
+    @cached_property
+    def start(self) -> Weights:
+        """Where twins start: Glorot kernels, small biases, and odds of the classes."""
+        rng, weights = public_stream(0, "audit_weights"), []
+        for shape in self.spec.weight_shapes():
+            limit = np.sqrt(6 / (prod(shape[:-2]) * sum(shape[-2:]))) if len(shape) > 1 else WALK
+            weights.append(rng.uniform(-limit, limit, shape).astype(np.float32))
+        weights[-1] = np.zeros(self.spec.classes, np.float32)
+        weights[-1][-1] = np.log(ODDS * (self.spec.classes - 1))
+        return weights
+
+    @cached_property
+    def owners(self) -> NDArray[np.int64]:
+        """Which candidate each candidate example belongs to."""
+        units = np.arange(CANDIDATES)
+        return np.repeat(units, 1 + units % MOST_EXAMPLES if self.by_user else 1)
+
+    @cached_property
+    def candidates(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Inputs and labels of all candidate examples; the first candidate's inputs are zero."""
+        rng, owners = public_stream(0, "audit_canaries"), self.owners
+        inputs = rng.standard_normal((len(owners), *self.spec.features))
+        scales = np.where(owners == 0, 0.0, np.array(SCALES)[owners % len(SCALES)])
+        inputs *= scales.reshape(-1, *[1] * len(self.spec.features))
+        return inputs.astype(np.float32), (owners // len(SCALES) + owners) % self.spec.classes
+
+    def gradients(self, model: FittedModel, weights: Weights, chosen: NDArray[np.int64]) -> Floats:
+        """What each chosen candidate contributes before clipping, (chosen, weights): the mean over its examples."""
+        mine = np.isin(self.owners, chosen)
+        inputs, labels = self.candidates
+        each = model.example_gradients(weights, inputs[mine], labels[mine])
+        _, place = np.unique(self.owners[mine], return_inverse=True)
+        share = np.zeros((len(chosen), len(each)))
+        share[place, np.arange(len(each))] = 1 / np.bincount(place)[place]
+        return share @ each
+
+    def choose(self, model: FittedModel) -> tuple[NDArray[np.int64], float]:
+        """Picks canaries whose directions are far apart, and a clip norm that cuts most of them and not all.
+
+        It cuts the one without inputs, whose gradient is that of biases: what forgets these does not cut it.
+        """
+        gradients = self.gradients(model, self.start, np.arange(CANDIDATES))
+        lengths = np.linalg.norm(gradients, axis=1)
+        directions = np.where(lengths >= LEARNED * lengths[0], 1 / np.maximum(lengths, 1e-30), 0)[:, None] * gradients
+        directions[0] *= 2  # so that the one without inputs comes first
+        _, sizes, order = qr(directions.T, mode="economic", pivoting=True)
+        apart = np.abs(np.diag(sizes)) >= APART
+        chosen = np.sort(order[: len(apart)][apart][: min(UNITS, max(1, gradients.shape[1] // 4))])
+        return chosen, CUT * float(min(lengths[0], np.median(lengths[chosen])))
+
+    def data(self, chosen: NDArray[np.int64], *, silent: bool, start: Weights, copies: int = 1) -> TrainingData:
+        """The chosen canaries, each so many times, or as many examples of NaN; then `POISON` units of NaN."""
+        mine = np.isin(self.owners, chosen)
+        inputs, labels = (np.concatenate([part[mine]] * copies) for part in self.candidates)
+        _, owners = np.unique(self.owners[mine], return_inverse=True)
+        units = copies * len(chosen)
+        owners = np.concatenate([*(owners + k * len(chosen) for k in range(copies)), units + np.arange(POISON)])
+        inputs = np.concatenate([inputs, np.zeros((POISON, *inputs.shape[1:]), np.float32)])
+        inputs[slice(None) if silent else slice(-POISON, None)] = np.nan
+        return TrainingData(
+            inputs=inputs,
+            labels=np.concatenate([labels, np.zeros(POISON, np.int64)]),
+            partition=Partition.from_owners(owners, units + POISON) if self.by_user else None,
+            spec=self.spec,
+            initial_weights=[value.copy() for value in start],
+        )
+
+    def run(self, data: TrainingData, plan: Plan, *, move: float, seed: int | None) -> "Path":
+        """Trains.
+
+        Args:
+          data: of this problem.
+          plan: of these units.
+          move: what a contribution of one clip norm moves the weights by.
+          seed: of noise and samples; None has them drawn as a real run's are.
+
+        Raises:
+          AuditError: a weight is not finite.
+        """
+        rate = move * plan.normaliser / plan.clip_norm
+        config = probing(
+            self.config, plan, seed, rate=rate, local_batch=MOST_EXAMPLES, parts=plan.population <= UNITS + POISON + 1
+        )
+        weights, drawn = [_flat(data.initial_weights)], []
+
+        def keep(record: RoundRecord) -> None:
+            weights.append(_flat(record.model.weights()))
+            assert record.sampler is not None, "of a private engine"
+            drawn.append(record.sampler.latest)
+
+        try:
+            fit = build_pipeline(config, plan, self.threads).fit(data, keep)
+        except DivergedError as error:
+            raise AuditError(
+                "audit=mechanism REFUTES THIS RUN: a contribution that is not finite reaches the weights, so that "
+                "nothing bounds it; do not release its model"
+            ) from error
+        return Path(np.array(weights), np.array(drawn), fit.record.model)
+
+    def still_plan(self) -> Plan:
+        """Many steps with the plan's noise."""
+        steps = min(max(LEAST_STILL, ceil(STILL_DRAWS / self.spec.parameters)), MOST_STILL)
+        if isinstance(self.plan, TreePlan):
+            return _of_turns(self.plan, CANDIDATES + POISON, LARGEST_TREE, steps)
+        plan = _of_samples(self.plan, CANDIDATES + POISON, steps)
+        return plan if plan.adaptive is None else replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
+
+    def twin_plan(self, units: int, clip_norm: float, steps: int = TWIN_STEPS, rate: float = RATE) -> Plan:
+        """A few steps with little noise; an adaptive clip norm moves at that rate."""
+        if isinstance(self.plan, TreePlan):
+            plan: Plan = _of_turns(self.plan, units + POISON, TWIN_TREE, steps)
+            return replace(plan, clip_norm=clip_norm, noise_multiplier=min(plan.noise_multiplier, MOST_TWIN_NOISE))
+        own = _of_samples(self.plan, units + POISON, steps)
+        if own.adaptive is None:
+            return replace(own, clip_norm=clip_norm, noise_multiplier=min(own.noise_multiplier, MOST_TWIN_NOISE))
+        adaptive = replace(own.adaptive, learning_rate=rate)
+        sigma = _shared(min(own.update_noise_multiplier, MOST_TWIN_NOISE), adaptive)
+        return replace(own, clip_norm=clip_norm, adaptive=adaptive, noise_multiplier=sigma)
+
+
+def twin_move(plan: Plan) -> float:
+    """What a contribution of one clip norm moves a twin's weights by."""
+    return WALK / (max(noise_per_release(plan), 1.0) * plan.steps**0.5)
+
+
+def still_move(plan: Plan) -> float:
+    """The same of a still run, whose noise has one size."""
+    return STILL_MOVE / noise_per_release(plan)
+
+
+def _flat(weights: Weights) -> Floats:
+    return np.concatenate([np.ravel(value) for value in weights]).astype(np.float64)
+
+
+def _of_samples(plan: MechanismPlan, units: int, steps: int) -> MechanismPlan:
+    """The plan with other sizes; the noise on the count suits them."""
+    q = max(plan.sampling_probability, JOIN)
+    own = replace(
+        plan, population=units, sampling_probability=q, steps=steps, delta=min(plan.delta, 0.5 / units),
+        noise_multiplier=plan.update_noise_multiplier, adaptive=None,
+    )  # fmt: skip
+    if plan.adaptive is None:
+        return own
+    stddev = min(plan.adaptive.count_stddev, units * q / 4)
+    adaptive = AdaptiveClipping(target_quantile=0.0, learning_rate=RATE, count_stddev=stddev)
+    return replace(own, adaptive=adaptive, noise_multiplier=_shared(plan.update_noise_multiplier, adaptive))
+
+
+def _shared(update_noise_multiplier: float, adaptive: AdaptiveClipping) -> float:
+    """Noise multiplier of a step whose update has this one."""
+    return float((update_noise_multiplier**-2 + (2 * adaptive.count_stddev) ** -2) ** -0.5)
+
+
+def _of_turns(plan: TreePlan, units: int, largest: int, steps: int) -> TreePlan:
+    rounds = min(plan.restart_every, largest)
+    return replace(
+        plan,
+        population=units,
+        clients_per_round=max(1, min(plan.clients_per_round, units // rounds // 2)),
+        restart_every=rounds if rounds <= units else units,
+        steps=steps,
+        delta=min(plan.delta, 0.5 / units),
+    )

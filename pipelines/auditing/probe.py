@@ -1,0 +1,278 @@
+"""A problem on which every unit is a canary, trained by the product's own engine.
+
+A linear model of two classes has one input feature a unit. Unit i's input is zero but for a large number at feature i.
+Whatever the weights are, its clipped contribution then is the clip norm along (1, -1) / sqrt(2) on row i, towards its
+label. Nothing but noise ever moves that row besides, and nothing but noise moves any row, or the bias, along
+(1, 1) / sqrt(2). Learning rates are too small for the weights to matter.
+
+The run is repeated with all inputs on one spare feature, the last. Noise and samples come from one seed, drawn from the
+operating system and known to the audit alone, so the difference of both runs is what units contributed to their rows,
+free of noise: who joined is measured.
+
+Under adaptive clipping every other pair of units is small, so that clipping leaves half of the units as they are: then
+the noised count that moves the clip norm lies far from its limits.
+"""
+
+import secrets
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil, log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.config.schema import Config, DpSgdConfig
+from pipelines.data.partition.division import Partition
+from pipelines.engines.build import build_pipeline
+from pipelines.engines.interface import RoundRecord, TrainingData
+from pipelines.model.spec import build_spec
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+
+Floats = NDArray[np.float64]
+SHIFT = 1e-9
+"""What one clipped contribution, or the noise where that is more, moves a weight by."""
+INPUT = 1e3
+"""Large beside the bias' constant 1 and beside the clip norm."""
+LARGEST_CLIP = 1.0
+"""A larger clip norm of the plan becomes this one here: engines scale with it, float32 does not."""
+LEAST_NOISE, MOST_NOISE = 1e-3, 1e3
+"""Noise multipliers beside which float32 resolves a contribution, and that it resolves beside a contribution."""
+LEAST_OBSERVATIONS, MOST_OBSERVATIONS = 5000, 40_000
+RESOLUTION = 28
+"""Contributions to observe, the size of the smaller arm, are (28 sigma)^2 within these limits: the bound on 1 / sigma
+then lies about a fifth below it, however large the noise."""
+SAMPLE, LEAST_UNITS, MOST_UNITS = 50, 500, 2000
+LEAST_STEPS, MOST_STEPS = 8, 1000
+ALWAYS = 1e-8
+"""Probability with which one of all units joins every step by chance; it bounds the steps from below."""
+PHYSICAL_BATCHES = 3
+LOCAL_BATCH = 2
+SEED_BITS = 128
+LEAST_ADAPTIVE_UNITS, LEAST_COUNTS = 100, 120
+"""Adaptive clipping: each step shows the count's noise once, and chi-square needs many of them to see half of it."""
+ROOM, SMALL = 8.0, 0.125
+"""Adaptive clipping: clip norm, and a small unit's input as a share of it. Its contribution is an eighth to
+three eighths of the clip norm."""
+CALM, COUNT_NOISE, STILL = 0.02, 0.05, 1e-6
+"""Adaptive clipping: the rate at which the clip norm moves, slow enough that this stays so; the most noise on the
+count, as a share of the sample; and a rate of next to nothing."""
+LARGEST_TREE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """The size of the problem.
+
+    Attributes:
+      plan: the run's noise, clip norm, and who joins when, for as many units as the problem has.
+      rows: input features, of which the first `plan.population` belong to a unit each and the others to nobody.
+    """
+
+    plan: Plan
+    rows: int
+
+    @classmethod
+    def of(cls, plan: Plan, observations: int | None = None) -> "Probe":
+        """Sizes the problem for a plan: units so that samples are not tiny, steps so that enough of them join.
+
+        Args:
+          plan: of the run.
+          observations: contributions to observe; None takes as many as a tight bound needs.
+        """
+        if observations is None:
+            sigma = noise_per_release(plan)
+            observations = min(max(LEAST_OBSERVATIONS, ceil((RESOLUTION * sigma) ** 2)), MOST_OBSERVATIONS)
+        if isinstance(plan, TreePlan):
+            turns = _of_turns(plan, observations)
+            return cls(plan=turns, rows=turns.population)
+        own = _of_samples(plan, observations)
+        # Where most units join, rows of nobody show what a step looks like without one.
+        return cls(plan=own, rows=own.population if own.sampling_probability <= 0.5 else 2 * own.population)
+
+    @cached_property
+    def signs(self) -> Floats:
+        """Direction of each row's contribution, (rows,): 1 for label 0, -1 for label 1."""
+        return 1.0 - 2.0 * (np.arange(self.rows) % 2)
+
+    @cached_property
+    def adaptive(self) -> AdaptiveClipping | None:
+        """How the clip norm moves; None where it does not."""
+        return self.plan.adaptive if isinstance(self.plan, MechanismPlan) else None
+
+    @cached_property
+    def large(self) -> NDArray[np.bool_]:
+        """Which rows belong to units that clipping cuts, (rows,)."""
+        return np.arange(self.rows) % 4 < 2 if self.adaptive else np.ones(self.rows, bool)
+
+    @cached_property
+    def shift(self) -> float:
+        """What one clipped contribution moves a weight by: so little that the logits stay near zero."""
+        return SHIFT / max(1.0, noise_per_release(self.plan))
+
+    def lasting(self, steps: int) -> "Probe":
+        """Returns this problem over another number of steps, in which the clip norm stays."""
+        plan = replace(self.plan, steps=steps)
+        if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
+            plan = replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
+        return replace(self, plan=plan)
+
+    def data(self, *, units: int, silent: bool) -> TrainingData:
+        """The training data of the first `units` units; the inputs of silent ones are on the spare feature.
+
+        Users have one to three examples each, so that it shows whether their number weighs.
+        """
+        users = self.plan.unit is PrivacyUnit.USER
+        owners = np.repeat(np.arange(units), 1 + np.arange(units) % 3 if users else 1)
+        inputs = np.zeros((len(owners), self.rows + 1), np.float32)
+        sizes = np.where(self.large[owners], INPUT, SMALL * self.plan.clip_norm)
+        inputs[np.arange(len(owners)), self.rows if silent else owners] = sizes
+        spec = build_spec("linear", features=(self.rows + 1,), classes=2)
+        return TrainingData(
+            inputs=inputs,
+            labels=(owners % 2).astype(np.int64),
+            partition=Partition.from_owners(owners, units) if users else None,
+            spec=spec,
+            initial_weights=[np.zeros(shape, np.float32) for shape in spec.weight_shapes()],
+        )
+
+    def run(self, config: Config, threads: int, *, units: int, silent: bool, seed: int) -> "Moves":
+        """Trains with the engine that `config` names and returns what every step did to the weights.
+
+        Args:
+          config: of the run that is audited; sizes and rates are the probe's own.
+          threads: CPU threads.
+          units: that are there, at most `plan.population`.
+          silent: whether their inputs are on the spare feature.
+          seed: of noise and samples.
+        """
+        plan = self.plan
+        central = isinstance(config.pipeline, DpSgdConfig)  # its operations here are too small to be shared
+        rate = self.shift * plan.normaliser / plan.clip_norm
+        pipeline = build_pipeline(probing(config, plan, seed, rate=rate), plan, 1 if central else threads)
+        before = np.zeros((self.rows + 2, 2))
+        towards, across = [], []
+
+        def keep(record: RoundRecord) -> None:
+            nonlocal before
+            now = np.vstack(record.model.weights()).astype(np.float64)
+            move, before = (now - before) / self.shift / np.sqrt(2), now
+            towards.append((move[: self.rows, 0] - move[: self.rows, 1]) * self.signs)
+            across.append(move.sum(axis=1))
+
+        pipeline.fit(self.data(units=units, silent=silent), keep)
+        return Moves(towards=np.array(towards), across=np.array(across))
+
+
+def noise_per_release(plan: Plan) -> float:
+    """The noise multiplier of the update alone, or of a tree's node."""
+    return plan.noise_multiplier if isinstance(plan, TreePlan) else plan.update_noise_multiplier
+
+
+def resolved_noise(plan: Plan) -> float:
+    """The noise multiplier of a release, or the nearest one that contributions can be told beside."""
+    return min(max(noise_per_release(plan), LEAST_NOISE), MOST_NOISE)
+
+
+def _of_samples(plan: MechanismPlan, observations: int) -> MechanismPlan:
+    """A plan of Poisson samples that fits a probe."""
+    q, adaptive = plan.sampling_probability, plan.adaptive
+    least_units, least_steps = (LEAST_ADAPTIVE_UNITS, LEAST_COUNTS) if adaptive else (LEAST_UNITS, LEAST_STEPS)
+    units = min(max(least_units, ceil(SAMPLE / q)), MOST_UNITS)
+    if q < 1:  # somebody who always joins shows
+        least_steps = max(least_steps, ceil(log(ALWAYS / units) / log(q)))
+    steps = min(max(least_steps, ceil(observations / (units * q) * (2 if adaptive else 1))), MOST_STEPS)
+    own = replace(
+        plan,
+        population=units,
+        steps=steps,
+        delta=min(plan.delta, 0.5 / units),  # no engine reads it
+        noise_multiplier=resolved_noise(plan),
+        clip_norm=min(plan.clip_norm, LARGEST_CLIP),
+        adaptive=None,
+    )
+    if adaptive is None:
+        return own
+    stddev = min(adaptive.count_stddev, COUNT_NOISE * own.normaliser)
+    return replace(
+        own,
+        clip_norm=ROOM,
+        noise_multiplier=float((own.noise_multiplier**-2 + (2 * stddev) ** -2) ** -0.5),
+        adaptive=AdaptiveClipping(target_quantile=0.5, learning_rate=CALM, count_stddev=stddev),
+    )
+
+
+def _of_turns(plan: TreePlan, observations: int) -> TreePlan:
+    """A plan of trees that fits a probe."""
+    rounds = min(plan.restart_every, LARGEST_TREE)
+    cohort = min(plan.clients_per_round, MOST_UNITS // rounds, SAMPLE)
+    units = max(LEAST_UNITS, rounds * cohort)
+    return replace(
+        plan,
+        population=units,
+        clients_per_round=cohort,
+        restart_every=rounds,
+        steps=min(max(LEAST_STEPS, ceil(observations / cohort)), MOST_STEPS),
+        delta=min(plan.delta, 0.5 / units),
+        noise_multiplier=resolved_noise(plan),
+        clip_norm=min(plan.clip_norm, LARGEST_CLIP),
+    )
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What steps did to the weights, in clip norms before the division by the normaliser.
+
+    Attributes:
+      towards: along each row's contribution, (steps, rows); without the spare row.
+      across: along (1, 1) / sqrt(2), which no contribution touches, (steps, rows + 2); the last two are the spare row
+        and the bias.
+    """
+
+    towards: Floats
+    across: Floats
+
+
+def probing(
+    config: Config, plan: Plan, seed: int | None, *, rate: float, local_batch: int = LOCAL_BATCH, parts: bool = True
+) -> Config:
+    """The run's configuration with plain steps: whatever comes before clipping and after noise is not audited.
+
+    The engine, its way to clipped sums, and the device stay.
+
+    Args:
+      config: of the run.
+      plan: that is run.
+      seed: of noise and samples; None draws them from the operating system's entropy.
+      rate: learning rate of the released sums.
+      local_batch: examples of a user's local step.
+      parts: whether a step is computed in several parts, however small it is; else in the run's own.
+    """
+    pipeline = config.pipeline
+    changes: dict[str, object]
+    if isinstance(pipeline, DpSgdConfig):
+        part = pipeline.max_physical_batch
+        if parts:
+            part = max(1, ceil(plan.normaliser / PHYSICAL_BATCHES))  # noise is added once, however many of them
+        changes = {
+            "optimizer": "sgd", "learning_rate": rate, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant",
+            "max_physical_batch": part, "local_batch_size": local_batch, "local_learning_rate": 1.0,
+            "local_epochs": 1, "user_examples": None, "ema_decay": 0.0,
+        }  # fmt: skip
+    else:
+        changes = {
+            "local_batch_size": local_batch, "local_epochs": 1, "client_optimizer": "sgd", "client_learning_rate": 1.0,
+            "client_momentum": 0.0, "server_optimizer": "sgd", "server_learning_rate": rate, "server_momentum": 0.0,
+            "proximal_strength": 0.0, "ema_decay": 0.0,
+        }  # fmt: skip
+    return config.model_copy(
+        update={
+            "pipeline": pipeline.model_copy(update=changes),
+            "privacy": config.privacy.model_copy(update={"noise_seed": seed}),
+        }
+    )
+
+
+def secret_seed() -> int:
+    """A seed that nobody else knows; never logged."""
+    return secrets.randbits(SEED_BITS)

@@ -1,5 +1,0 @@
-"""Where this checkout lies."""
-
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[1]

@@ -1,0 +1,1 @@
+"""The division of examples among clients or users."""

@@ -1,0 +1,42 @@
+"""Clients that hold a few classes each."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.core.errors import UserError
+from pipelines.data.partition.division import Partition
+
+
+def shard_partition(
+    labels: NDArray[np.int64], *, num_clients: int, shards_per_client: int, rng: np.random.Generator
+) -> Partition:
+    """Sorts examples by label, cuts them into equal shards and gives each client some at random.
+
+    Every example belongs to exactly one client; shard sizes differ by at most one. A shard that is no longer than
+    the smallest class meets at most two classes, so that a client holds at most 2 * shards_per_client of them.
+
+    Args:
+      labels: int64, shape (n,).
+      num_clients: clients to divide over, >= 1.
+      shards_per_client: shards each client gets, >= 1.
+      rng: numpy Generator, the partition's own stream.
+
+    Raises:
+      UserError: more shards than examples.
+
+    Source: McMahan et al. 2017, arXiv:1602.05629, section 3 ("pathological non-IID"; there 2 of 200 shards of 300).
+    """
+    shards = num_clients * shards_per_client
+    if shards > len(labels):
+        raise UserError(
+            f"partition.clients={num_clients} times partition.classes_per_client={shards_per_client} makes {shards} "
+            f"shards, more than the {len(labels)} training examples; lower one of them"
+        )
+    # Shuffled first, so that which examples of a class share a shard does not hang on the file's order.
+    shuffled = rng.permutation(len(labels))
+    by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    client_of_shard = rng.permutation(shards) // shards_per_client
+    shard_of_position = np.arange(len(labels)) * shards // len(labels)
+    owners = np.empty(len(labels), dtype=np.int64)
+    owners[by_label] = client_of_shard[shard_of_position]
+    return Partition.from_owners(owners, num_clients)

@@ -1,0 +1,82 @@
+"""The one choice of an engine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipelines.config.schema import (
+    Config,
+    DpFedAvgConfig,
+    DpSgdConfig,
+    FedAvgConfig,
+    SgdConfig,
+)
+from pipelines.core.errors import UserError
+from pipelines.engines.interface import Pipeline
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+from pipelines.privacy.mechanisms.tree import Plan
+
+
+def build_pipeline(config: Config, plan: Plan | None, threads: int) -> Pipeline:
+    """The one choice of an engine; each import pulls in its own framework and no other.
+
+    Args:
+      config: of the run.
+      plan: what a private engine runs; None for the others.
+      threads: CPU threads.
+
+    Raises:
+      UserError: the engine is not installed, or refuses the plan.
+    """
+    settings, noise_seed = config.pipeline, config.privacy.noise_seed
+    with _installed(settings.name):
+        match settings:
+            case SgdConfig():
+                from pipelines.engines.central.sgd import Sgd
+                from pipelines.engines.central.training import Hardware
+
+                return Sgd(settings, seed=config.seed, hardware=Hardware(device=config.device, threads=threads))
+            case DpSgdConfig():
+                from pipelines.engines.central.dp_sgd import DpSgd
+                from pipelines.engines.central.training import Hardware
+
+                hardware = Hardware(device=config.device, threads=threads)
+                planned = _planned(plan)
+                assert isinstance(planned, MechanismPlan), "trees are for dp_fed_avg"
+                return DpSgd(settings, planned, noise_seed=noise_seed, hardware=hardware)
+            case FedAvgConfig():
+                from pipelines.engines.federated.fed_avg import FedAvg
+
+                return FedAvg(settings, seed=config.seed, threads=threads, private_worker=_private_worker(config))
+            case DpFedAvgConfig():
+                from pipelines.engines.federated.dp_fed_avg import DpFedAvg
+
+                private_worker = _private_worker(config)
+                return DpFedAvg(
+                    settings, _planned(plan), noise_seed=noise_seed, threads=threads, private_worker=private_worker
+                )
+
+
+def _private_worker(config: Config) -> bool:
+    """Whether only we may reach TFF's worker, which is tried before anything is logged."""
+    from pipelines.engines.federated.home import require_private_home
+
+    if config.federated.require_private_worker:
+        require_private_home()
+    return config.federated.require_private_worker
+
+
+def _planned(plan: Plan | None) -> Plan:
+    assert plan is not None, "a private pipeline always has a plan"
+    return plan
+
+
+@contextmanager
+def _installed(pipeline: str) -> Iterator[None]:
+    """Turns a missing framework into one line that says how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = "central" if pipeline in ("sgd", "dp_sgd") else "federated"
+        raise UserError(
+            f"pipeline={pipeline} needs {error.name}, which is not installed; run: pip install -e '.[{extra}]'"
+        ) from None

@@ -1,0 +1,194 @@
+"""Differentially private SGD with Opacus, over examples or over users.
+
+Opacus supplies the optimizer that adds noise once per logical step and divides by a public constant; the clipped sums
+that it gets come from Opacus or from our own book-keeping. Sampling is ours: Opacus' own loader derives its rate from
+the length of the private data.
+
+Source: Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Poisson sampling; adaptive clipping of
+Andrew et al. 2021, arXiv:1905.03871.
+"""
+
+import logging
+from functools import lru_cache
+
+import numpy as np
+import torch
+from opacus.validators import ModuleValidator
+from torch import nn
+
+from pipelines.config.schema import DpSgdConfig
+from pipelines.core.errors import GuaranteeError, UserError
+from pipelines.core.randomness import private_streams
+from pipelines.data.partition.division import Partition
+from pipelines.engines.central.book_keeping import supports
+from pipelines.engines.central.gradient_trial import TrialError, require_separate
+from pipelines.engines.central.gradients import Mode, PrivateGradients, private_gradients
+from pipelines.engines.central.training import Clock, Hardware, Workbench, learning_rate, set_learning_rate
+from pipelines.engines.central.users import UserUpdates, canary_updates
+from pipelines.engines.interface import Fit, OnRound, TrainingData, require_partition
+from pipelines.model.spec import ModelSpec
+from pipelines.privacy.execution_checks import require_event
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
+
+_Engine = tuple[Workbench, PrivateGradients]
+logger = logging.getLogger(__name__)
+
+
+class DpSgd:
+    """Runs a mechanism plan whose units are examples, or users of the partition."""
+
+    def __init__(
+        self, settings: DpSgdConfig, plan: MechanismPlan, *, noise_seed: int | None, hardware: Hardware
+    ) -> None:
+        """Holds settings and plan, not data.
+
+        Args:
+          settings: of the optimizer, and of how a step is computed.
+          plan: of the mechanism; its unit decides what one item of a sample is.
+          noise_seed: determines samples, users' orders and noise; None draws them from the operating system's entropy.
+            One seed gives users the same cohorts and orders as `dp_fed_avg`.
+          hardware: device and threads.
+
+        Raises:
+          UserError: a way to compute steps that the unit or the clipping does not go with.
+        """
+        if plan.unit is PrivacyUnit.USER and settings.grad_sample != "auto":
+            raise UserError(
+                f"pipeline.grad_sample={settings.grad_sample} is for privacy.unit=example; with privacy.unit=user "
+                "every user's update is computed alone: use pipeline.grad_sample=auto"
+            )
+        if plan.adaptive is not None and settings.grad_sample in ("hooks", "functorch"):
+            raise UserError(
+                f"privacy.clipping=adaptive needs the norm of every gradient, which "
+                f"pipeline.grad_sample={settings.grad_sample} keeps to itself; use pipeline.grad_sample=auto"
+            )
+        self._settings, self._plan, self._noise_seed, self._hardware = settings, plan, noise_seed, hardware
+
+    def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
+        """Trains for the plan's steps; the fit's executed plan holds those that ran.
+
+        Raises:
+          UserError: a plan for users, and no partition.
+          DivergedError: a weight is not finite.
+          GuaranteeError: the noise in use is not the plan's.
+        """
+        settings, plan, by_user = self._settings, self._plan, self._plan.unit is PrivacyUnit.USER
+        units = len(_users(data)) if by_user else len(data.labels)
+        names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
+        stream, *others = private_streams(self._noise_seed, *names)
+        bench, gradients = (self._over_users if by_user else self._over_examples)(data, *others)
+        sampler = PoissonSampler(units, plan.sampling_probability, stream)
+        seen = SamplerRecord(units, plan.sampling_probability)
+        clock = Clock(plan.steps, on_round, bench, settings.ema_decay, plan, seen)
+        for step in range(1, plan.steps + 1):
+            sample = sampler.draw()
+            seen.observe(sample)
+            set_learning_rate(gradients.optimizer, learning_rate(settings, step, plan.steps))
+            gradients.step(torch.from_numpy(sample).to(bench.device))
+            require_event(plan, gradients.optimizer.dp_event)
+            record = clock.tick(step, step * plan.normaliser)
+        gradients.close()
+        facts = {**bench.facts(), **gradients.facts}
+        if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
+            facts["final_clip_norm"] = f"{gradients.optimizer.max_grad_norm:.6g}"
+        return Fit(record=record, executed=plan.executed(step), facts=facts, sampler=seen.verdict())
+
+    def _over_examples(self, data: TrainingData, noise: np.random.Generator) -> _Engine:
+        adaptive = self._plan.adaptive is not None
+        mode = choose(self._settings, data.spec, adaptive=adaptive)
+        try:
+            return self._in_mode(mode, data, noise)
+        except TrialError as flaw:
+            return self._in_mode(_without_fast(self._settings, flaw, adaptive=adaptive), data, noise)
+
+    def _in_mode(self, mode: Mode, data: TrainingData, noise: np.random.Generator) -> _Engine:
+        bench = self._bench(data, contiguous=mode != "fast")
+        _require_separate_examples(bench.module, data.spec)
+        return bench, private_gradients(mode, bench, data.spec, self._settings, self._plan, noise)
+
+    def _bench(self, data: TrainingData, *, contiguous: bool = False) -> Workbench:
+        averaged = self._settings.ema_decay > 0
+        return Workbench.of(data, self._hardware, contiguous=contiguous, averaged=averaged)
+
+    def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:
+        bench = self._bench(data)
+        _require_separate_examples(bench.module, data.spec)
+        gradients = UserUpdates(
+            bench, _users(data), self._settings, self._plan, noise=noise, order=order,
+            canaries=canary_updates(data, bench.device),
+        )  # fmt: skip
+        return bench, gradients
+
+
+def _users(data: TrainingData) -> Partition:
+    return require_partition(data, "privacy.unit=user needs users")
+
+
+def _require_separate_examples(module: nn.Module, spec: ModelSpec) -> None:
+    """Checked on every run: a layer that mixes examples, such as batch normalisation, voids the clipping.
+
+    Opacus' own walk skips layers without weights to train, which can mix examples all the same. What no list of layers
+    has shows in the outputs.
+
+    Raises:
+      GuaranteeError: the module has one, or one that keeps what it saw.
+    """
+    for layer in module.modules():
+        mixes = bool(ModuleValidator.VALIDATORS.get(type(layer), _no_objection)(layer))
+        if mixes or next(layer.buffers(recurse=False), None) is not None:
+            raise GuaranteeError(
+                f"the model has a {type(layer).__name__}, which mixes examples or keeps what it saw: clipping would "
+                "bound nobody; use layers that see one example at a time"
+            )
+    try:
+        require_separate(module, spec)
+    except TrialError as flaw:
+        raise GuaranteeError(
+            f"model={spec.name} {flaw}: clipping would bound nobody; use layers that see one example at a time"
+        ) from None
+
+
+def _no_objection(layer: nn.Module) -> list[Exception]:
+    return []
+
+
+def choose(settings: DpSgdConfig, spec: ModelSpec, *, adaptive: bool = False) -> Mode:
+    """Resolves `grad_sample`: auto is fast for every model that it knows, and one of Opacus' own otherwise.
+
+    Args:
+      settings: hold it.
+      spec: the architecture.
+      adaptive: whether the clip norm follows the norms of the gradients; of Opacus' ways only ghost tells them.
+
+    Raises:
+      UserError: fast was asked for and does not know a layer of the model.
+    """
+    if settings.grad_sample == "auto":
+        return "fast" if supports(spec) else "ghost" if adaptive else "hooks"
+    if settings.grad_sample == "fast" and not supports(spec):
+        raise UserError(
+            f"pipeline.grad_sample=fast does not know every layer of model={spec.name}; use pipeline.grad_sample=auto"
+        )
+    return settings.grad_sample
+
+
+def _without_fast(settings: DpSgdConfig, flaw: TrialError, *, adaptive: bool) -> Mode:
+    """Of Opacus' ways, the one in the place of a book-keeping that failed its trial.
+
+    Raises:
+      GuaranteeError: fast was asked for.
+    """
+    if settings.grad_sample == "fast":
+        raise GuaranteeError(
+            f"pipeline.grad_sample=fast fails its trial: book-keeping {flaw}, so the epsilon would be false; "
+            "use pipeline.grad_sample=auto"
+        ) from None
+    mode: Mode = "ghost" if adaptive else "hooks"
+    _warn_once(f"gradients are computed by Opacus (grad_sample={mode}), several times slower: book-keeping {flaw}")
+    return mode
+
+
+@lru_cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)

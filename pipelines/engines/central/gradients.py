@@ -1,0 +1,301 @@
+"""Ways to one private step: clipped sums of per-example gradients, handed to one of Opacus' optimizers.
+
+All ways give the same sums up to float error. In each of them an example whose gradient is not finite is left out:
+clipping cannot bound it, and it must not decide what happens to the others. The ways without a gradient for each
+example also leave out one whose squared norm overflows.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from opacus import GradSampleModule
+from opacus.grad_sample import GradSampleModuleFastGradientClipping
+from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
+from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from pipelines.config.schema import DpSgdConfig
+from pipelines.engines.central.book_keeping import clipped_sums
+from pipelines.engines.central.compiled import compiled_sums
+from pipelines.engines.central.gaussian_noise import noised
+from pipelines.engines.central.gradient_trial import require_sound
+from pipelines.engines.central.training import Workbench, build_optimizer
+from pipelines.model.spec import Conv, ModelSpec
+from pipelines.privacy.clipping import next_clip_norm
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+
+Mode = Literal["fast", "hooks", "ghost", "functorch"]
+
+# On a CPU a part should stay in cache. A convolution unfolds its inputs to many times their size: 128 examples of the
+# comparison network were the fastest measured; without convolutions the inputs themselves are the largest tensor.
+CONV_PART, PART_BYTES = 128, 8 * 2**20
+
+
+class PrivateGradients(Protocol):
+    """One way to compute private steps.
+
+    Attributes:
+      optimizer: takes them; its `max_grad_norm` is the clip norm of the next one.
+      facts: what the log should know of the way.
+    """
+
+    optimizer: "KeyedOptimizer"
+    facts: dict[str, str]
+
+    def step(self, sample: Tensor) -> None:
+        """Updates the weights from one Poisson sample, indices (n,) with n >= 0; noise is added once."""
+
+    def close(self) -> None:
+        """Takes the hooks off the module."""
+
+
+def private_gradients(
+    mode: Mode, bench: Workbench, spec: ModelSpec, settings: DpSgdConfig, plan: MechanismPlan, rng: np.random.Generator
+) -> PrivateGradients:
+    """Builds the way that a mode names.
+
+    Args:
+      mode: fast is our book-keeping; the others are Opacus' and need the module in contiguous layout.
+      bench: model and data.
+      spec: the model's.
+      settings: of the optimizer, and the most examples in memory at once.
+      plan: clip norm, noise and normaliser.
+      rng: the run's private stream of noise.
+
+    Raises:
+      TrialError: fast, and our book-keeping does not compute what autograd does.
+    """
+    if mode in ("hooks", "functorch"):
+        return PerExampleGradients(bench, settings, plan, rng, force_functorch=mode == "functorch")
+    optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
+    part = settings.max_physical_batch
+    if mode == "ghost":
+        return SummedGradients(GhostClipping(bench), part, bench, optimizer)
+    if (compiled := compiled_sums(bench, spec)) is not None:
+        return SummedGradients(compiled, len(bench.labels), bench, optimizer)  # one example in memory at once
+    require_sound(lambda trial: BookKeeping(trial, spec), bench, spec)
+    if bench.device.type == "cpu":
+        convolves = any(isinstance(layer, Conv) for layer in spec.layers)
+        part = min(part, CONV_PART if convolves else max(1, PART_BYTES // bench.inputs[0].nbytes))
+    return SummedGradients(BookKeeping(bench, spec), part, bench, optimizer)
+
+
+class KeyedOptimizer(DPOptimizer):
+    """Opacus' optimizer with noise from the run's private stream, which is a cipher's.
+
+    PyTorch's CPU generator keeps 32 bits of its seed: whoever tries them all could take the noise off a model.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, plan: MechanismPlan, rng: np.random.Generator) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=plan.update_noise_multiplier,
+            max_grad_norm=plan.clip_norm,
+            expected_batch_size=plan.normaliser,
+        )
+        self.adaptive = plan.adaptive
+        self._rng = rng
+
+    @property
+    def dp_event(self) -> Any:
+        """What a step releases, as a `dp_accounting.DpEvent` without its sampling: from the noise that is in use."""
+        from dp_accounting import dp_event as events
+
+        update = events.GaussianDpEvent(self.noise_multiplier)
+        if self.adaptive is None:
+            return update
+        return events.ComposedDpEvent([update, events.GaussianDpEvent(2 * self.adaptive.count_stddev)])
+
+    def add_noise(self) -> None:
+        """Adds N(0, (noise_multiplier * max_grad_norm)^2) to every coordinate of the clipped sums, on a grid."""
+        for parameter in self.params:
+            _check_processed_flag(parameter.summed_grad)
+            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape)).to(parameter.device)
+            parameter.grad = noised(parameter.summed_grad, noise, self.noise_multiplier * self.max_grad_norm)
+            _mark_as_processed(parameter.summed_grad)
+
+
+class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):
+    """The same for sums that were clipped before, to the `max_grad_norm` of the moment."""
+
+    max_grad_norm: float
+
+    def release(self, sums: list[Tensor], *, units: int, clipped: int) -> None:
+        """Takes a step with noised sums, then moves the clip norm if the plan has it follow a quantile.
+
+        Args:
+          sums: of the clipped contributions, in the shapes of the parameters.
+          units: that contributed, whatever it was.
+          clipped: of them, those whose norm exceeded `max_grad_norm`; not read where the norm is fixed.
+        """
+        for parameter, total in zip(self.params, sums, strict=True):
+            parameter.grad = total
+        self.step()
+        self.zero_grad(set_to_none=True)
+        if self.adaptive is not None:
+            self.max_grad_norm = next_clip_norm(
+                self.max_grad_norm, self.adaptive, units=units, clipped=clipped,
+                normaliser=self.expected_batch_size, rng=self._rng,
+            )  # fmt: skip
+
+
+class PerExampleGradients:
+    """Opacus' default: a gradient for each example, by its hooks or by torch.func."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        settings: DpSgdConfig,
+        plan: MechanismPlan,
+        rng: np.random.Generator,
+        *,
+        force_functorch: bool,
+    ) -> None:
+        self._bench, self._part = bench, settings.max_physical_batch
+        self.facts = {"grad_sample": "functorch" if force_functorch else "hooks"}
+        self._module = GradSampleModule(bench.module, loss_reduction="sum", force_functorch=force_functorch)
+        self.optimizer: KeyedOptimizer = KeyedOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
+
+    def step(self, sample: Tensor) -> None:
+        """Clipped sums accumulate over physical batches, and noise is added with the last."""
+        parts = sample.split(self._part) if len(sample) else (sample,)
+        for k, part in enumerate(parts):
+            self.optimizer.signal_skip_step(do_skip=k < len(parts) - 1)
+            if len(part):
+                self._backward(part)
+            else:
+                # An empty sample is a step of pure noise.
+                for parameter in self._module.parameters():
+                    parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+    def close(self) -> None:
+        """Takes the hooks off the module."""
+        self._module.remove_hooks()
+
+    def _backward(self, part: Tensor) -> None:
+        """Leaves each parameter's per-example gradients, (n, *shape), in its `grad_sample`."""
+        with _quiet_hooks():
+            cross_entropy(self._module(self._bench.inputs[part]), self._bench.labels[part], reduction="sum").backward()
+        parameters = list(self._module.parameters())
+        # The sum is a quick test: it is finite whenever there is nothing to mend.
+        if all(torch.isfinite(parameter.grad_sample.sum()) for parameter in parameters):
+            return
+        finite = torch.stack([torch.isfinite(p.grad_sample).flatten(1).all(1) for p in parameters]).all(0)
+        for parameter in parameters:
+            parameter.grad_sample[~finite] = 0
+
+
+class ClippedSums(Protocol):
+    """One way to sums that are clipped as it goes.
+
+    Attributes:
+      facts: what the log should know of it.
+    """
+
+    facts: dict[str, str]
+
+    def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
+        """Returns the clipped sums over a sample, and its squared norms (n,).
+
+        Where one of those is not finite the caller leaves that example out and asks again.
+        """
+
+    def close(self) -> None:
+        """Takes the hooks off the module, where there are any."""
+
+
+class SummedGradients:
+    """Sums that a function clips as it goes, without a gradient for each example."""
+
+    def __init__(self, clip: ClippedSums, part: int, bench: Workbench, optimizer: SumOptimizer) -> None:
+        self._clip, self._part, self._bench, self.optimizer = clip, part, bench, optimizer
+        self.facts = clip.facts
+
+    def step(self, sample: Tensor) -> None:
+        """Adds the parts' sums, and gives them to the optimizer at once."""
+        totals = [torch.zeros_like(parameter) for parameter in self._bench.module.parameters()]
+        clipped = 0
+        # Parts of almost equal size: none is so small that its fixed costs weigh.
+        for part in sample.tensor_split(ceil(len(sample) / self._part)) if len(sample) else ():
+            sums, squared = self._sums(part)
+            torch._foreach_add_(totals, sums)
+            if self.optimizer.adaptive is not None:  # else nobody asks, and asking waits for the device
+                clipped += int((squared.sqrt() > self.optimizer.max_grad_norm).sum())
+        self.optimizer.release(totals, units=len(sample), clipped=clipped)
+
+    def close(self) -> None:
+        """Takes the hooks off the module, where there are any."""
+        self._clip.close()
+
+    def _sums(self, part: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Clipped sums over the examples whose gradient is finite, and the squared norms of those."""
+        sums, squared = self._clip(part, self.optimizer.max_grad_norm)
+        finite = torch.isfinite(squared)
+        if finite.all():
+            return sums, squared
+        if finite.any():
+            return self._sums(part[finite])
+        return [torch.zeros_like(total) for total in sums], squared[finite]
+
+
+class BookKeeping:
+    """Our own passes by PyTorch's operations; see `clipped_sums`."""
+
+    def __init__(self, bench: Workbench, spec: ModelSpec) -> None:
+        self._bench, self._layers = bench, spec.layers
+        self._weights = [parameter.detach() for parameter in bench.module.parameters()]
+        self.facts = {"grad_sample": "fast", "kernel": "torch"}
+
+    def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
+        """Returns the clipped sums of a sample, and its squared norms (n,)."""
+        with torch.inference_mode():
+            batch = self._bench.inputs.index_select(0, sample), self._bench.labels[sample]
+            return clipped_sums(self._layers, clip_norm, self._weights, *batch)
+
+    def close(self) -> None:
+        """There are no hooks."""
+
+
+class GhostClipping:
+    """Opacus' ghost clipping: one backward pass for the norms, a second one for the clipped sum.
+
+    Source: Li et al. 2022, arXiv:2110.05679, section 4.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench, self._parameters = bench, list(bench.module.parameters())
+        self._module = GradSampleModuleFastGradientClipping(bench.module, loss_reduction="sum", use_ghost_clipping=True)
+        self.facts = {"grad_sample": "ghost"}
+
+    def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
+        """Returns the clipped sums of a sample, and its squared norms (n,)."""
+        self._module.max_grad_norm = clip_norm
+        with _quiet_hooks():
+            outputs = self._module(self._bench.inputs[sample])
+            losses = cross_entropy(outputs, self._bench.labels[sample], reduction="none")
+            torch.autograd.grad(losses.sum(), self._parameters, retain_graph=True)
+            factors = self._module.get_clipping_coef()
+            self._module.disable_hooks()
+            sums = torch.autograd.grad((factors * losses).sum(), self._parameters)
+            self._module.enable_hooks()
+        return list(sums), self._module.per_sample_gradient_norms.square()
+
+    def close(self) -> None:
+        """Takes the hooks off the module."""
+        self._module.remove_hooks()
+
+
+@contextmanager
+def _quiet_hooks() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # Inputs need no gradients; PyTorch mentions that of every full backward hook.
+        warnings.filterwarnings("ignore", "Full backward hook is firing")
+        yield

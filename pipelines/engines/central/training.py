@@ -1,0 +1,176 @@
+"""What plain and private training share: device, tensors, optimizer, learning rate and the clock."""
+
+import ctypes
+import platform
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from math import cos, isfinite, pi
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.config.schema import CentralConfig
+from pipelines.core.errors import DivergedError, UserError
+from pipelines.engines.central.torch_model import TorchModel, build_module
+from pipelines.engines.interface import OnRound, RoundRecord, TrainingData
+from pipelines.model.averaging import share_of_newest
+from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.sampling import SamplerRecord
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """Where PyTorch computes.
+
+    Attributes:
+      device: auto (CUDA where torch sees it), cpu or cuda.
+      threads: CPU threads of one operation.
+    """
+
+    device: str
+    threads: int
+
+    def resolve(self) -> torch.device:
+        """Sets the threads and the allocator, and returns the device.
+
+        Raises:
+          UserError: cuda was asked for and is not there.
+        """
+        torch.set_num_threads(self.threads)
+        _keep_freed_memory()
+        available = torch.cuda.is_available()
+        if self.device == "cuda" and not available:
+            raise UserError("device=cuda but PyTorch sees no CUDA device; use device=auto or device=cpu")
+        return torch.device("cuda" if available and self.device != "cpu" else "cpu")
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A model and its data on one device.
+
+    Attributes:
+      device: where everything is.
+      module: the one that is trained.
+      released: the one that is evaluated and kept: `module` itself, or an average of what it goes through.
+      inputs: (n, *features) float32.
+      labels: (n,) int64.
+    """
+
+    device: torch.device
+    module: nn.Sequential
+    released: nn.Sequential
+    inputs: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(
+        cls, data: TrainingData, hardware: Hardware, *, contiguous: bool = False, averaged: bool = False
+    ) -> "Workbench":
+        """Moves everything to the device once.
+
+        Args:
+          data: gives model and examples.
+          hardware: gives the device.
+          contiguous: as in `build_module`.
+          averaged: whether the released module is one of its own.
+        """
+        device = hardware.resolve()
+        module = build_module(data.spec, data.initial_weights, contiguous=contiguous).to(device)
+        released = build_module(data.spec, data.initial_weights).to(device) if averaged else module
+        inputs, labels = torch.from_numpy(data.inputs).to(device), torch.from_numpy(data.labels).to(device)
+        return cls(device, module, released, inputs, labels)
+
+    def average(self, share: float) -> None:
+        """Moves the released weights towards the trained ones by a share of the way."""
+        if self.released is not self.module:
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.released.parameters()), list(self.module.parameters()), share)
+
+    def facts(self) -> dict[str, str]:
+        """What the log should know of the engine."""
+        return {
+            "engine": f"torch {torch.__version__}",
+            "device": str(self.device),
+            "threads": str(torch.get_num_threads()),
+        }
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Has glibc keep blocks of up to 32 MiB, and 256 MiB of free memory, for the next step.
+
+    By default it hands activations back to the kernel and fetches them anew, page by page, in every step: a fifth to
+    a half of its time, depending on what else the process did.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**25)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**28)
+
+
+def build_optimizer(module: nn.Module, settings: CentralConfig) -> torch.optim.Optimizer:
+    """Builds the optimizer that the settings name."""
+    parameters, rate, decay = module.parameters(), settings.learning_rate, settings.weight_decay
+    match settings.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+
+
+def learning_rate(settings: CentralConfig, step: int, steps: int) -> float:
+    """The rate of a step, counted from 1: constant, or half a cosine from the full rate down towards zero.
+
+    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, without restarts.
+    """
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    return settings.learning_rate * (1 + cos(pi * (step - 1) / steps)) / 2
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Applies a rate to every parameter."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+class Clock:
+    """Reports steps, and counts training time without the callbacks' own."""
+
+    def __init__(
+        self,
+        steps: int,
+        on_round: OnRound,
+        bench: Workbench,
+        ema_decay: float,
+        plan: Plan | None = None,
+        sampler: SamplerRecord | None = None,
+    ) -> None:
+        self._steps, self._on_round, self._bench = steps, on_round, bench
+        self._plan, self._sampler = plan, sampler
+        self._ema_decay = ema_decay
+        self._train_s, self._since = 0.0, time.perf_counter()
+
+    def tick(self, step: int, examples: float) -> RoundRecord:
+        """Ends a step.
+
+        Raises:
+          DivergedError: a weight is no longer finite.
+        """
+        bench = self._bench
+        bench.average(share_of_newest(step, self._ema_decay))
+        self._train_s += time.perf_counter() - self._since
+        if not isfinite(sum(float(parameter.detach().sum()) for parameter in bench.module.parameters())):
+            raise DivergedError(step, "a weight")
+        record = RoundRecord(
+            step=step, steps=self._steps, examples=examples, train_s=self._train_s, model=TorchModel(bench.released),
+            plan=self._plan, sampler=self._sampler,
+        )  # fmt: skip
+        self._on_round(record)
+        self._since = time.perf_counter()
+        return record

@@ -1,0 +1,142 @@
+"""Federated averaging under user-level differential privacy."""
+
+from typing import Any
+
+import numpy as np
+
+from pipelines.config.schema import DpFedAvgConfig
+from pipelines.core.errors import DivergedError, UserError
+from pipelines.core.randomness import private_streams
+from pipelines.engines.federated.learning_process import Server
+from pipelines.engines.federated.rounds import Cohort, engine_facts, run_rounds
+from pipelines.engines.federated.runtime import ensure_worker
+from pipelines.engines.federated.tff_noise import Noise
+from pipelines.engines.interface import Fit, OnRound, TrainingData, require_partition
+from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.participation import TurnsInTrees, TurnsRecord
+from pipelines.privacy.sampling import Participation, PoissonSampler, Sampler, SamplerRecord
+
+
+class DpFedAvg:
+    """Differentially private federated averaging in TFF; a `Pipeline`.
+
+    Every round, each user joins independently with the plan's sampling probability. TFF's Gaussian mechanism clips
+    each user's delta, sums, adds noise and divides by the plan's constant normaliser. Under a `TreePlan` (DP-FTRL)
+    users take turns, each at most one a tree, and the noise is that of TFF's tree aggregation. An empty cohort is a
+    round like any other: it adds noise and counts. Nothing else leaves the clients: no training metrics, no counts.
+
+    The plan drives: rounds, cohorts, clip norm and noise are the plan's, and `rounds` and `clients_per_round` of the
+    settings are not read.
+
+    Source: McMahan et al. 2018, arXiv:1710.06963, algorithm 1; adaptive clipping of Andrew et al. 2021,
+    arXiv:1905.03871; trees of Kairouz et al. 2021, arXiv:2103.00039, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        settings: DpFedAvgConfig,
+        plan: Plan,
+        *,
+        noise_seed: int | None,
+        threads: int | None,
+        private_worker: bool = False,
+    ) -> None:
+        """Holds settings and plan, not data.
+
+        Args:
+          settings: of local and server optimization.
+          plan: of the mechanism, at user level.
+          noise_seed: determines cohorts, the order of examples and the noise, so that equal seeds give equal weights
+            up to the order that TFF sums clients in; None draws them from the operating system's entropy.
+          threads: size of the engine's thread pools; None takes the CPUs this process may use.
+          private_worker: whether to refuse a worker that others can reach.
+
+        Raises:
+          UserError: the plan protects another unit, or has no steps.
+        """
+        if plan.unit != PrivacyUnit.USER:
+            raise UserError(f"privacy.unit={plan.unit} does not fit pipeline=dp_fed_avg, which protects every user")
+        if plan.steps < 1:
+            raise UserError(f"mechanism plan: steps={plan.steps}; training needs at least one")
+        self._settings = settings
+        self._plan = plan
+        self._noise_seed = noise_seed
+        self._threads = threads
+        self._private_worker = private_worker
+
+    def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
+        """Trains, and calls `on_round` after every round.
+
+        Raises:
+          UserError: no partition, or a worker that is open to others against the will.
+          DivergedError: the noised update or a weight is not finite; both are already public under the guarantee.
+        """
+        settings, plan, partition = self._settings, self._plan, require_partition(data)
+        stream, order, noise = private_streams(self._noise_seed, "cohorts", "batch_order", "noise")
+        cohorts, seen = _sampler(plan, len(partition), stream)
+        worker = ensure_worker(self._threads, private=self._private_worker)
+        server = Server(
+            settings,
+            data,
+            noise_of(plan, secure=settings.secure_aggregation),
+            order=order,
+            noise=noise,
+            cohort_size=_expected_size(plan, len(partition)),
+        )
+        record = run_rounds(
+            server,
+            ema_decay=settings.ema_decay,
+            spec=data.spec,
+            steps=plan.steps,
+            draw_cohort=cohorts.draw,
+            count_examples=lambda cohort: plan.normaliser,  # users: how many examples they hold is private
+            check=_require_finite_update,
+            on_round=on_round,
+            plan=plan,
+            sampler=seen,
+            exposure=worker.exposure,
+        )
+        facts = engine_facts(settings, worker)
+        if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
+            # The norm follows noised counts only, so it is as public as the weights.
+            facts["final_clip_norm"] = f"{server.metrics['aggregator']['dp_query_metrics']['clip']:.6g}"
+        return Fit(record=record, executed=plan.executed(record.step), facts=facts, sampler=seen.verdict())
+
+
+def noise_of(plan: Plan, *, secure: bool = False) -> Noise:
+    """Returns the part of the plan that the aggregation is built from.
+
+    Args:
+      plan: of the mechanism.
+      secure: whether users' clipped deltas are summed as secure aggregation would.
+    """
+    return Noise(
+        noise_multiplier=plan.noise_multiplier,
+        clip_norm=plan.clip_norm,
+        normaliser=plan.normaliser,
+        adaptive=None if isinstance(plan, TreePlan) else plan.adaptive,
+        restart_every=plan.restart_every if isinstance(plan, TreePlan) else None,
+        secure=secure,
+    )
+
+
+def _sampler(plan: Plan, users: int, rng: np.random.Generator) -> tuple[Sampler, Participation]:
+    """Who joins a round, as the plan's accounting has it, and what holds the run to that."""
+    if isinstance(plan, TreePlan):
+        turns = TurnsInTrees(users, size=plan.clients_per_round, restart_every=plan.restart_every, rng=rng)
+        return turns, TurnsRecord(users, size=plan.clients_per_round, restart_every=plan.restart_every)
+    q = plan.sampling_probability
+    return PoissonSampler(users, q, rng), SamplerRecord(users, q)
+
+
+def _expected_size(plan: Plan, users: int) -> float:
+    """Of a cohort of the users present, who may be more or fewer than the public population."""
+    return plan.clients_per_round if isinstance(plan, TreePlan) else plan.sampling_probability * users
+
+
+def _require_finite_update(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:
+    """Looks at the noised update alone; what a client's delta was like must not end a private run."""
+    del cohort
+    if int(metrics["finalizer"]["update_non_finite"]):
+        raise DivergedError(step, "the noised update")

@@ -1,0 +1,109 @@
+"""Cohorts, and the loop over rounds that both federated pipelines share."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.config.schema import FederatedConfig
+from pipelines.core.errors import DivergedError
+from pipelines.engines.federated.engine import tf, tff
+from pipelines.engines.federated.learning_process import Server
+from pipelines.engines.federated.runtime import Worker
+from pipelines.engines.federated.tff_model import TensorFlowModel
+from pipelines.engines.interface import OnRound, RoundRecord
+from pipelines.model.averaging import share_of_newest
+from pipelines.model.spec import ModelSpec, Weights
+from pipelines.privacy.execution_checks import require_event
+from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.sampling import Participation
+
+Cohort = NDArray[np.int64]
+
+
+def uniform_cohort(rng: np.random.Generator, *, clients: int, size: int) -> Cohort:
+    """Draws exactly `size` of the clients 0..clients-1, uniformly without replacement."""
+    return rng.choice(clients, size=size, replace=False)
+
+
+def run_rounds(
+    server: Server,
+    *,
+    ema_decay: float,
+    spec: ModelSpec,
+    steps: int,
+    draw_cohort: Callable[[], Cohort],
+    count_examples: Callable[[Cohort], float],
+    check: Callable[[int, Cohort, dict[str, Any]], None],
+    on_round: OnRound,
+    plan: Plan | None = None,
+    sampler: Participation | None = None,
+    exposure: str | None = None,
+) -> RoundRecord:
+    """Runs all rounds and returns the last one's record.
+
+    Args:
+      server: the process at its start.
+      ema_decay: of the average of the weights after every round that the record holds.
+      spec: the architecture.
+      steps: rounds, >= 1.
+      draw_cohort: called once a round.
+      count_examples: what a cohort adds to `RoundRecord.examples`.
+      check: sees step, cohort and metrics of each round, and raises `DivergedError`.
+      on_round: called after every round; its time is not training time.
+      plan: that a private run follows; every round is held to it.
+      sampler: sees every cohort as it goes into its round; None where nothing is private.
+      exposure: of the worker, for the record.
+
+    Raises:
+      DivergedError: `check` raised it, or a weight is not finite.
+      GuaranteeError: the noise in use is not the plan's.
+    """
+    examples, train_s = 0.0, 0.0
+    average: Weights = []
+    for step in range(1, steps + 1):
+        begin = time.perf_counter()
+        cohort = draw_cohort()
+        if sampler is not None:
+            sampler.observe(cohort)
+        metrics = server.round(cohort)
+        if plan is not None:
+            require_event(plan, server.dp_event)
+        weights = server.weights
+        check(step, cohort, metrics)
+        if not all(np.isfinite(value).all() for value in weights):
+            raise DivergedError(step, "a weight")
+        share = share_of_newest(step, ema_decay)
+        if share == 1:  # the first round, or no average at all
+            average = weights
+        else:
+            average = [(1 - share) * before + share * now for before, now in zip(average, weights, strict=True)]
+        examples += count_examples(cohort)
+        train_s += time.perf_counter() - begin
+        model = TensorFlowModel(spec, average)
+        record = RoundRecord(
+            step=step,
+            steps=steps,
+            examples=examples,
+            train_s=train_s,
+            model=model,
+            plan=plan,
+            sampler=sampler,
+            exposure=exposure,
+        )
+        on_round(record)
+    return record
+
+
+def engine_facts(settings: FederatedConfig, worker: Worker) -> dict[str, str]:
+    """What the engine says of itself."""
+    stock = settings.engine == "stock"
+    return {
+        "engine": f"{'tff.learning' if stock else 'tff'} {tff.__version__} ({settings.engine})",
+        "tensorflow": tf.__version__,
+        "device": "cpu",
+        "threads": str(worker.threads),
+        "worker": "private" if worker.exposure is None else f"open ({worker.home.flaw})",
+    }

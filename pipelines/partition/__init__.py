@@ -1,1 +1,0 @@
-"""How examples are divided among clients: one file per scheme."""

@@ -1,0 +1,1 @@
+"""Epsilon of a mechanism, by several accountants, and the least noise for a target."""

@@ -1,0 +1,51 @@
+"""What a guarantee for one unit says of several: a conversion, never a run's own epsilon."""
+
+from functools import lru_cache
+from math import expm1, log
+
+from pipelines.privacy.accounting.epsilon import renyi
+from pipelines.privacy.mechanisms.tree import Plan
+
+LARGEST = 50.0  # of one unit's epsilon: e^50 promises nothing
+STEP = 0.1
+HALVINGS = 30
+
+
+@lru_cache(maxsize=256)
+def group_epsilon(plan: Plan, members: int) -> float | None:
+    """Epsilon at the plan's delta for `members` units that join or stay away together.
+
+    If one unit has (e, d), then k units have (k e, d (1 + exp(e) + ... + exp((k-1) e))). A mechanism has a d for every
+    e; this takes a small e whose converted d is the plan's delta. The curve is RDP's, which goes down to any d.
+
+    Args:
+      plan: what ran.
+      members: k, >= 1; 1 gives the epsilon by RDP.
+
+    Returns:
+      The epsilon, an upper bound; None where every e up to `LARGEST` needs a larger delta.
+
+    Source: Vadhan 2017, "The complexity of differential privacy", lemma 2.2, with the sum of its proof kept.
+    """
+    if plan.steps == 0:
+        return 0.0
+    curve = renyi(plan)
+
+    def suffices(one: float) -> bool:
+        delta = float(curve.get_delta(one))
+        return delta <= 0 or log(delta) + _log_sum(one, members) <= log(plan.delta)
+
+    low, high = 0.0, STEP
+    while not suffices(high):
+        low, high = high, high + STEP
+        if high > LARGEST:
+            return None
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return members * high
+
+
+def _log_sum(one: float, members: int) -> float:
+    """log(1 + exp(one) + ... + exp((members - 1) one)), one > 0, by the sum of a geometric series."""
+    return (members - 1) * one + log(-expm1(-members * one)) - log(-expm1(-one))

@@ -1,0 +1,70 @@
+"""Whether a run did what its plan says. Checked on every private run before its guarantee is written down.
+
+An epsilon is computed from a plan; it is true only if training followed that plan to the letter. These checks look at
+what an engine hands back, so that a bug in an engine, or between it and the accounting, fails the run.
+"""
+
+from dataclasses import replace
+from math import isclose
+from typing import Any
+
+from pipelines.core.errors import GuaranteeError
+from pipelines.privacy.accounting import epsilon as accounting
+from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+
+EVENT_TOLERANCE = 1e-5
+"""Relative; TensorFlow computes noise multipliers in float32."""
+
+
+def require_executed(planned: Plan, executed: Plan | None, steps: int) -> None:
+    """Compares the plan that was accounted for in advance with the one that an engine says it ran.
+
+    Args:
+      planned: from `plan_for`.
+      executed: of the engine's `Fit`.
+      steps: that were reported to `on_round`.
+
+    Raises:
+      GuaranteeError: they differ in anything but steps, or the steps are not those reported.
+    """
+    expected = replace(planned, steps=steps)
+    if executed == expected:
+        return
+    changed = (
+        "nothing is said of what ran"
+        if executed is None
+        else "; ".join(
+            f"{name}={getattr(executed, name)} instead of {value}"
+            for name, value in vars(expected).items()
+            if getattr(executed, name) != value
+        )
+    )
+    raise GuaranteeError(f"what ran is not what was planned ({changed}): its epsilon would be false; report this bug")
+
+
+def require_event(plan: Plan, event: Any) -> None:
+    """Compares a plan with what a library says of the noise that it added in one step, or to one node of a tree.
+
+    Args:
+      plan: with or without adaptive clipping, or of trees.
+      event: `dp_accounting.DpEvent` of one step without its sampling, or of one node: a Gaussian, or a composition of
+        Gaussians.
+
+    Raises:
+      GuaranteeError: the library's noise multiplier is another one, or the event is of another kind.
+    """
+    from dp_accounting import dp_event as events
+
+    parts = event.events if isinstance(event, events.ComposedDpEvent) else [event]
+    if not all(isinstance(part, events.GaussianDpEvent) for part in parts):
+        raise GuaranteeError(f"the engine reports {event}, which is no Gaussian mechanism; report this bug")
+    if any(part.noise_multiplier == 0 for part in parts):
+        found = 0.0
+    else:
+        found = float(sum(part.noise_multiplier**-2 for part in parts) ** -0.5)
+    claimed = plan.noise_multiplier if isinstance(plan, TreePlan) else accounting.effective_noise_multiplier(plan)
+    if not isclose(found, claimed, rel_tol=EVENT_TOLERANCE):
+        raise GuaranteeError(
+            f"the engine reports noise_multiplier={found:g} where the plan has {claimed:g}: its epsilon would be "
+            "false; report this bug"
+        )

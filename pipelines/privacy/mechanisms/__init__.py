@@ -1,0 +1,1 @@
+"""What private runs do to their units: one object that drives training and accounting."""

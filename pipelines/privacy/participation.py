@@ -1,0 +1,77 @@
+"""Who joins when under tree aggregation: users take turns, and nothing is sampled."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.core.errors import GuaranteeError
+from pipelines.privacy.sampling import SamplerVerdict
+
+
+class TurnsInTrees:
+    """Gives each user at most one turn a tree: cohorts walk through a permutation of the users, anew for each tree."""
+
+    def __init__(self, units: int, *, size: int, restart_every: int, rng: np.random.Generator) -> None:
+        """Starts before the first round.
+
+        Args:
+          units: number of users present; where that is less than a tree's turns, its last cohorts run short.
+          size: users of a full cohort, >= 1.
+          restart_every: rounds of a tree, >= 1.
+          rng: the run's private stream.
+        """
+        self._units = units
+        self._size = size
+        self._restart_every = restart_every
+        self._rng = rng
+        self._round = 0
+        self._order = np.zeros(0, np.int64)
+
+    def draw(self) -> NDArray[np.int64]:
+        """Returns the next round's cohort: sorted indices, int64, of length 0 to `size`."""
+        place = self._round % self._restart_every * self._size
+        if place == 0:
+            self._order = self._rng.permutation(self._units)
+        self._round += 1
+        return np.sort(self._order[place : place + self._size])
+
+
+class TurnsRecord:
+    """Watches the cohorts that a run trains on, whoever drew them: no user may join a tree twice.
+
+    It holds who has joined, which epsilon does not cover; nothing of it is logged.
+    """
+
+    def __init__(self, units: int, *, size: int, restart_every: int) -> None:
+        """Starts before the first round.
+
+        Args:
+          units: number of users present.
+          size: users of a full cohort.
+          restart_every: rounds of a tree.
+        """
+        self._joined = np.zeros(units, np.int64)
+        self.latest = np.zeros(units, np.bool_)
+        self._size = size
+        self._restart_every = restart_every
+        self._round = 0
+
+    def observe(self, cohort: NDArray[np.int64]) -> None:
+        """Adds a cohort before it trains.
+
+        Raises:
+          GuaranteeError: it breaks what the epsilon rests on.
+        """
+        if self._round % self._restart_every == 0:
+            self._joined[:] = 0
+        self._round += 1
+        np.add.at(self._joined, cohort, 1)
+        self.latest = np.isin(np.arange(len(self._joined)), cohort)
+        if len(cohort) > self._size or self._joined.max(initial=0) > 1:
+            raise GuaranteeError(
+                f"round {self._round} contradicts its plan: a tree of {self._restart_every} rounds has each user at "
+                f"most once, in cohorts of at most {self._size}; the epsilon would be false, so the run ends before it"
+            )
+
+    def verdict(self) -> SamplerVerdict:
+        """Whatever broke the plan has been refused by then."""
+        return SamplerVerdict(p_value=1.0, test="each user at most once a tree", law="turns")

@@ -1,0 +1,180 @@
+"""What a recipe found, and on what: written only by `python -m pipelines.reproduce FOLDER --record`.
+
+`results.csv` and `record.json` are the record of the whole recipe, `quick.csv` and `quick.json` that of a quick form
+with sweeps of its own.
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from pipelines.config.files import parse_as, read_text
+from pipelines.config.section import Positive, Section
+from pipelines.core.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.runs.result import RunResult
+
+
+@dataclass(frozen=True)
+class RecordFiles:
+    """Where a record lies.
+
+    Attributes:
+      results: one row a run.
+      origin: what made them.
+    """
+
+    results: Path
+    origin: Path
+
+    @classmethod
+    def of(cls, folder: Path, *, quick: bool = False) -> Self:
+        """The record of a recipe, or of its quick form."""
+        names = ("quick.csv", "quick.json") if quick else ("results.csv", "record.json")
+        return cls(*(folder / name for name in names))
+
+
+class ResultRow(Section):
+    """One run. A run without privacy has no epsilon, delta, unit, relation and noise.
+
+    Attributes:
+      pipeline: its name.
+      variant: of the recipe's part that it is from; None where it has none.
+      target_epsilon: the epsilon asked for; None where nothing is private or the noise was given.
+      epsilon, delta, unit, relation: the guarantee of the steps that ran.
+      noise_multiplier: sigma.
+      steps: steps or rounds that ran.
+      seed: the public seed.
+      accuracy: on the test set, after the last step.
+    """
+
+    pipeline: Annotated[str, Field(min_length=1)]
+    variant: str | None = None
+    target_epsilon: Positive | None
+    epsilon: Positive | None
+    delta: Positive | None
+    unit: str | None
+    relation: str | None
+    noise_multiplier: Positive | None
+    steps: Annotated[int, Field(gt=0)]
+    seed: Annotated[int, Field(ge=0)]
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _all_or_nothing(self) -> Self:
+        absent = {
+            value is None for value in (self.epsilon, self.delta, self.unit, self.relation, self.noise_multiplier)
+        }
+        if len(absent) > 1:
+            raise ValueError("epsilon, delta, unit, relation and noise_multiplier go together: all or none of them")
+        return self
+
+    @classmethod
+    def of(
+        cls, result: "RunResult", *, pipeline: str, variant: str | None, target_epsilon: float | None, steps: int
+    ) -> Self:
+        """The row of a run that finished."""
+        facts: dict[str, Any] = dict.fromkeys(("epsilon", "delta", "unit", "relation", "noise_multiplier"))
+        if (guarantee := result.guarantee) is not None:
+            plan = guarantee.executed
+            facts = {"epsilon": guarantee.epsilon, "delta": plan.delta, "noise_multiplier": plan.noise_multiplier}
+            facts |= {"unit": str(plan.unit), "relation": str(plan.relation)}
+        return cls(
+            pipeline=pipeline,
+            variant=variant,
+            target_epsilon=target_epsilon if guarantee else None,
+            steps=steps,
+            seed=result.provenance.seed,
+            accuracy=result.evaluation.accuracy,
+            **facts,
+        )
+
+
+class Origin(Section):
+    """What made a record.
+
+    Attributes:
+      command: that ran the sweep; of several parts, one a line.
+      commit: of the checkout, with "-dirty" if it had changes.
+      lock_sha256, data_sha256: fingerprints of requirements.lock and of the data.
+      seeds: of every row of the table.
+      versions: of the packages that decide the numbers.
+      platform: operating system and processor.
+    """
+
+    command: str
+    commit: str
+    lock_sha256: str
+    data_sha256: str
+    seeds: tuple[int, ...]
+    versions: dict[str, str]
+    platform: str
+
+
+def read_results(files: RecordFiles, test_examples: int) -> list[ResultRow]:
+    """Reads the rows of a record.
+
+    Args:
+      files: of the record.
+      test_examples: size of the test set, of which every accuracy is a share.
+
+    Raises:
+      UserError: missing, no row, or a row that cannot be what a run left behind.
+    """
+    path = files.results
+    rows = []
+    reader = csv.DictReader(io.StringIO(read_text(path)))
+    for record in reader:
+        values = {str(key): value or None for key, value in record.items()}
+        rows.append(parse_as(ResultRow, values, f"{path} line {reader.line_num}"))
+        check_share(rows[-1], test_examples, f"{path} line {reader.line_num}")
+    if not rows:
+        raise UserError(f"{path} has no row; write it with --record")
+    return rows
+
+
+def check_share(row: ResultRow, test_examples: int, where: str) -> None:
+    """Refuses an accuracy that is no share of the test set.
+
+    Raises:
+      UserError: accuracy times test_examples is not a whole number.
+    """
+    correct = row.accuracy * test_examples
+    if abs(correct - round(correct)) > 1e-6:
+        raise UserError(f"{where}: accuracy={row.accuracy} is no share of bands.test_examples={test_examples}")
+
+
+def read_origin(files: RecordFiles) -> Origin:
+    """Reads what made a record.
+
+    Raises:
+      UserError: missing, or not as `Origin` has it.
+    """
+    path = files.origin
+    try:
+        return parse_as(Origin, json.loads(read_text(path)), path)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is no JSON: {error}") from None
+
+
+def write_results(files: RecordFiles, rows: list[ResultRow], origin: Origin) -> None:
+    """Writes a record, floats in full.
+
+    Raises:
+      UserError: the folder is not writable.
+    """
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(ResultRow.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.model_dump() for row in rows)
+    try:
+        files.results.write_text(table.getvalue(), encoding="utf-8")
+        files.origin.write_text(origin.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{files.results.parent} is not writable ({error.strerror})") from None

@@ -1,0 +1,184 @@
+"""Everything that is decided before training starts: data, clients, model, plan and engine."""
+
+from dataclasses import dataclass
+
+from pipelines.config.data_settings import require_columns_of
+from pipelines.config.schema import (
+    PRIVATE_UNITS,
+    Config,
+    DpFedAvgConfig,
+    DpSgdConfig,
+    PrivacyConfig,
+)
+from pipelines.core.randomness import public_stream
+from pipelines.data.dataset import Dataset
+from pipelines.data.equal_rows import EqualRows
+from pipelines.data.features.apply import with_features
+from pipelines.data.load import load_dataset
+from pipelines.data.partition.divide import build_partition
+from pipelines.data.partition.division import Partition
+from pipelines.engines.build import build_pipeline
+from pipelines.engines.interface import Pipeline
+from pipelines.model.spec import ModelSpec, build_spec
+from pipelines.privacy.accounting.group import group_epsilon
+from pipelines.privacy.accounting.limits import accountable, judge
+from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.planning import public_plan
+from pipelines.privacy.rounding import rounded_up
+from pipelines.privacy.several_units import simulated_users
+
+USELESS = 100.0
+"""An epsilon that promises nothing, and is not worth its digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run, planned and not yet trained.
+
+    Attributes:
+      config: with what partition=auto stands for on this data.
+      copies: training examples that are equal to each other, in the largest such group: private data.
+      remarks: lines for whoever trains, about data that is taken for what it may not be; some tell of private data.
+    """
+
+    config: Config
+    dataset: Dataset
+    partition: Partition | None
+    spec: ModelSpec
+    plan: Plan | None
+    pipeline: Pipeline
+    threads: int
+    copies: int = 1
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def simulated_users(self) -> str | None:
+        """One sentence on users that the partition invented; None where there are none."""
+        if self.partition is None or self.config.partition.name == "natural":
+            return None
+        own = self.dataset.client_ids is not None
+        return simulated_users(self.config.partition.name, len(self.partition), own=own)
+
+    @property
+    def released_copies(self) -> int | None:
+        """`copies`, where examples are protected and the run may tell."""
+        return self.copies if self.config.privacy.release_copies and self.config.unit == "example" else None
+
+    @property
+    def name(self) -> str:
+        """Readable, such as "dp_sgd eps=3 seed=0"; a unit that is not the pipeline's own is named."""
+        privacy, pipeline = self.config.privacy, self.config.pipeline.name
+        parts: list[str] = [pipeline]
+        if self.plan is not None:
+            if self.plan.unit != PRIVATE_UNITS[pipeline][0]:
+                parts.append(f"unit={self.plan.unit}")
+            if privacy.mechanism == "tree":
+                parts.append("tree")
+            parts.append(
+                f"eps={rounded_up(privacy.epsilon, 6)}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}"
+            )
+        audit = [f"audit={self.config.audit.name}"] if self.config.audit.plants else []
+        return " ".join([*parts, f"seed={self.config.seed}", *audit])
+
+
+def prepare(config: Config, threads: int) -> Job:
+    """Loads the data and plans the run.
+
+    Raises:
+      UserError: data missing or corrupt, features of another dataset, private labels that tell how many classes, a plan
+        out of bounds or beyond what the accountants can compute, an engine that is not installed.
+      GuaranteeError: a plan that follows the private number of units, or that the accountants contradict.
+    """
+    require_columns_of(config.features, config.dataset.name)
+    dataset = load_dataset(config.dataset)
+    dataset.require_held_out()
+    found, remarks = dataset.equal_rows, [*dataset.remarks, dataset.seen_before, _simulated_users(config, dataset)]
+    scheme = config.partition.resolved(has_clients=dataset.client_ids is not None, divided=config.divided)
+    config = config.model_copy(update={"partition": scheme})
+    dataset = with_features(dataset, config.features, threads)
+    partition = None
+    if config.divided:
+        seed = config.seed if config.partition.seed is None else config.partition.seed
+        partition = build_partition(config.partition, dataset, public_stream(seed, "partition"))
+    plan: Plan | None = None
+    if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
+        dataset.require_stated_classes()
+        units = len(dataset.train) if partition is None else len(partition)
+        plan = judged_plan(config.pipeline, config.privacy, units)
+        remarks.append(_copied(config, plan, found))
+    return Job(
+        config=config,
+        dataset=dataset,
+        partition=partition,
+        spec=_spec(config, dataset),
+        plan=plan,
+        pipeline=build_pipeline(config, plan, threads),
+        threads=threads,
+        copies=found.most,
+        remarks=tuple(filter(None, remarks)),
+    )
+
+
+def _simulated_users(config: Config, dataset: Dataset) -> str | None:
+    """One line where the users are invented although the data has its own."""
+    if not config.divided or dataset.client_ids is None or config.partition.name in ("auto", "natural"):
+        return None
+    said = ", and epsilon says nothing of the data's own users" if config.private else ""
+    return (
+        f"partition={config.partition.name} SIMULATES USERS: dataset {dataset.name} names its own (client_ids), but "
+        f"examples are dealt to {config.partition.clients} invented ones{said}; drop partition= to train on its own"
+    )
+
+
+def _copied(config: Config, plan: Plan, found: EqualRows) -> str | None:
+    """One line where training examples are equal although each is protected as if it were somebody's only one."""
+    if config.unit != "example" or found.most == 1:
+        return None
+    group = group_epsilon(plan, found.most)
+    bound = "has no useful bound" if group is None or group > USELESS else f"is at most {rounded_up(group)}"
+    logged = "" if config.privacy.release_copies else "; this line is not logged (privacy.release_copies=true logs it)"
+    return (
+        f"{found.repeated:,} training examples equal another one, {found.most:,} of them each other: if these are one "
+        f"person's, that person's epsilon {bound}{logged}"
+    )
+
+
+def model_spec(config: Config, threads: int) -> ModelSpec:
+    """Returns the architecture of a run, whose sizes follow from its data.
+
+    Raises:
+      UserError: data missing or corrupt.
+    """
+    return _spec(config, with_features(load_dataset(config.dataset), config.features, threads))
+
+
+def _spec(config: Config, dataset: Dataset) -> ModelSpec:
+    return build_spec(
+        config.model.name,
+        features=dataset.features,
+        classes=dataset.classes,
+        widths=config.model.widths,
+        activation=config.model.activation,
+    )
+
+
+def judged_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Plan:
+    """The plan of a private run, about which every accountant has been asked.
+
+    Args:
+      pipeline: gives samples or cohorts, and steps.
+      privacy: gives the mechanism, noise or target, clipping and delta.
+      units: how many examples or users the data holds.
+
+    Raises:
+      UserError: a plan out of bounds, or beyond what the accountants can compute.
+      GuaranteeError: a plan that follows the private number of units, or that the accountants contradict.
+    """
+    asked = "noise_multiplier" if privacy.epsilon is None else "epsilon"
+    length = "epochs" if isinstance(pipeline, DpSgdConfig) else "rounds"
+    subject = f"privacy.{asked}={getattr(privacy, asked):g} with pipeline.{length}={getattr(pipeline, length):g}"
+    usual = "0.01 to 10000" if privacy.epsilon is None else "0.01 to 100"
+    with accountable(subject, f"take privacy.{asked} from {usual}, or fewer {length}"):
+        plan = public_plan(pipeline, privacy, units)
+        judge(plan)
+    return plan

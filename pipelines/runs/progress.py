@@ -1,0 +1,90 @@
+"""What a person at the terminal sees while runs go on; quiet where there is no terminal."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+from tqdm import tqdm
+
+from pipelines.privacy.rounding import rounded_up
+
+if TYPE_CHECKING:
+    from pipelines.engines.evaluation import Evaluation
+
+
+class RunProgress:
+    """A bar over the steps of one run, with accuracy and the epsilon spent."""
+
+    def __init__(self, label: str, position: int) -> None:
+        self._label, self._position = label, position
+        self._bar: tqdm | None = None
+
+    def advance(self, step: int, steps: int) -> None:
+        """Moves to a step; the first call draws the bar."""
+        if self._bar is None:
+            # disable=None: tqdm's own check for a terminal.
+            self._bar = tqdm(
+                desc=self._label, total=steps, unit="step", leave=False, disable=None, position=self._position
+            )
+        with _no_terminal_left(self._bar):
+            self._bar.update(step - self._bar.n)
+
+    def report(self, evaluation: "Evaluation", epsilon: float | None) -> None:
+        """Shows the newest evaluation."""
+        if self._bar is not None:
+            spent = "" if epsilon is None else f", epsilon {rounded_up(epsilon, 3)}"
+            with _no_terminal_left(self._bar):
+                self._bar.set_postfix_str(f"accuracy {evaluation.accuracy:.3f}{spent}")
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            with _no_terminal_left(self._bar):
+                self._bar.close()
+
+
+class SweepProgress:
+    """A bar over the runs of a sweep, with an estimate of the time left; a line a run where there is no terminal.
+
+    Parallel jobs run in processes that each draw the bar, so that runs are counted by who knows them all.
+    """
+
+    def __init__(self, runs: int) -> None:
+        self._runs = runs
+        self._bar = tqdm(desc="sweep", total=runs, unit="run", disable=None, position=0)
+
+    def finish_run(self, line: str, *, done: int, elapsed_s: float) -> None:
+        """Prints a run's outcome.
+
+        Args:
+          line: the outcome.
+          done: runs of the sweep that have ended, this one included.
+          elapsed_s: since the sweep began.
+        """
+        left = elapsed_s / done * max(self._runs - done, 0)
+        tqdm.write(f"[{done:{len(str(self._runs))}d}/{self._runs}] {line}   {_clock(left)} left")
+        sys.stdout.flush()  # a parallel job's process goes on waiting for work, with its lines, where that is a file
+        with _no_terminal_left(self._bar):
+            self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Leaves the finished bar on screen."""
+        with _no_terminal_left(self._bar):
+            self._bar.close()
+
+
+@contextmanager
+def _no_terminal_left(bar: "tqdm[NoReturn]") -> Iterator[None]:
+    """Goes on without the bar where the terminal that it was drawn on has gone."""
+    try:
+        yield
+    except BrokenPipeError:  # an interruption of its own kind
+        raise
+    except (OSError, ValueError):
+        bar.disable = True
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,190 @@
+"""What was spent, wherever it can still be written: in the run's log, or on this machine's disk."""
+
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+from pipelines.core.errors import GuaranteeError, StoreError
+from pipelines.tracking.ledger import Entry, open_entries
+from pipelines.tracking.orphans import close_run
+from pipelines.tracking.run_log import RunLog
+from pipelines.tracking.store import impatient
+
+if TYPE_CHECKING:
+    from pipelines.privacy.guarantee import PrivacyGuarantee
+    from pipelines.privacy.mechanisms.tree import Plan
+    from pipelines.privacy.sampling import SamplerVerdict
+    from pipelines.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a guarantee's words need beside it.
+
+    Attributes:
+      population_stated: whether the number of units was given in advance.
+      preface: sentences before the note.
+      users: who was invented, in words; None where users are the data's own, or examples are protected.
+      copies: how many training examples are equal, in the largest such group; None keeps it secret.
+    """
+
+    population_stated: bool
+    preface: str
+    users: str | None = None
+    copies: int | None = None
+
+
+def begin_account(
+    plan: "Plan", store: "Store", run_id: str, terms: Terms, *, simulated: bool, secure_aggregation: bool
+) -> Entry:
+    """Begins the account of a private run's steps; what they cost is computed when it must be said.
+
+    Raises:
+      UserError: there is no place to keep it.
+    """
+    from pipelines.privacy.accounting.epsilon import Opinion
+    from pipelines.privacy.guarantee import PrivacyGuarantee
+
+    nobody_asked = (Opinion(accountant="none yet", version="", epsilon=inf),)
+    planned = PrivacyGuarantee(
+        epsilon=inf, executed=plan, opinions=nobody_asked, simulated=simulated, secure_aggregation=secure_aggregation
+    )
+    return Entry.open(run_id, uri=store.uri, terms=asdict(terms), planned=planned.to_dict())
+
+
+def log_guarantee(
+    guarantee: "PrivacyGuarantee",
+    log: RunLog,
+    terms: Terms,
+    *,
+    sampler_judged: bool = True,
+    exposure: str | None = None,
+) -> None:
+    """Logs a guarantee for programs, in plain words, and in the note.
+
+    Args:
+      guarantee: of the run.
+      log: of the run.
+      terms: what goes with it.
+      sampler_judged: whether the samples that were trained on were held against the law that is assumed.
+      exposure: what let others reach the data while it trained, in words; None where nothing did.
+    """
+    from pipelines.privacy.statement import caveats, promise, statement
+
+    log.json("privacy.json", guarantee.to_dict())
+    text = statement(
+        guarantee, population_stated=terms.population_stated, sampler_judged=sampler_judged, users=terms.users,
+        copies=terms.copies, exposure=exposure,
+    )  # fmt: skip
+    log.text("privacy_statement.md", text)
+    if terms.copies is not None:
+        log.metrics(0, {"diagnostics/largest_group_of_equal_examples": terms.copies})
+    invented = "" if terms.users is None else f" **Simulated users:** {terms.users}"
+    covered = f"{promise(guarantee)}{invented} {caveats(guarantee, sampler_judged=sampler_judged, exposure=exposure)}"
+    tags = {"mlflow.note.content": f"{terms.preface}{covered}"}
+    if guarantee.contradictions:
+        tags["privacy.contradictions"] = "; ".join(guarantee.contradictions)
+    if silent := [f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.opinions if opinion.remark]:
+        tags["privacy.unconfirmed"] = "; ".join(silent)
+    log.tags(tags)
+
+
+def log_verdict(verdict: "SamplerVerdict", log: RunLog) -> None:
+    """Logs what the record of the samples says."""
+    log.metrics(0, {"privacy/sampler_p_value": verdict.p_value})
+    log.tags({"privacy.sampler": verdict.law if verdict.holds else "contradicted"})
+
+
+def spent_in_words(guarantee: "PrivacyGuarantee") -> str:
+    """Steps, epsilon and delta, for the terminal."""
+    from pipelines.privacy.rounding import rounded_up
+
+    plan = guarantee.executed
+    return f"{plan.steps:,} steps spent epsilon {rounded_up(guarantee.epsilon)} at delta {rounded_up(plan.delta, 6)}"
+
+
+def log_or_keep(
+    entry: Entry,
+    guarantee: "PrivacyGuarantee",
+    log: RunLog,
+    verdict: "SamplerVerdict | None" = None,
+    exposure: str | None = None,
+) -> str | None:
+    """Logs the guarantee of a run that did not end well, and closes its account.
+
+    Args:
+      entry: the account.
+      guarantee: of the steps that ran.
+      log: of the run.
+      verdict: on its samples, if there is one.
+      exposure: as in `log_guarantee`.
+
+    Returns:
+      None if the store took all of it; else where it is kept, in words.
+    """
+    try:
+        with impatient():
+            log.metrics(guarantee.executed.steps, {"privacy/epsilon": guarantee.epsilon})
+            log.flush()
+            if verdict is not None:
+                log_verdict(verdict, log)
+            terms = Terms(**entry.values["terms"])
+            log_guarantee(guarantee, log, terms, sampler_judged=verdict is not None, exposure=exposure)
+            log.flush()
+    except Exception:  # of whatever kind: it must not hide why the run ended
+        return _keep(entry, guarantee)
+    entry.close()
+    return None
+
+
+def account_for_dead(store: "Store") -> list[str]:
+    """Gives the private runs whose process died the epsilon of the steps that they may have run.
+
+    Returns:
+      A line a run, for the terminal.
+    """
+    lines: list[str] = []
+    for entry in open_entries(store.uri):
+        run_id = entry.values["run_id"]
+        with impatient():
+            try:
+                if not close_run(store, run_id):  # somebody removed it
+                    entry.close()
+                    continue
+            except StoreError:
+                return [*lines, *keep_for_dead(store.uri)]
+        guarantee = _guarantee(entry)
+        lines.append(_cut_short(entry, guarantee, log_or_keep(entry, guarantee, RunLog(store, run_id))))
+    return lines
+
+
+def keep_for_dead(uri: str) -> list[str]:
+    """Does the same where the store is lost: the guarantees stay on this machine's disk; those there have been told."""
+    lines: list[str] = []
+    for entry in open_entries(uri):
+        if entry.kept.exists():
+            continue
+        guarantee = _guarantee(entry)
+        lines.append(_cut_short(entry, guarantee, _keep(entry, guarantee)))
+    return lines
+
+
+def _cut_short(entry: Entry, guarantee: "PrivacyGuarantee", kept: str | None) -> str:
+    said = f"run {entry.values['run_id']} was cut short: at most {spent_in_words(guarantee)}"
+    return said if kept is None else f"{said}; {kept}"
+
+
+def _keep(entry: Entry, guarantee: "PrivacyGuarantee") -> str:
+    path = entry.keep(guarantee.to_dict())
+    return f"its guarantee is kept in {path}" if path else "neither the store nor this disk takes its guarantee"
+
+
+def _guarantee(entry: Entry) -> "PrivacyGuarantee":
+    from pipelines.privacy.guarantee import PrivacyGuarantee
+
+    planned = PrivacyGuarantee.from_dict(entry.values["planned"])
+    terms = {"simulated": planned.simulated, "secure_aggregation": planned.secure_aggregation}
+    try:
+        return PrivacyGuarantee.of(planned.executed.executed(entry.steps), **terms)
+    except GuaranteeError:  # the run began, so that the accountants agree on the plan as a whole
+        return PrivacyGuarantee.of(planned.executed, **terms)

@@ -1,0 +1,252 @@
+"""A sweep: one parent run with a child for every distinct configuration, and a frontier at the end.
+
+Hydra's launchers may run the jobs in this process or in others, so what they share is a folder, named by an
+environment variable that worker processes inherit.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from pipelines.config.data_settings import titles
+from pipelines.config.schema import PRIVATE_UNITS, Config
+from pipelines.core.errors import StoreError, UserError
+from pipelines.core.paths import scratch, temporary_folder
+from pipelines.runs.progress import SweepProgress
+
+if TYPE_CHECKING:
+    from pipelines.tracking.store import Store
+
+Outcome = Literal["finished", "failed", "interrupted"]
+VARIABLE = "PIPELINES_SWEEP"
+_unkept_failures: list[str] = []
+OmegaConf.register_new_resolver("scratch", scratch, replace=True)  # for conf/config.yaml, in every process of a sweep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What every job of a sweep knows.
+
+    Attributes:
+      folder: shared by the jobs' processes.
+      parent_id: the parent's MLflow run.
+      uri, experiment: where it lives.
+      runs: distinct configurations.
+      began: seconds since 1970.
+    """
+
+    folder: Path
+    parent_id: str
+    uri: str
+    experiment: str
+    runs: int
+    began: float
+
+    @classmethod
+    def current(cls) -> "Sweep | None":
+        """The sweep that this process belongs to; it needs no file, since folders for scratch files can vanish."""
+        shared = os.environ.get(VARIABLE)
+        if shared is None:
+            return None
+        values = json.loads(shared)
+        return cls(**values | {"folder": Path(values["folder"])})
+
+    def announce(self) -> None:
+        """Makes this the sweep of this process and of those that it starts."""
+        os.environ[VARIABLE] = json.dumps(asdict(self) | {"folder": str(self.folder)})
+
+    def claim(self, config: Config) -> bool:
+        """Takes a configuration; False if another job of the sweep has it already.
+
+        Sweeping epsilon over all pipelines gives each non-private one the same run several times.
+        """
+        try:
+            self._path(config.fingerprint).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise UserError(
+                f"the sweep's folder {self.folder} cannot be used any more ({error.strerror}), so that no further run "
+                "can start; leave it alone while the sweep lasts, or set TMPDIR to a folder that stays"
+            ) from None
+        return True
+
+    def count_done(self) -> int:
+        """Counts a run that has ended, and returns how many have in all processes: each gets a number of its own."""
+        try:
+            with self._path("done").open("ab", buffering=0) as file:
+                file.write(b".")
+                return file.tell()
+        except OSError:  # a count is a decoration
+            return self.runs
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the sweep began."""
+        return time.time() - self.began
+
+    def record_failure(self, line: str) -> None:
+        """Keeps a failed job's reason for the end of the sweep; where that cannot be, it is said now."""
+        try:
+            with self._path("failures").open("a") as file:
+                file.write(f"{line}\n")
+        except OSError:
+            _unkept_failures.append(line)
+
+    def failures(self) -> list[str]:
+        """The reasons of all failed jobs so far."""
+        path = self._path("failures")
+        return [*(path.read_text().splitlines() if path.exists() else []), *_unkept_failures]
+
+    def lose_store(self) -> None:
+        """Tells all jobs that the store is gone, so that none waits for it again."""
+        with suppress(OSError):
+            self._path("store-is-lost").touch()
+
+    @property
+    def store_is_lost(self) -> bool:
+        """Whether a job has found that the store is gone."""
+        return self._path("store-is-lost").exists()
+
+    def close(self) -> None:
+        """Forgets the sweep."""
+        os.environ.pop(VARIABLE, None)
+        _unkept_failures.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / name
+
+
+class OpenSweep(Callback):
+    """Hydra calls this before the first job of a multirun."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Opens the parent run; ends the process if that fails, since Hydra only warns of a callback's exception."""
+        try:
+            _open(config)
+        except Exception as error:  # of whatever kind: without a parent nothing may train
+            if config.get("debug"):
+                traceback.print_exc()
+            reason = str(error) if isinstance(error, UserError) else " ".join(str(error).split()) or repr(error)
+            sys.exit(f"error: {reason}")
+
+
+def _open(config: DictConfig) -> None:
+    from pipelines.runs.spent import account_for_dead
+    from pipelines.tracking.parent_run import start_sweep
+    from pipelines.tracking.store import open_store
+
+    tracking, hydra = config.tracking, config.hydra
+    overrides = list(hydra.overrides.task)
+    swept = _swept(overrides, dict(hydra.sweeper.params or {}))
+    datasets = _datasets(config.dataset, swept)
+    runs = count_distinct(swept, default=config.pipeline.name)
+    if not runs:
+        empty = next(key for key, values in swept.items() if not values)
+        raise UserError(f"{empty} has no values in this sweep; name some, or a glob that fits an option")
+    store = open_store(tracking.uri, tracking.experiment or datasets)
+    for line in account_for_dead(store):
+        print(f"note: {line}", file=sys.stderr)
+    folder = Path(temporary_folder("privacy-pipelines-"))
+    try:
+        name = hydra.runtime.choices.get("experiment") or "sweep"
+        parent_id = start_sweep(
+            store,
+            name=f"{name} on {datasets} ({runs} runs)",
+            note=f"A sweep over {', '.join(swept) or 'nothing'}. Its children are runs; its artifacts the frontier.",
+            tags={"overrides": " ".join(overrides)},
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    Sweep(
+        folder=folder, parent_id=parent_id, uri=store.uri, experiment=store.experiment, runs=runs, began=time.time()
+    ).announce()
+
+
+def _datasets(config: DictConfig, swept: dict[str, list[str]]) -> str:
+    """What a sweep's datasets are called together, as its runs call each of them."""
+    names = swept.get("dataset") or swept.get("dataset.name") or [config.name]
+    return titles(names, [file.strip("'\"") for file in swept.get("dataset.file", ())] or [config.file])
+
+
+def _swept(overrides: list[str], params: dict[str, Any]) -> dict[str, list[str]]:
+    """The values of every swept key; the command line wins over the preset, as it does in Hydra's sweeper.
+
+    Raises:
+      UserError: a sweep without a list of values, such as interval().
+    """
+    lines = [f"{key}={value}" for key, value in params.items()] + overrides
+    found: dict[str, list[str]] = {}
+    # It knows the groups, which a glob stands for.
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    for override in parser.parse_overrides(lines):
+        key = override.get_key_element()
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise UserError(
+                f"{override.input_line}: a sweep needs values; give a list (a,b,c), choice(), range() or glob()"
+            )
+        if override.is_sweep_override():
+            found[key] = list(override.sweep_string_iterator())
+        else:
+            found.pop(key, None)
+    return found
+
+
+def count_distinct(swept: dict[str, list[str]], *, default: str) -> int:
+    """Counts the runs of a sweep, where a non-private pipeline takes no part in a sweep over privacy.
+
+    Args:
+      swept: values of every swept key.
+      default: the pipeline where none is swept.
+    """
+    distinct = set()
+    for values in product(*swept.values()):
+        job = dict(zip(swept, values, strict=True))
+        # An option such as dp_sgd_users begins with the name of its pipeline.
+        private = job.get("pipeline", default).startswith(tuple(PRIVATE_UNITS))
+        distinct.add(tuple((key, value) for key, value in job.items() if private or not key.startswith("privacy")))
+    return len(distinct)
+
+
+@lru_cache(maxsize=1)
+def sweep_store(sweep: Sweep) -> "Store":
+    """The sweep's store, opened once a process; leftovers of dead processes are closed then."""
+    from pipelines.tracking.orphans import close_orphans
+    from pipelines.tracking.store import open_store
+
+    try:
+        store = open_store(sweep.uri, sweep.experiment)
+        close_orphans(store)
+    except StoreError as error:
+        error.lost = True
+        raise
+    return store
+
+
+@lru_cache(maxsize=1)
+def progress(sweep: Sweep) -> SweepProgress:
+    """The sweep's progress as this process shows it; made when its first job starts."""
+    return SweepProgress(sweep.runs)
+
+
+def close_progress(sweep: Sweep) -> None:
+    """Ends the bar's line, if this process ran a job."""
+    if progress.cache_info().currsize:
+        progress(sweep).close()
+    progress.cache_clear()

@@ -1,0 +1,91 @@
+"""Puts the cost of choosing among a sweep's private runs with the sweep itself."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pipelines.privacy.guarantee import PrivacyGuarantee
+from pipelines.privacy.hyperparameter_selection import (
+    ChoosingCost,
+    PrivateRun,
+    choosing_costs,
+    choosing_statement,
+    cost_metrics,
+    no_common_bound,
+)
+from pipelines.privacy.rounding import rounded_up
+from pipelines.tracking.read import REFUTED_TAG, RunRow, read_json, read_rows
+from pipelines.tracking.run_log import RunLog
+
+if TYPE_CHECKING:
+    from pipelines.tracking.store import Store
+
+NOTE = "mlflow.note.content"
+
+
+def record_cost(store: "Store", parent_id: str) -> list[ChoosingCost]:
+    """Logs metrics, choosing.md, choosing.json and a line of the note with the parent of a sweep's private runs.
+
+    A sweep without private runs gets nothing. Where a private run left no guarantee there is no bound for all of them,
+    and where they divide the data among different users none for those: the text says so, and there are no metrics.
+
+    Args:
+      store: where the sweep is.
+      parent_id: the sweep's parent run.
+
+    Returns:
+      The costs; none where there is no bound.
+
+    Raises:
+      UserError: the store fails.
+    """
+    rows = read_rows(store, parent_id=parent_id)
+    private = [row for row in rows if "privacy.unit" in row.tags]
+    if not private:
+        return []
+    found = [None if REFUTED_TAG in row.tags else read_json(store, row.run_id, "privacy.json") for row in private]
+    runs = [
+        PrivateRun(guarantee=PrivacyGuarantee.from_dict(values), division=_division(row))
+        for row, values in zip(private, found, strict=True)
+        if values is not None
+    ]
+    unknown = len(private) - len(runs)
+    costs = [] if unknown else choosing_costs(runs)
+    log = RunLog(store, parent_id)
+    log.text("choosing.md", choosing_statement(costs, unprotected=len(rows) - len(private), unknown=unknown))
+    log.json("choosing.json", [asdict(cost) for cost in costs])
+    log.metrics(0, cost_metrics(costs))
+    log.flush()
+    before = store.client.get_run(parent_id).data.tags.get(NOTE, "")
+    log.tags({NOTE: f"{before}\n\n{_summary(costs)} See choosing.md."})
+    return costs
+
+
+def _division(row: RunRow) -> str:
+    """Who holds what, and of which data; features of the same data leave the users who they are."""
+    if row.tags["privacy.unit"] != "user" or row.params.get("partition.name") == "natural":
+        return ""
+    partition = row.tags.get("partition.sha256", row.run_id)  # users of whom nothing is known are nobody else's
+    data = (f"{key}={value}" for key, value in sorted(row.params.items()) if key.startswith("dataset."))
+    return " ".join([partition, *data])
+
+
+def _summary(costs: list[ChoosingCost]) -> str:
+    return " ".join(in_words(costs)) if costs else "What its private runs cost together is unknown."
+
+
+def in_words(costs: Sequence[ChoosingCost]) -> list[str]:
+    """Sentences for the terminal and the note."""
+    sentences = [_sentence(cost) for cost in costs if cost.division is None]
+    return list(filter(None, [*sentences, no_common_bound(costs)]))
+
+
+def _sentence(cost: ChoosingCost) -> str:
+    if cost.select_best is None:
+        single = rounded_up(cost.single)
+        return f"The one run that protects {cost.unit}s costs epsilon {single} at delta {rounded_up(cost.delta, 6)}."
+    return (
+        f"Publishing all {cost.runs} runs that protect {cost.unit}s, or the best of exactly these, costs epsilon "
+        f"{rounded_up(cost.publish_all)} at delta {rounded_up(cost.delta, 6)}; the best of a random number of runs, "
+        f"{cost.runs} on average, {rounded_up(cost.select_best)}."
+    )

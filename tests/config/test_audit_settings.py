@@ -1,0 +1,29 @@
+"""An audit that leaves a run as it is makes no other run of it."""
+
+import pytest
+
+from pipelines.config.schema import parse
+from tests.config.test_schema import composed, config
+
+PRIVATE = ("pipeline=dp_sgd", "privacy.epsilon=3")
+
+
+def test_configurations_from_before_audits_still_parse() -> None:
+    values = composed(*PRIVATE)
+    del values["audit"]
+    assert parse(values) == config(*PRIVATE)
+    assert "audit" not in config(*PRIVATE).effective()
+
+
+def test_audits_that_apply_tell_runs_of_a_sweep_apart() -> None:
+    plain, audited = config(*PRIVATE), config(*PRIVATE, "audit=mechanism")
+    assert plain.fingerprint != audited.fingerprint
+    # Without a mechanism there is nothing to audit: in a sweep both are one run.
+    assert config("pipeline=sgd").fingerprint == config("pipeline=sgd", "audit=mechanism").fingerprint
+    assert config("pipeline=sgd").fingerprint != config("pipeline=sgd", "audit=one_run").fingerprint
+
+
+@pytest.mark.parametrize("name", ["mechanism", "membership"])
+def test_only_canaries_change_the_data(name: str) -> None:
+    assert not config(*PRIVATE, f"audit={name}").audit.plants
+    assert config(*PRIVATE, "audit=one_run").audit.plants

@@ -1,8 +1,8 @@
 """Canaries: made-up units in fixed places of the training data, each there with probability one half.
 
 One that is left out is removed from what the engine gets, while the plan stays: the population, and with it sampling
-probability, steps and normaliser, are public constants that count every place. Under tree aggregation, whose epsilon
-is about users whose contributions become zeros, it stays and sends zeros.
+probability, steps and expected batch size, are public constants that count every place. Under tree aggregation, whose
+epsilon is about users whose contributions become zeros, it stays and sends zeros.
 """
 
 from dataclasses import dataclass, replace

@@ -15,7 +15,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.engines.interface import FittedModel, OnRound, TrainingData
 from pipelines.model.spec import ModelSpec
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 
 if TYPE_CHECKING:
     from pipelines.auditing.canaries import ClientCanaries, ExampleCanaries
@@ -42,7 +42,7 @@ class PlannedRun(Protocol):
         """The architecture."""
 
     @property
-    def plan(self) -> Plan | None:
+    def plan(self) -> Mechanism | None:
         """What a private run does to its units; None where nothing is private."""
 
     @property
@@ -173,7 +173,7 @@ def _plant(job: PlannedRun, data: TrainingData) -> "ExampleCanaries | ClientCana
     streams = {"content": public_stream(job.config.seed, "canaries"), "coins": private_stream(None, "coins")}
     if audit.name == "canary_clients":
         length = CANARY_LENGTH * (1.0 if job.plan is None else job.plan.clip_norm)
-        return plant_clients(data, audit.canaries, length=length, stay=isinstance(job.plan, TreePlan), **streams)
+        return plant_clients(data, audit.canaries, length=length, stay=isinstance(job.plan, TreeMechanism), **streams)
     test = job.dataset.test.inputs  # no epsilon covers what comes from these, while the canaries are trained on
     usual = float(np.median(np.linalg.norm(test.reshape(len(test), -1), axis=1)))
     return plant_examples(data, audit.canaries, length=usual if audit.canary == "noise" else None, **streams)

@@ -15,8 +15,8 @@ from pipelines.auditing.probe import STILL, noise_per_release
 from pipelines.core.randomness import public_stream
 from pipelines.engines.interface import FittedModel
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 
 Floats = NDArray[np.float64]
 TWINS = 3
@@ -54,7 +54,7 @@ class Twin:
       levels: clip norm of each step, (steps,): 1, or under adaptive clipping as those show it whom it cuts.
       unsure: relative error of these, (steps,).
       noise: (steps, weights).
-      scale: noise of this run over that of its silent repetition, (steps,).
+      scale: noise of this run over that of its repetition without units, (steps,).
       drawn: whom the run's own record has in each step, (steps, canaries and more).
     """
 
@@ -98,7 +98,7 @@ class OwnModelRuns:
     def _still(self) -> tuple[Floats, FittedModel]:
         own, zeros = self.own, [np.zeros_like(value) for value in self.own.start]
         everybody = np.arange(len(np.unique(own.owners)))
-        data = own.data(everybody, silent=True, start=zeros)
+        data = own.data(everybody, without_units=True, start=zeros)
         path = own.run(data, self.plan, move=still_move(self.plan), seed=None)  # it is not repeated
         return _independent(-np.diff(path.weights, axis=0) / still_move(self.plan), self.plan), path.model
 
@@ -112,7 +112,7 @@ class OwnModelRuns:
         return self.own.choose(self._still[1])
 
     @cached_property
-    def _twins(self) -> tuple[Plan, list[Twin]]:
+    def _twins(self) -> tuple[Mechanism, list[Twin]]:
         chosen, clip_norm = self._chosen
         plan = self.own.twin_plan(len(chosen), clip_norm)
         return plan, self._run_twins(plan, TWINS)
@@ -124,17 +124,19 @@ class OwnModelRuns:
         plan = self.own.twin_plan(len(chosen) * COPIES, clip_norm, CROWDED_STEPS, STILL)
         return self._run_twins(plan, 1, COPIES)[0]
 
-    def _run_twins(self, plan: Plan, count: int, copies: int = 1) -> list[Twin]:
+    def _run_twins(self, plan: Mechanism, count: int, copies: int = 1) -> list[Twin]:
         own, chosen = self.own, self._chosen[0]
         seeds, paths = [next(self._seeds) for _ in range(count)], {}
-        for silent in (False, True):
-            data = own.data(chosen, silent=silent, start=own.start, copies=copies)
-            paths[silent] = [own.run(data, plan, move=twin_move(plan), seed=seed) for seed in seeds]
+        for without_units in (False, True):
+            data = own.data(chosen, without_units=without_units, start=own.start, copies=copies)
+            paths[without_units] = [own.run(data, plan, move=twin_move(plan), seed=seed) for seed in seeds]
         pairs = zip(paths[False], paths[True], strict=True)
-        return [_twin(own, self._still[1], chosen, plan, loud, silent) for loud, silent in pairs]
+        return [
+            _twin(own, self._still[1], chosen, plan, with_units, without_units) for with_units, without_units in pairs
+        ]
 
     @property
-    def twin_plan(self) -> Plan:
+    def twin_plan(self) -> Mechanism:
         """Of the twins."""
         return self._twins[0]
 
@@ -197,11 +199,11 @@ class OwnModelRuns:
         return []
 
     def _twin_noise_faults(self) -> list[str]:
-        """Noise beside contributions: as in the silent repetition, and in step with the clip norm."""
+        """Noise beside contributions: as in the repetition without units, and in step with the clip norm."""
         sigma = noise_per_release(self.twin_plan)
         if sigma < LEAST_TWIN_NOISE:
             return []
-        adaptive = isinstance(self.twin_plan, MechanismPlan) and self.twin_plan.adaptive is not None
+        adaptive = isinstance(self.twin_plan, PoissonGaussianMechanism) and self.twin_plan.adaptive is not None
         scale = np.concatenate([twin.scale for twin in self.twins])
         if not adaptive and np.abs(scale - 1).max() > OFF:
             return ["noise depends on who contributes"]
@@ -231,27 +233,29 @@ class OwnModelRuns:
         }
 
 
-def _independent(noise: Floats, plan: Plan) -> Floats:
-    return whitened(noise, plan.executed(len(noise)).trees) if isinstance(plan, TreePlan) else noise
+def _independent(noise: Floats, plan: Mechanism) -> Floats:
+    return whitened(noise, plan.executed(len(noise)).trees) if isinstance(plan, TreeMechanism) else noise
 
 
-def _twin(own: OwnModel, model: FittedModel, chosen: NDArray[np.int64], plan: Plan, loud: Path, silent: Path) -> Twin:
+def _twin(
+    own: OwnModel, model: FittedModel, chosen: NDArray[np.int64], plan: Mechanism, with_units: Path, without_units: Path
+) -> Twin:
     """Takes each step of a twin run apart, by least squares, into noise and contributions."""
-    unit, steps = twin_move(plan), min(len(loud.weights), len(silent.weights)) - 1
+    unit, steps = twin_move(plan), min(len(with_units.weights), len(without_units.weights)) - 1
     rows = []
     for step in range(steps):
-        weights = own.spec.shaped(loud.weights[step].astype(np.float32))
+        weights = own.spec.shaped(with_units.weights[step].astype(np.float32))
         gradients = own.gradients(model, weights, chosen) / plan.clip_norm
-        moved, noise = ((path.weights[step] - path.weights[step + 1]) / unit for path in (loud, silent))
+        moved, noise = ((path.weights[step] - path.weights[step + 1]) / unit for path in (with_units, without_units))
         row = _take_apart(moved, noise, gradients, {})
         if row[3] > TOLERANCE:
             row = _take_apart(moved, noise, gradients, _jumps(own, model, chosen, weights, gradients * plan.clip_norm))
         rows.append(row)
     lengths, sizes, doubt, rest, scale, left = (np.array(column) for column in zip(*rows, strict=True))
-    norms = [np.linalg.norm(path.weights, axis=1) for path in (loud, silent)]
+    norms = [np.linalg.norm(path.weights, axis=1) for path in (with_units, without_units)]
     rounding = FLOAT32 / unit * sum(norm[:-1][:steps] + norm[1:][:steps] for norm in norms)
     levels, unsure = _levels(plan, np.where(doubt < CLEAR, lengths, 0), sizes, left)
-    return Twin(lengths, sizes, doubt, rest, rounding, levels, unsure, left, scale, loud.drawn[:steps])
+    return Twin(lengths, sizes, doubt, rest, rounding, levels, unsure, left, scale, with_units.drawn[:steps])
 
 
 def _jumps(
@@ -279,8 +283,8 @@ def _take_apart(
 
     Returns:
       Length of each canary's contribution, and of its gradient; by how much more its error counts, since its direction
-      is near those of others; length of what is not explained; the noise's scale over that of the silent repetition;
-      what the step holds besides contributions.
+      is near those of others; length of what is not explained; the noise's scale over that of the repetition without
+      units; what the step holds besides contributions.
     """
     sizes = np.linalg.norm(gradients, axis=1)
     shows = np.flatnonzero(sizes > FAINT)
@@ -301,13 +305,13 @@ def _take_apart(
     return lengths, sizes, doubt, rest, float(found[0] / loudness), left
 
 
-def _levels(plan: Plan, lengths: Floats, sizes: Floats, noise: Floats) -> tuple[Floats, Floats]:
+def _levels(plan: Mechanism, lengths: Floats, sizes: Floats, noise: Floats) -> tuple[Floats, Floats]:
     """Each step's clip norm, in the plan's, and its relative error.
 
     Where it moves: of those that it cuts, or else as the noise has it.
     """
     levels, unsure = np.ones(len(lengths)), np.zeros(len(lengths))
-    if not isinstance(plan, MechanismPlan) or plan.adaptive is None or plan.adaptive.learning_rate == STILL:
+    if not isinstance(plan, PoissonGaussianMechanism) or plan.adaptive is None or plan.adaptive.learning_rate == STILL:
         return levels, unsure
     for step, (mine, full, draws) in enumerate(zip(lengths, sizes, noise, strict=True)):
         cut = mine[(mine > LEAST_LEVEL) & (mine < (1 - 2 * OFF) * full)]

@@ -12,7 +12,7 @@ from scipy import special
 from scipy.optimize import brentq
 
 from pipelines.privacy.accounting.epsilon import quick_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 LEAST_NOISE, MOST_NOISE = 0.1, 1000.0
 """A smaller noise multiplier counts as the least, where epsilon is beyond any use, and a larger one as epsilon 0."""
@@ -61,7 +61,7 @@ def gaussian_mu_lower_bound(
     return float(special.ndtri(1 - false_positive_rate) - special.ndtri(false_negative_rate))
 
 
-def epsilon_at_noise(plan: MechanismPlan, sigma: float) -> float:
+def epsilon_at_noise(plan: PoissonGaussianMechanism, sigma: float) -> float:
     """Epsilon of a plan's sampling and steps with another noise multiplier, by the accountant of the guarantee.
 
     Args:
@@ -73,7 +73,7 @@ def epsilon_at_noise(plan: MechanismPlan, sigma: float) -> float:
     return quick_epsilon(replace(plan, noise_multiplier=max(sigma, LEAST_NOISE), adaptive=None))
 
 
-def mechanism_lower_bound(plan: MechanismPlan, mu: float) -> float:
+def mechanism_lower_bound(plan: PoissonGaussianMechanism, mu: float) -> float:
     """Epsilon of the plan if its steps are no more private than Gaussians at distance `mu`; 0 for mu <= 0."""
     return 0.0 if mu <= 0 else epsilon_at_noise(plan, 1 / mu)
 

@@ -42,8 +42,8 @@ from pipelines.config.schema import Config
 from pipelines.core.errors import UserError
 from pipelines.model.spec import ModelSpec
 from pipelines.privacy.accounting.tree_epsilon import tree_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 from pipelines.privacy.sampling import SamplerRecord
 
 THRESHOLD = 0.5
@@ -52,7 +52,7 @@ ROUNDING = 1e-3
 """How far a contribution may be from the clip norm: float32, and the clip's guard against division by zero."""
 
 
-def require_auditable(plan: Plan | None) -> Plan:
+def require_auditable(plan: Mechanism | None) -> Mechanism:
     """Returns the plan; refuses one without noise before anything is trained.
 
     Raises:
@@ -64,7 +64,7 @@ def require_auditable(plan: Plan | None) -> Plan:
 
 
 def audit_mechanism(
-    config: Config, plan: Plan, spec: ModelSpec, *, claim: float, confidence: float, threads: int
+    config: Config, plan: Mechanism, spec: ModelSpec, *, claim: float, confidence: float, threads: int
 ) -> Finding:
     """Audits the engine that `config` names, as it would run `plan`.
 
@@ -84,13 +84,13 @@ def audit_mechanism(
     probe = Probe.of(require_auditable(plan))
     runs = OwnModelRuns(OwnModel(config=config, plan=plan, spec=spec, threads=threads), fresh_seeds())
     seen = Observation.of(config, probe, threads)
-    if len(seen.loud.towards) != len(seen.silent.towards):
+    if len(seen.with_units.parallel) != len(seen.without_units.parallel):
         raise AuditError("audit=mechanism REFUTES THIS RUN: one seed gave two different numbers of steps")
     return judge(seen, plan, runs, claim=claim, confidence=confidence)
 
 
 def judge(
-    seen: Observation, plan: Plan, runs: OwnModelRuns | None = None, *, claim: float, confidence: float
+    seen: Observation, plan: Mechanism, runs: OwnModelRuns | None = None, *, claim: float, confidence: float
 ) -> Finding:
     """Turns what was observed into a bound, an estimate and a verdict.
 
@@ -117,7 +117,7 @@ def judge(
     resolved = resolved_noise(plan) == noise_per_release(plan)
     bound = 0.0
     if resolved:
-        bound = tree_lower_bound(plan, mu) if isinstance(plan, TreePlan) else mechanism_lower_bound(plan, mu)
+        bound = tree_lower_bound(plan, mu) if isinstance(plan, TreeMechanism) else mechanism_lower_bound(plan, mu)
     return Finding(
         audit="mechanism",
         claim=claim,
@@ -160,9 +160,9 @@ def _count_evidence(seen: Observation) -> dict[str, object]:
     }
 
 
-def _estimate(seen: Observation, plan: Plan, sigma: float) -> float:
+def _estimate(seen: Observation, plan: Mechanism, sigma: float) -> float:
     """What the guarantee's accountant makes of the noise that was measured."""
-    if isinstance(plan, TreePlan):
+    if isinstance(plan, TreeMechanism):
         return tree_epsilon(replace(plan, noise_multiplier=sigma))
     if plan.adaptive is not None and seen.probe.adaptive is not None and len(seen.count_noise):
         # The probe's count has noise of a size that suits it: what counts is how far it is from the one asked for.
@@ -174,17 +174,17 @@ def _estimate(seen: Observation, plan: Plan, sigma: float) -> float:
 def _faults(seen: Observation) -> list[str]:
     """Every way in which what was seen is not what the plan says."""
     plan, sigma, sizes, found = seen.probe.plan, noise_per_release(seen.probe.plan), seen.sizes, []
-    steps = len(seen.loud.towards)
+    steps = len(seen.with_units.parallel)
     rounding = ROUNDING + 1e-6 * sigma * steps**0.5  # of float32 weights that noise has moved
-    if steps != plan.steps or len(seen.alone.towards) != EMPTY_STEPS:
-        found.append(f"{steps} and {len(seen.alone.towards)} steps ran of {plan.steps} and {EMPTY_STEPS} planned")
+    if steps != plan.steps or len(seen.alone.parallel) != EMPTY_STEPS:
+        found.append(f"{steps} and {len(seen.alone.parallel)} steps ran of {plan.steps} and {EMPTY_STEPS} planned")
     least = 0 if seen.probe.adaptive else 1
     if len(sizes) and not (least - rounding <= sizes.min() and sizes.max() <= 1 + rounding):
         found.append(f"one {plan.unit} contributes {sizes.min():.4g} to {sizes.max():.4g} clip norms, not 1")
     found += _clip_norm_faults(seen, rounding)
     if seen.joined[:, plan.population :].any():
         found.append("weights of nobody move, or noise does not follow its stream")
-    found += _turn_faults(seen, plan) if isinstance(plan, TreePlan) else _sampling_faults(seen, plan)
+    found += _turn_faults(seen, plan) if isinstance(plan, TreeMechanism) else _sampling_faults(seen, plan)
     found += noise_faults(seen.noise, sigma)
     if seen.probe.adaptive is not None:
         found += _count_faults(seen.count_noise, seen.probe.adaptive.count_stddev)
@@ -207,7 +207,7 @@ def _count_faults(noise: Floats, stddev: float) -> list[str]:
     return [f"on the count of clipped units, {fault}" for fault in noise_faults(2 * noise[:, None], 2 * stddev)]
 
 
-def _sampling_faults(seen: Observation, plan: MechanismPlan) -> list[str]:
+def _sampling_faults(seen: Observation, plan: PoissonGaussianMechanism) -> list[str]:
     count, trials = int(seen.joined[:, : plan.population].sum()), plan.population * len(seen.joined)
     if binomial_p_value(count, trials, plan.sampling_probability) < FALSE_ALARM:
         return [f"units join with probability {count / trials:.4g}, not {plan.sampling_probability:.4g}"]
@@ -235,7 +235,7 @@ def _repeated_samples(joined: NDArray[np.bool_], q: float) -> list[str]:
     return []
 
 
-def _turn_faults(seen: Observation, plan: TreePlan) -> list[str]:
+def _turn_faults(seen: Observation, plan: TreeMechanism) -> list[str]:
     found, cohorts = [], seen.joined.sum(axis=1)
     trees = np.split(seen.joined, np.cumsum(plan.executed(len(cohorts)).trees)[:-1])
     if any(tree.sum(axis=0).max() > 1 for tree in trees):

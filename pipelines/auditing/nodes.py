@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from pipelines.auditing.lower_bounds import gaussian_pair_epsilon
-from pipelines.privacy.mechanisms.tree import TreePlan
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 
 Floats = NDArray[np.float64]
 DEEPEST = 256
@@ -61,7 +61,7 @@ def leaf_distance(rounds: int) -> float:
     return float(np.linalg.norm(columns, axis=0).max())
 
 
-def tree_lower_bound(plan: TreePlan, mu: float) -> float:
+def tree_lower_bound(plan: TreeMechanism, mu: float) -> float:
     """Epsilon of the plan if a contribution is at least `mu` deviations of a node's noise; 0 for mu <= 0.
 
     It is exact for an adversary who sees what the rounds release. The accountant grants them every node, so that its

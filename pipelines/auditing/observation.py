@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipelines.auditing.nodes import whitened
 from pipelines.auditing.probe import Floats, Moves, Probe, secret_seed
 from pipelines.config.schema import Config
-from pipelines.privacy.mechanisms.tree import TreePlan
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 
 JOINED = 0.01
 """Least noise-free contribution, in clip norms, that counts as taking part."""
@@ -31,34 +31,34 @@ class Observation:
     """Three runs of the engine on one probe.
 
     Attributes:
-      loud: every unit there.
-      silent: the same seed, all inputs on a spare feature.
+      with_units: every unit there.
+      without_units: the same seed, all inputs on a spare feature.
       alone: a single silent unit, so that most samples are empty.
     """
 
     probe: Probe
-    loud: Moves
-    silent: Moves
+    with_units: Moves
+    without_units: Moves
     alone: Moves
 
     @classmethod
     def of(cls, config: Config, probe: Probe, threads: int) -> "Observation":
         """Runs the engine; nobody but this function ever knows the seed."""
         seed, units = secret_seed(), probe.plan.population
-        loud = probe.run(config, threads, units=units, silent=False, seed=seed)
-        silent = probe.run(config, threads, units=units, silent=True, seed=seed)
-        alone = probe.lasting(EMPTY_STEPS).run(config, threads, units=1, silent=True, seed=secret_seed())
-        return cls(probe, loud, silent, alone)
+        with_units = probe.run(config, threads, units=units, without_units=False, seed=seed)
+        without_units = probe.run(config, threads, units=units, without_units=True, seed=seed)
+        alone = probe.lasting(EMPTY_STEPS).run(config, threads, units=1, without_units=True, seed=secret_seed())
+        return cls(probe, with_units, without_units, alone)
 
     @cached_property
     def shifts(self) -> Floats:
         """What each row's unit contributed along its direction, free of noise, (steps, rows)."""
-        return self.loud.towards - self.silent.towards
+        return self.with_units.parallel - self.without_units.parallel
 
     @cached_property
     def contributions(self) -> Floats:
         """Length of what each row's unit contributed, (steps, rows), in the plan's clip norms."""
-        return np.hypot(self.shifts, (self.loud.across - self.silent.across)[:, : self.probe.rows])
+        return np.hypot(self.shifts, (self.with_units.orthogonal - self.without_units.orthogonal)[:, : self.probe.rows])
 
     @cached_property
     def joined(self) -> NDArray[np.bool_]:
@@ -89,17 +89,17 @@ class Observation:
 
         That of a tree as independent draws of a node's size.
         """
-        raw = np.concatenate([self.loud.towards - self.shifts * self.joined, self.loud.across], axis=1)
+        raw = np.concatenate([self.with_units.parallel - self.shifts * self.joined, self.with_units.orthogonal], axis=1)
         return self._independent((raw / self.levels[:, None])[self.known])
 
     @cached_property
     def noise_alone(self) -> Floats:
         """The noise of the run whose samples are mostly empty, (steps, rows + 2)."""
-        return self._independent(self.alone.across)
+        return self._independent(self.alone.orthogonal)
 
     def _independent(self, noise: Floats) -> Floats:
         plan = self.probe.plan
-        return whitened(noise, plan.executed(len(noise)).trees) if isinstance(plan, TreePlan) else noise
+        return whitened(noise, plan.executed(len(noise)).trees) if isinstance(plan, TreeMechanism) else noise
 
     @cached_property
     def arms(self) -> tuple[Floats, Floats]:
@@ -119,10 +119,10 @@ class Observation:
 
         A unit that is not clipped counts 1/2 and one that is -1/2, so that either way it moves the count by 1/2.
         """
-        adaptive, normaliser = self.probe.adaptive, self.probe.plan.normaliser
+        adaptive, expected_batch_size = self.probe.adaptive, self.probe.plan.expected_batch_size
         if adaptive is None:
             return np.zeros(0)
         share = adaptive.target_quantile - np.diff(np.log(self.levels)) / adaptive.learning_rate
         count = (self.joined.sum(axis=1) / 2 - self.cut.sum(axis=1))[:-1]
-        shows = np.abs(count) <= normaliser / 2 - UNLIKELY * adaptive.count_stddev
-        return np.asarray(((share - 0.5) * normaliser - count)[shows & np.isfinite(share)])
+        shows = np.abs(count) <= expected_batch_size / 2 - UNLIKELY * adaptive.count_stddev
+        return np.asarray(((share - 0.5) * expected_batch_size - count)[shows & np.isfinite(share)])

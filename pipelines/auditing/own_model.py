@@ -32,8 +32,8 @@ from pipelines.data.partition.division import Partition
 from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import FittedModel, RoundRecord, TrainingData
 from pipelines.model.spec import ModelSpec, Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 
 Floats = NDArray[np.float64]
 CANDIDATES, UNITS = 36, 18
@@ -90,7 +90,7 @@ class OwnModel:
     """
 
     config: Config
-    plan: Plan
+    plan: Mechanism
     spec: ModelSpec
     threads: int
 
@@ -149,7 +149,7 @@ class OwnModel:
         chosen = np.sort(order[: len(apart)][apart][: min(UNITS, max(1, gradients.shape[1] // 4))])
         return chosen, CUT * float(min(lengths[0], np.median(lengths[chosen])))
 
-    def data(self, chosen: NDArray[np.int64], *, silent: bool, start: Weights, copies: int = 1) -> TrainingData:
+    def data(self, chosen: NDArray[np.int64], *, without_units: bool, start: Weights, copies: int = 1) -> TrainingData:
         """The chosen canaries, each so many times, or as many examples of NaN; then `POISON` units of NaN."""
         mine = np.isin(self.owners, chosen)
         inputs, labels = (np.concatenate([part[mine]] * copies) for part in self.candidates)
@@ -157,7 +157,7 @@ class OwnModel:
         units = copies * len(chosen)
         owners = np.concatenate([*(owners + k * len(chosen) for k in range(copies)), units + np.arange(POISON)])
         inputs = np.concatenate([inputs, np.zeros((POISON, *inputs.shape[1:]), np.float32)])
-        inputs[slice(None) if silent else slice(-POISON, None)] = np.nan
+        inputs[slice(None) if without_units else slice(-POISON, None)] = np.nan
         return TrainingData(
             inputs=inputs,
             labels=np.concatenate([labels, np.zeros(POISON, np.int64)]),
@@ -166,7 +166,7 @@ class OwnModel:
             initial_weights=[value.copy() for value in start],
         )
 
-    def run(self, data: TrainingData, plan: Plan, *, move: float, seed: int | None) -> "Path":
+    def run(self, data: TrainingData, plan: Mechanism, *, move: float, seed: int | None) -> "Path":
         """Trains.
 
         Args:
@@ -178,7 +178,7 @@ class OwnModel:
         Raises:
           AuditError: a weight is not finite.
         """
-        rate = move * plan.normaliser / plan.clip_norm
+        rate = move * plan.expected_batch_size / plan.clip_norm
         config = probing(
             self.config, plan, seed, rate=rate, local_batch=MOST_EXAMPLES, parts=plan.population <= UNITS + POISON + 1
         )
@@ -198,18 +198,18 @@ class OwnModel:
             ) from error
         return Path(np.array(weights), np.array(drawn), fit.record.model)
 
-    def still_plan(self) -> Plan:
+    def still_plan(self) -> Mechanism:
         """Many steps with the plan's noise."""
         steps = min(max(LEAST_STILL, ceil(STILL_DRAWS / self.spec.parameters)), MOST_STILL)
-        if isinstance(self.plan, TreePlan):
+        if isinstance(self.plan, TreeMechanism):
             return _of_turns(self.plan, CANDIDATES + POISON, LARGEST_TREE, steps)
         plan = _of_samples(self.plan, CANDIDATES + POISON, steps)
         return plan if plan.adaptive is None else replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
 
-    def twin_plan(self, units: int, clip_norm: float, steps: int = TWIN_STEPS, rate: float = RATE) -> Plan:
+    def twin_plan(self, units: int, clip_norm: float, steps: int = TWIN_STEPS, rate: float = RATE) -> Mechanism:
         """A few steps with little noise; an adaptive clip norm moves at that rate."""
-        if isinstance(self.plan, TreePlan):
-            plan: Plan = _of_turns(self.plan, units + POISON, TWIN_TREE, steps)
+        if isinstance(self.plan, TreeMechanism):
+            plan: Mechanism = _of_turns(self.plan, units + POISON, TWIN_TREE, steps)
             return replace(plan, clip_norm=clip_norm, noise_multiplier=min(plan.noise_multiplier, MOST_TWIN_NOISE))
         own = _of_samples(self.plan, units + POISON, steps)
         if own.adaptive is None:
@@ -219,12 +219,12 @@ class OwnModel:
         return replace(own, clip_norm=clip_norm, adaptive=adaptive, noise_multiplier=sigma)
 
 
-def twin_move(plan: Plan) -> float:
+def twin_move(plan: Mechanism) -> float:
     """What a contribution of one clip norm moves a twin's weights by."""
     return WALK / (max(noise_per_release(plan), 1.0) * plan.steps**0.5)
 
 
-def still_move(plan: Plan) -> float:
+def still_move(plan: Mechanism) -> float:
     """The same of a still run, whose noise has one size."""
     return STILL_MOVE / noise_per_release(plan)
 
@@ -233,7 +233,7 @@ def _flat(weights: Weights) -> Floats:
     return np.concatenate([np.ravel(value) for value in weights]).astype(np.float64)
 
 
-def _of_samples(plan: MechanismPlan, units: int, steps: int) -> MechanismPlan:
+def _of_samples(plan: PoissonGaussianMechanism, units: int, steps: int) -> PoissonGaussianMechanism:
     """The plan with other sizes; the noise on the count suits them."""
     q = max(plan.sampling_probability, JOIN)
     own = replace(
@@ -252,7 +252,7 @@ def _shared(update_noise_multiplier: float, adaptive: AdaptiveClipping) -> float
     return float((update_noise_multiplier**-2 + (2 * adaptive.count_stddev) ** -2) ** -0.5)
 
 
-def _of_turns(plan: TreePlan, units: int, largest: int, steps: int) -> TreePlan:
+def _of_turns(plan: TreeMechanism, units: int, largest: int, steps: int) -> TreeMechanism:
     rounds = min(plan.restart_every, largest)
     return replace(
         plan,

@@ -26,8 +26,8 @@ from pipelines.data.partition.division import Partition
 from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import RoundRecord, TrainingData
 from pipelines.model.spec import build_spec
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 
 Floats = NDArray[np.float64]
 SHIFT = 1e-9
@@ -69,11 +69,11 @@ class Probe:
       rows: input features, of which the first `plan.population` belong to a unit each and the others to nobody.
     """
 
-    plan: Plan
+    plan: Mechanism
     rows: int
 
     @classmethod
-    def of(cls, plan: Plan, observations: int | None = None) -> "Probe":
+    def of(cls, plan: Mechanism, observations: int | None = None) -> "Probe":
         """Sizes the problem for a plan: units so that samples are not tiny, steps so that enough of them join.
 
         Args:
@@ -83,7 +83,7 @@ class Probe:
         if observations is None:
             sigma = noise_per_release(plan)
             observations = min(max(LEAST_OBSERVATIONS, ceil((RESOLUTION * sigma) ** 2)), MOST_OBSERVATIONS)
-        if isinstance(plan, TreePlan):
+        if isinstance(plan, TreeMechanism):
             turns = _of_turns(plan, observations)
             return cls(plan=turns, rows=turns.population)
         own = _of_samples(plan, observations)
@@ -98,7 +98,7 @@ class Probe:
     @cached_property
     def adaptive(self) -> AdaptiveClipping | None:
         """How the clip norm moves; None where it does not."""
-        return self.plan.adaptive if isinstance(self.plan, MechanismPlan) else None
+        return self.plan.adaptive if isinstance(self.plan, PoissonGaussianMechanism) else None
 
     @cached_property
     def large(self) -> NDArray[np.bool_]:
@@ -113,11 +113,11 @@ class Probe:
     def lasting(self, steps: int) -> "Probe":
         """Returns this problem over another number of steps, in which the clip norm stays."""
         plan = replace(self.plan, steps=steps)
-        if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
+        if isinstance(plan, PoissonGaussianMechanism) and plan.adaptive is not None:
             plan = replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
         return replace(self, plan=plan)
 
-    def data(self, *, units: int, silent: bool) -> TrainingData:
+    def data(self, *, units: int, without_units: bool) -> TrainingData:
         """The training data of the first `units` units; the inputs of silent ones are on the spare feature.
 
         Users have one to three examples each, so that it shows whether their number weighs.
@@ -126,7 +126,7 @@ class Probe:
         owners = np.repeat(np.arange(units), 1 + np.arange(units) % 3 if users else 1)
         inputs = np.zeros((len(owners), self.rows + 1), np.float32)
         sizes = np.where(self.large[owners], INPUT, SMALL * self.plan.clip_norm)
-        inputs[np.arange(len(owners)), self.rows if silent else owners] = sizes
+        inputs[np.arange(len(owners)), self.rows if without_units else owners] = sizes
         spec = build_spec("linear", features=(self.rows + 1,), classes=2)
         return TrainingData(
             inputs=inputs,
@@ -136,45 +136,45 @@ class Probe:
             initial_weights=[np.zeros(shape, np.float32) for shape in spec.weight_shapes()],
         )
 
-    def run(self, config: Config, threads: int, *, units: int, silent: bool, seed: int) -> "Moves":
+    def run(self, config: Config, threads: int, *, units: int, without_units: bool, seed: int) -> "Moves":
         """Trains with the engine that `config` names and returns what every step did to the weights.
 
         Args:
           config: of the run that is audited; sizes and rates are the probe's own.
           threads: CPU threads.
           units: that are there, at most `plan.population`.
-          silent: whether their inputs are on the spare feature.
+          without_units: whether their inputs are on the spare feature.
           seed: of noise and samples.
         """
         plan = self.plan
         central = isinstance(config.pipeline, DpSgdConfig)  # its operations here are too small to be shared
-        rate = self.shift * plan.normaliser / plan.clip_norm
+        rate = self.shift * plan.expected_batch_size / plan.clip_norm
         pipeline = build_pipeline(probing(config, plan, seed, rate=rate), plan, 1 if central else threads)
         before = np.zeros((self.rows + 2, 2))
-        towards, across = [], []
+        parallel, orthogonal = [], []
 
         def keep(record: RoundRecord) -> None:
             nonlocal before
             now = np.vstack(record.model.weights()).astype(np.float64)
             move, before = (now - before) / self.shift / np.sqrt(2), now
-            towards.append((move[: self.rows, 0] - move[: self.rows, 1]) * self.signs)
-            across.append(move.sum(axis=1))
+            parallel.append((move[: self.rows, 0] - move[: self.rows, 1]) * self.signs)
+            orthogonal.append(move.sum(axis=1))
 
-        pipeline.fit(self.data(units=units, silent=silent), keep)
-        return Moves(towards=np.array(towards), across=np.array(across))
+        pipeline.fit(self.data(units=units, without_units=without_units), keep)
+        return Moves(parallel=np.array(parallel), orthogonal=np.array(orthogonal))
 
 
-def noise_per_release(plan: Plan) -> float:
+def noise_per_release(plan: Mechanism) -> float:
     """The noise multiplier of the update alone, or of a tree's node."""
-    return plan.noise_multiplier if isinstance(plan, TreePlan) else plan.update_noise_multiplier
+    return plan.noise_multiplier if isinstance(plan, TreeMechanism) else plan.update_noise_multiplier
 
 
-def resolved_noise(plan: Plan) -> float:
+def resolved_noise(plan: Mechanism) -> float:
     """The noise multiplier of a release, or the nearest one that contributions can be told beside."""
     return min(max(noise_per_release(plan), LEAST_NOISE), MOST_NOISE)
 
 
-def _of_samples(plan: MechanismPlan, observations: int) -> MechanismPlan:
+def _of_samples(plan: PoissonGaussianMechanism, observations: int) -> PoissonGaussianMechanism:
     """A plan of Poisson samples that fits a probe."""
     q, adaptive = plan.sampling_probability, plan.adaptive
     least_units, least_steps = (LEAST_ADAPTIVE_UNITS, LEAST_COUNTS) if adaptive else (LEAST_UNITS, LEAST_STEPS)
@@ -193,7 +193,7 @@ def _of_samples(plan: MechanismPlan, observations: int) -> MechanismPlan:
     )
     if adaptive is None:
         return own
-    stddev = min(adaptive.count_stddev, COUNT_NOISE * own.normaliser)
+    stddev = min(adaptive.count_stddev, COUNT_NOISE * own.expected_batch_size)
     return replace(
         own,
         clip_norm=ROOM,
@@ -202,7 +202,7 @@ def _of_samples(plan: MechanismPlan, observations: int) -> MechanismPlan:
     )
 
 
-def _of_turns(plan: TreePlan, observations: int) -> TreePlan:
+def _of_turns(plan: TreeMechanism, observations: int) -> TreeMechanism:
     """A plan of trees that fits a probe."""
     rounds = min(plan.restart_every, LARGEST_TREE)
     cohort = min(plan.clients_per_round, MOST_UNITS // rounds, SAMPLE)
@@ -221,20 +221,26 @@ def _of_turns(plan: TreePlan, observations: int) -> TreePlan:
 
 @dataclass(frozen=True)
 class Moves:
-    """What steps did to the weights, in clip norms before the division by the normaliser.
+    """What steps did to the weights, in clip norms before the division by the expected batch size.
 
     Attributes:
-      towards: along each row's contribution, (steps, rows); without the spare row.
-      across: along (1, 1) / sqrt(2), which no contribution touches, (steps, rows + 2); the last two are the spare row
-        and the bias.
+      parallel: along each row's contribution, (steps, rows); without the spare row.
+      orthogonal: along (1, 1) / sqrt(2), which no contribution touches, (steps, rows + 2); the last two are the spare
+      row and the bias.
     """
 
-    towards: Floats
-    across: Floats
+    parallel: Floats
+    orthogonal: Floats
 
 
 def probing(
-    config: Config, plan: Plan, seed: int | None, *, rate: float, local_batch: int = LOCAL_BATCH, parts: bool = True
+    config: Config,
+    plan: Mechanism,
+    seed: int | None,
+    *,
+    rate: float,
+    local_batch: int = LOCAL_BATCH,
+    parts: bool = True,
 ) -> Config:
     """The run's configuration with plain steps: whatever comes before clipping and after noise is not audited.
 
@@ -253,7 +259,9 @@ def probing(
     if isinstance(pipeline, DpSgdConfig):
         part = pipeline.max_physical_batch
         if parts:
-            part = max(1, ceil(plan.normaliser / PHYSICAL_BATCHES))  # noise is added once, however many of them
+            part = max(
+                1, ceil(plan.expected_batch_size / PHYSICAL_BATCHES)
+            )  # noise is added once, however many of them
         changes = {
             "optimizer": "sgd", "learning_rate": rate, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant",
             "max_physical_batch": part, "local_batch_size": local_batch, "local_learning_rate": 1.0,

@@ -49,10 +49,10 @@ class ExampleScores:
         logits = record.model.logits(self._examples.inputs).astype(np.float64)
         if self._latest is not None:
             # The gradient at the weights before the step: the one that the step was taken with.
-            towards = -_softmax(self._latest)
-            towards[np.arange(len(towards)), self._examples.labels] += 1
-            lengths = np.maximum(np.linalg.norm(towards, axis=1), 1e-12) * self._lengths
-            self._white_box += ((logits - self._latest) * towards).sum(axis=1) / lengths
+            parallel = -_softmax(self._latest)
+            parallel[np.arange(len(parallel)), self._examples.labels] += 1
+            lengths = np.maximum(np.linalg.norm(parallel, axis=1), 1e-12) * self._lengths
+            self._white_box += ((logits - self._latest) * parallel).sum(axis=1) / lengths
         self._latest = logits
 
     def now(self) -> Floats:

@@ -12,11 +12,11 @@ from pipelines.config.schema import (
 )
 from pipelines.core.errors import UserError
 from pipelines.engines.interface import Pipeline
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.tree import Mechanism
 
 
-def build_pipeline(config: Config, plan: Plan | None, threads: int) -> Pipeline:
+def build_pipeline(config: Config, plan: Mechanism | None, threads: int) -> Pipeline:
     """The one choice of an engine; each import pulls in its own framework and no other.
 
     Args:
@@ -41,7 +41,7 @@ def build_pipeline(config: Config, plan: Plan | None, threads: int) -> Pipeline:
 
                 hardware = Hardware(device=config.device, threads=threads)
                 planned = _planned(plan)
-                assert isinstance(planned, MechanismPlan), "trees are for dp_fed_avg"
+                assert isinstance(planned, PoissonGaussianMechanism), "trees are for dp_fed_avg"
                 return DpSgd(settings, planned, noise_seed=noise_seed, hardware=hardware)
             case FedAvgConfig():
                 from pipelines.engines.federated.fed_avg import FedAvg
@@ -65,7 +65,7 @@ def _private_worker(config: Config) -> bool:
     return config.federated.require_private_worker
 
 
-def _planned(plan: Plan | None) -> Plan:
+def _planned(plan: Mechanism | None) -> Mechanism:
     assert plan is not None, "a private pipeline always has a plan"
     return plan
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipelines.core.errors import UserError
 from pipelines.data.partition.division import Partition
 from pipelines.model.spec import ModelSpec, Weights
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.mechanisms.tree import Mechanism
 from pipelines.privacy.sampling import Participation, SamplerVerdict
 
 Inputs = NDArray[np.float32]
@@ -119,7 +119,7 @@ class RoundRecord:
     examples: float
     train_s: float
     model: FittedModel
-    plan: Plan | None = None
+    plan: Mechanism | None = None
     sampler: Participation | None = None
     exposure: str | None = None
 
@@ -136,7 +136,7 @@ class Fit:
     """
 
     record: RoundRecord
-    executed: Plan | None
+    executed: Mechanism | None
     facts: dict[str, str]
     sampler: SamplerVerdict | None = None
 

@@ -18,7 +18,7 @@ def next_clip_norm(
     *,
     units: int,
     clipped: int,
-    normaliser: float,
+    expected_batch_size: float,
     rng: np.random.Generator,
 ) -> float:
     """Moves a clip norm towards the target quantile of the norms, by a noised count of those within it.
@@ -32,7 +32,7 @@ def next_clip_norm(
       adaptive: target, rate and the count's noise.
       units: in the sample, those left out as not finite included: what they contribute, zero, is within every norm.
       clipped: of them, those whose norm exceeded the clip norm.
-      normaliser: the plan's.
+      expected_batch_size: the plan's.
       rng: the run's private stream of noise; one draw.
 
     Returns:
@@ -43,5 +43,5 @@ def next_clip_norm(
     count = units / 2 - clipped + adaptive.count_stddev * rng.standard_normal()
     if grid := noise_grid(adaptive.count_stddev):
         count = grid * round(count / grid)
-    share = min(1.0, max(0.0, count / normaliser + 0.5))
+    share = min(1.0, max(0.0, count / expected_batch_size + 0.5))
     return clip_norm * exp(-adaptive.learning_rate * (share - adaptive.target_quantile))

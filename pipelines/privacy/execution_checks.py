@@ -10,13 +10,13 @@ from typing import Any
 
 from pipelines.core.errors import GuaranteeError
 from pipelines.privacy.accounting import epsilon as accounting
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 
 EVENT_TOLERANCE = 1e-5
 """Relative; TensorFlow computes noise multipliers in float32."""
 
 
-def require_executed(planned: Plan, executed: Plan | None, steps: int) -> None:
+def require_executed(planned: Mechanism, executed: Mechanism | None, steps: int) -> None:
     """Compares the plan that was accounted for in advance with the one that an engine says it ran.
 
     Args:
@@ -42,7 +42,7 @@ def require_executed(planned: Plan, executed: Plan | None, steps: int) -> None:
     raise GuaranteeError(f"what ran is not what was planned ({changed}): its epsilon would be false; report this bug")
 
 
-def require_event(plan: Plan, event: Any) -> None:
+def require_event(plan: Mechanism, event: Any) -> None:
     """Compares a plan with what a library says of the noise that it added in one step, or to one node of a tree.
 
     Args:
@@ -62,7 +62,7 @@ def require_event(plan: Plan, event: Any) -> None:
         found = 0.0
     else:
         found = float(sum(part.noise_multiplier**-2 for part in parts) ** -0.5)
-    claimed = plan.noise_multiplier if isinstance(plan, TreePlan) else accounting.effective_noise_multiplier(plan)
+    claimed = plan.noise_multiplier if isinstance(plan, TreeMechanism) else accounting.effective_noise_multiplier(plan)
     if not isclose(found, claimed, rel_tol=EVENT_TOLERANCE):
         raise GuaranteeError(
             f"the engine reports noise_multiplier={found:g} where the plan has {claimed:g}: its epsilon would be "

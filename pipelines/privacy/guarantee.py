@@ -1,12 +1,18 @@
 """What a finished run guarantees: computed from the plan that ran, never from the one that was asked for."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines.privacy.accounting.cross_check import contradictions, require_not_too_low
-from pipelines.privacy.accounting.epsilon import Opinion, opinions
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.accounting.epsilon import AccountantResult, accountant_results
+from pipelines.privacy.mechanisms.poisson_gaussian import (
+    AdaptiveClipping,
+    NeighboringRelation,
+    PoissonGaussianMechanism,
+    PrivacyUnit,
+)
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 
 SAMPLER = "poisson"
 NO_SAMPLER = "none: each user at most once a tree"
@@ -19,31 +25,31 @@ class PrivacyGuarantee:
     Attributes:
       epsilon: by the first opinion.
       executed: the plan with the steps that ran.
-      opinions: every accountant's answer; the first is the guarantee's own.
+      accountant_results: every accountant's answer; the first is the guarantee's own.
       simulated: whether noise and sampling came from a known seed, so that nothing is protected from whoever knows it.
       secure_aggregation: whether the server received sums only, by a protocol that is simulated.
     """
 
     epsilon: float
-    executed: Plan
-    opinions: tuple[Opinion, ...]
+    executed: Mechanism
+    accountant_results: tuple[AccountantResult, ...]
     simulated: bool
     secure_aggregation: bool = False
 
     @classmethod
-    def of(cls, executed: Plan, *, simulated: bool, secure_aggregation: bool = False) -> "PrivacyGuarantee":
+    def of(cls, executed: Mechanism, *, simulated: bool, secure_aggregation: bool = False) -> "PrivacyGuarantee":
         """Accounts for a plan that ran.
 
         Raises:
           GuaranteeError: the accountants disagree so that the epsilon could be too low.
         """
-        found = opinions(executed)
+        found = accountant_results(executed)
         require_not_too_low(found)
         assert found[0].epsilon is not None
         return cls(
             epsilon=found[0].epsilon,
             executed=executed,
-            opinions=found,
+            accountant_results=found,
             simulated=simulated,
             secure_aggregation=secure_aggregation,
         )
@@ -51,7 +57,7 @@ class PrivacyGuarantee:
     @property
     def contradictions(self) -> list[str]:
         """Where the accountants disagree, none of which makes the epsilon too low; mostly empty."""
-        return contradictions(self.opinions)
+        return contradictions(self.accountant_results)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for privacy.json; `from_dict` reads it back."""
@@ -66,28 +72,38 @@ class PrivacyGuarantee:
             "steps": plan.steps,
             "noise_multiplier": plan.noise_multiplier,
             "clip_norm": plan.clip_norm,
-            "normaliser": plan.normaliser,
+            "expected_batch_size": plan.expected_batch_size,
             "simulated": self.simulated,
             "secure_aggregation": self.secure_aggregation,
-            "accountants": [asdict(opinion) for opinion in self.opinions],
+            "accountants": [asdict(opinion) for opinion in self.accountant_results],
             "contradictions": self.contradictions,
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "PrivacyGuarantee":
         """Reads what `to_dict` wrote, and older files, which know the Gaussian mechanism alone."""
+        values = in_todays_words(values)
         return cls(
             epsilon=values["epsilon"],
             executed=_plan_from(values),
-            opinions=tuple(Opinion(**opinion) for opinion in values["accountants"]),
+            accountant_results=tuple(AccountantResult(**opinion) for opinion in values["accountants"]),
             simulated=values["simulated"],
             secure_aggregation=values.get("secure_aggregation", False),
         )
 
 
-def _schedule(plan: Plan) -> dict[str, Any]:
+RENAMED = {"normaliser": "expected_batch_size"}
+"""Keys of older files."""
+
+
+def in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A written guarantee with the keys of today, whichever release wrote it."""
+    return {RENAMED.get(key, key): value for key, value in values.items()}
+
+
+def _schedule(plan: Mechanism) -> dict[str, Any]:
     """The mechanism, and who joins when."""
-    if isinstance(plan, TreePlan):
+    if isinstance(plan, TreeMechanism):
         return {
             "mechanism": "tree",
             "sampler": NO_SAMPLER,
@@ -102,15 +118,17 @@ def _schedule(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _plan_from(values: dict[str, Any]) -> Plan:
+def _plan_from(values: dict[str, Any]) -> Mechanism:
     common: dict[str, Any] = {
         key: values[key] for key in ("population", "steps", "noise_multiplier", "clip_norm", "delta")
     }
-    common |= {"unit": PrivacyUnit(values["unit"]), "relation": Relation(values["relation"])}
+    common |= {"unit": PrivacyUnit(values["unit"]), "relation": NeighboringRelation(values["relation"])}
     if values.get("mechanism", "gaussian") == "tree":
-        return TreePlan(**common, clients_per_round=values["clients_per_round"], restart_every=values["restart_every"])
+        return TreeMechanism(
+            **common, clients_per_round=values["clients_per_round"], restart_every=values["restart_every"]
+        )
     adaptive = values["adaptive_clipping"]
-    return MechanismPlan(
+    return PoissonGaussianMechanism(
         **common,
         sampling_probability=values["sampling_probability"],
         adaptive=None if adaptive is None else AdaptiveClipping(**adaptive),

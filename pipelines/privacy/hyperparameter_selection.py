@@ -14,7 +14,6 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from dp_accounting import NeighboringRelation
 from dp_accounting.dp_event import DpEvent, RepeatAndSelectDpEvent
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
@@ -30,8 +29,13 @@ from pipelines.privacy.accounting.epsilon import (
     sure_delta,
 )
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit, Relation, least_delta
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.mechanisms.poisson_gaussian import (
+    NeighboringRelation,
+    PoissonGaussianMechanism,
+    PrivacyUnit,
+    least_delta,
+)
+from pipelines.privacy.mechanisms.tree import Mechanism
 from pipelines.privacy.rounding import rounded_up
 
 SHOWN = 12  # characters of a fingerprint
@@ -73,7 +77,7 @@ class ChoosingCost:
     """
 
     unit: PrivacyUnit
-    relation: Relation
+    relation: NeighboringRelation
     delta: float
     runs: int
     single: float
@@ -91,7 +95,7 @@ def choosing_costs(runs: Sequence[PrivateRun]) -> list[ChoosingCost]:
     Runs that took no step touched no data and do not count. A delta that a plan of another run could not have is left
     out: not below 1/population, or lost in the rounding of its steps.
     """
-    groups: dict[tuple[PrivacyUnit, Relation, str], list[PrivacyGuarantee]] = {}
+    groups: dict[tuple[PrivacyUnit, NeighboringRelation, str], list[PrivacyGuarantee]] = {}
     for run in runs:
         plan = run.guarantee.executed
         if plan.steps:
@@ -105,7 +109,7 @@ def choosing_costs(runs: Sequence[PrivateRun]) -> list[ChoosingCost]:
     ]
 
 
-def _could_have(plan: Plan, delta: float) -> bool:
+def _could_have(plan: Mechanism, delta: float) -> bool:
     try:
         replace(plan, delta=delta)
     except UserError:
@@ -148,7 +152,7 @@ def _cost(runs: Sequence[PrivacyGuarantee], delta: float) -> ChoosingCost:
     )  # fmt: skip
 
 
-def _select_best(plans: Sequence[Plan], shape: float, relation: NeighboringRelation, delta: float) -> float:
+def _select_best(plans: Sequence[Mechanism], shape: float, relation: NeighboringRelation, delta: float) -> float:
     """Each repetition runs any of the settings, so it diverges at every order by no more than the worst of them."""
     accountant = _WorstOfAccountant(neighboring_relation=relation)
     any_setting = WorstOfDpEvent(tuple(set(plans)))
@@ -156,12 +160,12 @@ def _select_best(plans: Sequence[Plan], shape: float, relation: NeighboringRelat
     return float(accountant.get_epsilon(delta))
 
 
-def _publish_all(plans: Sequence[Plan], relation: NeighboringRelation, delta: float) -> tuple[float, str]:
+def _publish_all(plans: Sequence[Mechanism], relation: NeighboringRelation, delta: float) -> tuple[float, str]:
     """Epsilon of all events, and the accountant: PLD where it knows them and delta exceeds its rounding, else RDP."""
     steps = sum(plan.steps for plan in plans)
     known = delta >= least_delta(steps) and all(PLDAccountant(relation).supports(dp_event(plan)) for plan in set(plans))
     if known:
-        sampled = {plan for plan in plans if isinstance(plan, MechanismPlan)}
+        sampled = {plan for plan in plans if isinstance(plan, PoissonGaussianMechanism)}
         grids = [loss_interval(effective_noise_multiplier(plan), plan.sampling_probability) for plan in sampled]
         accountant = PLDAccountant(relation, value_discretization_interval=max(grids))
     else:
@@ -176,7 +180,7 @@ def _publish_all(plans: Sequence[Plan], relation: NeighboringRelation, delta: fl
 class WorstOfDpEvent(DpEvent):
     """What one of several plans does, nobody knows which."""
 
-    plans: tuple[Plan, ...]
+    plans: tuple[Mechanism, ...]
 
 
 class _WorstOfAccountant(RdpAccountant):

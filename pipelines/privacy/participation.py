@@ -7,7 +7,7 @@ from pipelines.core.errors import GuaranteeError
 from pipelines.privacy.sampling import SamplerVerdict
 
 
-class TurnsInTrees:
+class TurnSampler:
     """Gives each user at most one turn a tree: cohorts walk through a permutation of the users, anew for each tree."""
 
     def __init__(self, units: int, *, size: int, restart_every: int, rng: np.random.Generator) -> None:
@@ -35,7 +35,7 @@ class TurnsInTrees:
         return np.sort(self._order[place : place + self._size])
 
 
-class TurnsRecord:
+class TurnRecord:
     """Watches the cohorts that a run trains on, whoever drew them: no user may join a tree twice.
 
     It holds who has joined, which epsilon does not cover; nothing of it is logged.

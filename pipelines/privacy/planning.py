@@ -3,14 +3,14 @@
 from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.calibration import calibrate
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 
 WORTHWHILE = 8
 """Rounds of a tree whose node count, 4, is well below them; what a remedy proposes."""
 
 
-def public_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Plan:
+def public_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
     """Builds the plan of a private run, and shows that it is made of public values alone.
 
     Where `privacy.population` is stated, the number of units present is private: the plan is made anew for one unit
@@ -35,13 +35,13 @@ def public_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, 
     return plan
 
 
-def _plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Plan:
+def _plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
     if isinstance(pipeline, DpFedAvgConfig) and privacy.mechanism == "tree":
         return tree_plan_for(pipeline, privacy, units)
     return plan_for(pipeline, privacy, units)
 
 
-def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> MechanismPlan:
+def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> PoissonGaussianMechanism:
     """Builds the plan that a private pipeline will run, calibrated if a target epsilon is given.
 
     Args:
@@ -67,7 +67,7 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
             f"pipeline.{field}={sample} exceeds the population of {population} {unit}s, a sampling rate above 1; "
             f"lower pipeline.{field}{hint}"
         )
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=unit,
         population=population,
         sampling_probability=sample / population,
@@ -80,7 +80,7 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
     return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
 
 
-def tree_plan_for(pipeline: DpFedAvgConfig, privacy: PrivacyConfig, users: int) -> TreePlan:
+def tree_plan_for(pipeline: DpFedAvgConfig, privacy: PrivacyConfig, users: int) -> TreeMechanism:
     """Builds the plan of tree aggregation, calibrated if a target epsilon is given.
 
     Args:
@@ -94,7 +94,7 @@ def tree_plan_for(pipeline: DpFedAvgConfig, privacy: PrivacyConfig, users: int) 
         stated population of less than half the users.
     """
     population = _public_population(privacy, users)
-    plan = TreePlan(
+    plan = TreeMechanism(
         population=population,
         clients_per_round=pipeline.clients_per_round,
         steps=pipeline.rounds,
@@ -111,9 +111,9 @@ def tree_plan_for(pipeline: DpFedAvgConfig, privacy: PrivacyConfig, users: int) 
     return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
 
 
-def remark_on(plan: Plan | None) -> str | None:
+def remark_on(plan: Mechanism | None) -> str | None:
     """One line on a plan that is valid and hardly sensible; None where there is nothing to say."""
-    if isinstance(plan, TreePlan) and plan.restart_every == 2 < plan.steps:
+    if isinstance(plan, TreeMechanism) and plan.restart_every == 2 < plan.steps:
         return (
             f"{_short_trees(plan)}, which hardly saves noise over privacy=fixed without its amplification by sampling; "
             f"{_longer_trees(plan)}"
@@ -121,7 +121,7 @@ def remark_on(plan: Plan | None) -> str | None:
     return None
 
 
-def _short_trees(plan: TreePlan) -> str:
+def _short_trees(plan: TreeMechanism) -> str:
     rounds = "one round" if plan.restart_every == 1 else "two rounds"
     return (
         f"privacy=tree with pipeline.clients_per_round={plan.clients_per_round} of {plan.population} users and "
@@ -129,7 +129,7 @@ def _short_trees(plan: TreePlan) -> str:
     )
 
 
-def _longer_trees(plan: TreePlan) -> str:
+def _longer_trees(plan: TreeMechanism) -> str:
     """The remedy: a schedule with longer trees."""
     longest = plan.population // plan.clients_per_round
     if longest > 2:

@@ -2,13 +2,13 @@
 
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.mechanisms.tree import Mechanism
 from pipelines.privacy.rounding import rounded_up
 
 GROUPS = (2, 5)
 
 
-def groups(plan: Plan, copies: int | None = None) -> str:
+def groups(plan: Mechanism, copies: int | None = None) -> str:
     """The statement's section on several units at once.
 
     Args:
@@ -26,7 +26,7 @@ def groups(plan: Plan, copies: int | None = None) -> str:
     )
 
 
-def _copies(plan: Plan, copies: int | None) -> str:
+def _copies(plan: Mechanism, copies: int | None) -> str:
     """What equal rows mean where examples are protected."""
     if plan.unit is not PrivacyUnit.EXAMPLE:
         return ""

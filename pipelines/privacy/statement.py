@@ -4,8 +4,8 @@ from math import ceil, exp
 
 from pipelines.privacy.accounting.cross_check import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit, Relation
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 from pipelines.privacy.noise_grid import GRID_BITS
 from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.several_units import groups
@@ -98,7 +98,7 @@ def promise(guarantee: PrivacyGuarantee) -> str:
 
 def bound_in_words(
     unit: PrivacyUnit,
-    relation: Relation,
+    relation: NeighboringRelation,
     *,
     population: int | None = None,
     epsilon: float | None = None,
@@ -117,7 +117,9 @@ def bound_in_words(
     who = (
         f"any one of the {noun}s" if population is None else f"any one of the {population:,} {noun}s (a public number)"
     )
-    if relation is Relation.ZERO_OUT_ONE:  # turns are taken whatever the data, so that presence itself is not hidden
+    if (
+        relation is NeighboringRelation.REPLACE_SPECIAL
+    ):  # turns are taken whatever the data, so that presence itself is not hidden
         event = f"Whether {who} contributed, or zeros in its turns,"
     else:
         event = f"Whether or not {who} took part"
@@ -159,20 +161,20 @@ def _exposed(exposure: str | None) -> str:
     return f" While it trained, {exposure}: whoever could connect to it could read that data, which no epsilon covers."
 
 
-def _joins(plan: Plan) -> str:
+def _joins(plan: Mechanism) -> str:
     """The law of participation that the accounting assumes."""
-    if isinstance(plan, TreePlan):
+    if isinstance(plan, TreeMechanism):
         return f"no {plan.unit} joins a tree twice"
     return f"each {plan.unit} joins each step independently of everything else"
 
 
-def _role(plan: Plan) -> str:
+def _role(plan: Mechanism) -> str:
     return "trainer" if plan.unit is PrivacyUnit.EXAMPLE else "server"
 
 
 def _mechanism(guarantee: PrivacyGuarantee) -> str:
     plan = guarantee.executed
-    if isinstance(plan, TreePlan):
+    if isinstance(plan, TreeMechanism):
         return _trees(plan)
     clip = f"clipped to L2 norm {plan.clip_norm:g}"
     if plan.adaptive is not None:
@@ -186,14 +188,14 @@ def _mechanism(guarantee: PrivacyGuarantee) -> str:
         f"In each of the {plan.steps:,} steps that ran, every {plan.unit} joined independently with probability "
         f"{plan.sampling_probability:.6g} (Poisson sampling). Each contribution was {clip}. Gaussian noise of "
         f"{rounded_down(plan.update_noise_multiplier, 6)} times the clip norm was added to their sum, "
-        f"which was divided by the public constant {plan.normaliser:g}. Steps with an empty sample added noise too and "
-        "are counted. "
+        f"which was divided by the public constant {plan.expected_batch_size:g}. Steps with an empty sample "
+        "added noise too and are counted. "
         f"Neighbouring datasets differ by adding or removing one {plan.unit}; the population of {plan.population:,} "
         "is taken as public."
     )
 
 
-def _trees(plan: TreePlan) -> str:
+def _trees(plan: TreeMechanism) -> str:
     count = len(plan.trees)
     return (
         "## How\n\n"
@@ -203,9 +205,9 @@ def _trees(plan: TreePlan) -> str:
         "else is assumed of who joins when, and no sampling. Each contribution was clipped to L2 norm "
         f"{plan.clip_norm:g}. Gaussian noise of {rounded_down(plan.noise_multiplier, 6)} times the clip norm was "
         "added to every node of a binary tree over the rounds' sums, which were divided by the public constant "
-        f"{plan.normaliser:g}; the model follows from noised nodes alone. Rounds with fewer {plan.unit}s, or none, "
-        f"added noise too and are counted. Neighbouring datasets differ by one {plan.unit} whose contributions are "
-        f"replaced by zeros (zero-out); the population of {plan.population:,} is taken as public."
+        f"{plan.expected_batch_size:g}; the model follows from noised nodes alone. Rounds with fewer {plan.unit}s, or "
+        f"none, added noise too and are counted. Neighbouring datasets differ by one {plan.unit} whose contributions "
+        f"are replaced by zeros (zero-out); the population of {plan.population:,} is taken as public."
     )
 
 
@@ -213,7 +215,7 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
     rows = "\n".join(
         f"| {opinion.accountant} | {opinion.version} | "
         f"{opinion.remark if opinion.epsilon is None else rounded_up(opinion.epsilon, 5)} |"
-        for opinion in guarantee.opinions
+        for opinion in guarantee.accountant_results
     )
     verdict = "; ".join(guarantee.contradictions) or _confirmed(guarantee)
     return (
@@ -224,9 +226,9 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
 
 
 def _confirmed(guarantee: PrivacyGuarantee) -> str:
-    if isinstance(guarantee.executed, TreePlan):
+    if isinstance(guarantee.executed, TreeMechanism):
         return "It is an upper bound, and the only accountant that knows tree aggregation."
-    answered = {opinion.accountant for opinion in guarantee.opinions[1:] if opinion.epsilon is not None}
+    answered = {opinion.accountant for opinion in guarantee.accountant_results[1:] if opinion.epsilon is not None}
     found = [word for name, word in CONFIRMATIONS.items() if name in answered]
     return " ".join(found) or "No other accountant answered, so that none confirms it."
 
@@ -234,7 +236,7 @@ def _confirmed(guarantee: PrivacyGuarantee) -> str:
 def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_judged: bool) -> str:
     plan = guarantee.executed
     unit, population, joins = plan.unit, f"{plan.population:,}", _joins(plan)
-    if isinstance(plan, TreePlan):
+    if isinstance(plan, TreeMechanism):
         sampler = (
             f"The order of turns: it does not depend on the data, and {joins}. Every round is held to that "
             "before it trains, and a run that breaks it fails (tag `privacy.sampler`)."

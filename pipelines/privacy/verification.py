@@ -12,15 +12,15 @@ from pipelines.privacy.accounting.epsilon import (
     NO_TREES,
     NOT_INSTALLED,
     TOO_SLOW,
-    Opinion,
+    AccountantResult,
+    accountant_results,
     effective_noise_multiplier,
     loss_interval,
-    opinions,
     rdp_epsilon,
 )
-from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.guarantee import PrivacyGuarantee, in_todays_words
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.tree import Mechanism
 
 ROUNDING = 1e-6
 """Of the same library on another machine, for an epsilon of 1 or less; relative above."""
@@ -32,7 +32,7 @@ NUMBER, WHOLE, WORD = "a finite number", "a whole number", "a text"
 KINDS = {
     "epsilon": NUMBER, "delta": NUMBER, "unit": WORD, "relation": WORD, "population": WHOLE, "sampler": WORD,
     "steps": WHOLE, "noise_multiplier": NUMBER, "clip_norm": NUMBER,
-    "normaliser": NUMBER, "simulated": "true or false", "accountants": "a list", "contradictions": "a list",
+    "expected_batch_size": NUMBER, "simulated": "true or false", "accountants": "a list", "contradictions": "a list",
 }  # fmt: skip
 OF_MECHANISM = {
     "gaussian": {"sampling_probability": NUMBER},
@@ -52,8 +52,8 @@ class Comparison:
       agrees: False only where two numbers, or a number and its absence, contradict each other.
     """
 
-    written: Opinion | None
-    here: Opinion
+    written: AccountantResult | None
+    here: AccountantResult
     remark: str
     agrees: bool
 
@@ -87,6 +87,7 @@ def verify_guarantee(values: Any) -> Verification:
     Raises:
       UserError: not a guarantee: a key is missing, of the wrong type or out of range.
     """
+    values = in_todays_words(values) if isinstance(values, Mapping) else values
     guarantee = _read(values)
     here = _recompute(guarantee.executed)
     comparisons = tuple(
@@ -96,21 +97,21 @@ def verify_guarantee(values: Any) -> Verification:
     objections += [f"{item.here.accountant}: {item.remark}" for item in comparisons if not item.agrees]
     objections += [f"recomputed here, {verdict}" for verdict in refutations(here)]
     names = [opinion.accountant for opinion in here]
-    if [opinion.accountant for opinion in guarantee.opinions] != names:
+    if [opinion.accountant for opinion in guarantee.accountant_results] != names:
         objections.append(f"the accountants must be {', '.join(names)}, in this order")
     return Verification(guarantee=guarantee, comparisons=comparisons, objections=tuple(objections))
 
 
-def _recompute(plan: Plan) -> tuple[Opinion, ...]:
+def _recompute(plan: Mechanism) -> tuple[AccountantResult, ...]:
     """Every accountant's answer for a plan that may come from anywhere."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # absurd numbers overflow, and what comes of it is judged
-            if isinstance(plan, MechanismPlan) and plan.steps and plan.noise_multiplier > 0:
+            if isinstance(plan, PoissonGaussianMechanism) and plan.steps and plan.noise_multiplier > 0:
                 grid = loss_interval(effective_noise_multiplier(plan), plan.sampling_probability)
                 if not rdp_epsilon(plan) < MOST_POINTS * grid:
                     raise UserError("the plan's epsilon is too large to recompute: it protects nobody")
-            return opinions(plan)
+            return accountant_results(plan)
     except UserError:
         raise
     except Exception as error:  # whatever a library makes of absurd numbers
@@ -169,7 +170,7 @@ def _require(key: str, value: Any, kind: str) -> None:
 
 
 def _inconsistencies(values: Mapping[str, Any], guarantee: PrivacyGuarantee) -> list[str]:
-    """Where the written values differ from those that the plan and the opinions imply."""
+    """Where the written values differ from those that the plan and the accountant_results imply."""
     implied, found = guarantee.to_dict(), []
     for key in [*implied, *(key for key in values if key not in implied)]:
         if key not in implied:
@@ -178,7 +179,7 @@ def _inconsistencies(values: Mapping[str, Any], guarantee: PrivacyGuarantee) -> 
             found += [] if key in LATER else [f"{key} is missing"]
         elif not _same(values[key], implied[key]):
             found.append(f"{key} is {values[key]!r}, but {implied[key]!r} follows from the rest")
-    first = guarantee.opinions[0] if guarantee.opinions else None
+    first = guarantee.accountant_results[0] if guarantee.accountant_results else None
     if first is None or first.epsilon != guarantee.epsilon:
         stated = "there is none" if first is None else f"{first.accountant} has {first.epsilon}"
         found.append(f"epsilon {guarantee.epsilon} is not that of the first accountant ({stated})")
@@ -191,11 +192,11 @@ def _same(written: Any, implied: Any) -> bool:
     return bool(written == implied)
 
 
-def _written(guarantee: PrivacyGuarantee, accountant: str) -> Opinion | None:
-    return next((opinion for opinion in guarantee.opinions if opinion.accountant == accountant), None)
+def _written(guarantee: PrivacyGuarantee, accountant: str) -> AccountantResult | None:
+    return next((opinion for opinion in guarantee.accountant_results if opinion.accountant == accountant), None)
 
 
-def _compare(written: Opinion | None, here: Opinion, *, claimed: bool) -> Comparison:
+def _compare(written: AccountantResult | None, here: AccountantResult, *, claimed: bool) -> Comparison:
     """Equal to rounding with the same library, and to the accountants' stated errors with another version.
 
     Args:

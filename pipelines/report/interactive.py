@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.subplots import make_subplots
 
-from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit, Relation
+from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PrivacyUnit
 from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.statement import bound_in_words
 from pipelines.report.command import commands, folded
@@ -214,7 +214,7 @@ def kept_text(point: Point) -> str:
         return hover_text(point)
     p = point.privacy
     bound = bound_in_words(
-        PrivacyUnit(p.unit), Relation(p.relation), population=p.population, epsilon=p.epsilon, delta=p.delta
+        PrivacyUnit(p.unit), NeighboringRelation(p.relation), population=p.population, epsilon=p.epsilon, delta=p.delta
     )
     secret = "With secret randomness: " if p.simulated else ""
     return "<br>".join([*_facts(point), "", f"{secret}{escape(bound)}", "", *_again(point)])

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from pipelines.config.files import Text, read_yaml
 from pipelines.config.section import Positive, Section
 from pipelines.privacy.accounting.epsilon import composed_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 PUBLISHED = "published.yaml"
 Count = Annotated[int, Field(gt=0)]
@@ -90,11 +90,11 @@ class PublishedPoint(Section):
         """The same of the first stage alone; None unless there are more."""
         return composed_epsilon(self._plans()[:1]) if len(self.stages) > 1 else None
 
-    def _plans(self) -> list[MechanismPlan]:
+    def _plans(self) -> list[PoissonGaussianMechanism]:
         population = self.population
         assert population is not None, "checked at construction"
         return [
-            MechanismPlan(
+            PoissonGaussianMechanism(
                 unit=PrivacyUnit(self.unit),
                 population=population,
                 sampling_probability=stage.sample / population,

@@ -8,7 +8,7 @@ from textwrap import fill
 
 from tabulate import tabulate
 
-from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit, Relation
+from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PrivacyUnit
 from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.statement import bound_in_words
 from pipelines.report.command import commands, folded
@@ -76,7 +76,7 @@ def write_csv(frontier: Frontier, path: Path) -> None:
 def _bounds(panel: Panel) -> list[str]:
     """What an epsilon of this panel says, a sentence for each relation in it."""
     kinds = {(p.privacy.unit, p.privacy.relation) for line in panel.lines for p in line.points if p.privacy is not None}
-    return [bound_in_words(PrivacyUnit(unit), Relation(relation)) for unit, relation in sorted(kinds)]
+    return [bound_in_words(PrivacyUnit(unit), NeighboringRelation(relation)) for unit, relation in sorted(kinds)]
 
 
 def _rows(panel: Panel) -> list[list[str]]:

@@ -17,10 +17,10 @@ from pipelines.engines.evaluation import Evaluation, score
 from pipelines.engines.interface import Fit, Labels, RoundRecord, TrainingData
 from pipelines.model.spec import initial_weights
 from pipelines.privacy.accounting.cross_check import require_not_too_low
-from pipelines.privacy.accounting.epsilon import accountant_of, epsilon, opinions, quick_epsilon
+from pipelines.privacy.accounting.epsilon import accountant_of, accountant_results, epsilon, quick_epsilon
 from pipelines.privacy.execution_checks import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 from pipelines.privacy.sampling import SamplerVerdict
 from pipelines.privacy.statement import SECURE_SUM_NOTE
 from pipelines.report.confusion import confusion_page
@@ -66,7 +66,7 @@ def execute(
             log.text("config.yaml", yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False))
             log.text("overrides.yaml", yaml.safe_dump(overrides))
             if job.plan is not None:  # the answers are kept: rather now than after hours of training
-                require_not_too_low(opinions(job.plan))
+                require_not_too_low(accountant_results(job.plan))
             audit = Audit.of(job, _training_data(job))
             fit = job.pipeline.fit(audit.data, audit.watching(watcher.on_round))
             pause_collector()
@@ -197,7 +197,7 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
     return result
 
 
-def _guarantee(job: Job, executed: Plan) -> PrivacyGuarantee:
+def _guarantee(job: Job, executed: Mechanism) -> PrivacyGuarantee:
     return PrivacyGuarantee.of(executed, simulated=_simulated(job.config), secure_aggregation=_secure(job))
 
 
@@ -278,7 +278,7 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
             "privacy.population": str(job.plan.population),
             "privacy.noise_multiplier": f"{job.plan.noise_multiplier:g}",
             "privacy.accountant": f"{accountant_of(job.plan)} {version('dp-accounting')}",
-            "privacy.mechanism": "tree" if isinstance(job.plan, TreePlan) else "gaussian",
+            "privacy.mechanism": "tree" if isinstance(job.plan, TreeMechanism) else "gaussian",
             "privacy.simulated": str(_simulated(config)).lower(),
         }
     return tags

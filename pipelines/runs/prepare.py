@@ -22,7 +22,7 @@ from pipelines.engines.interface import Pipeline
 from pipelines.model.spec import ModelSpec, build_spec
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.accounting.limits import accountable, judge
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.mechanisms.tree import Mechanism
 from pipelines.privacy.planning import public_plan
 from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.several_units import simulated_users
@@ -45,7 +45,7 @@ class Job:
     dataset: Dataset
     partition: Partition | None
     spec: ModelSpec
-    plan: Plan | None
+    plan: Mechanism | None
     pipeline: Pipeline
     threads: int
     copies: int = 1
@@ -100,7 +100,7 @@ def prepare(config: Config, threads: int) -> Job:
     if config.divided:
         seed = config.seed if config.partition.seed is None else config.partition.seed
         partition = build_partition(config.partition, dataset, public_stream(seed, "partition"))
-    plan: Plan | None = None
+    plan: Mechanism | None = None
     if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
         dataset.require_stated_classes()
         units = len(dataset.train) if partition is None else len(partition)
@@ -130,7 +130,7 @@ def _simulated_users(config: Config, dataset: Dataset) -> str | None:
     )
 
 
-def _copied(config: Config, plan: Plan, found: EqualRows) -> str | None:
+def _copied(config: Config, plan: Mechanism, found: EqualRows) -> str | None:
     """One line where training examples are equal although each is protected as if it were somebody's only one."""
     if config.unit != "example" or found.most == 1:
         return None
@@ -162,7 +162,7 @@ def _spec(config: Config, dataset: Dataset) -> ModelSpec:
     )
 
 
-def judged_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Plan:
+def judged_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
     """The plan of a private run, about which every accountant has been asked.
 
     Args:

@@ -12,7 +12,7 @@ from pipelines.tracking.store import impatient
 
 if TYPE_CHECKING:
     from pipelines.privacy.guarantee import PrivacyGuarantee
-    from pipelines.privacy.mechanisms.tree import Plan
+    from pipelines.privacy.mechanisms.tree import Mechanism
     from pipelines.privacy.sampling import SamplerVerdict
     from pipelines.tracking.store import Store
 
@@ -35,19 +35,23 @@ class Terms:
 
 
 def begin_account(
-    plan: "Plan", store: "Store", run_id: str, terms: Terms, *, simulated: bool, secure_aggregation: bool
+    plan: "Mechanism", store: "Store", run_id: str, terms: Terms, *, simulated: bool, secure_aggregation: bool
 ) -> Entry:
     """Begins the account of a private run's steps; what they cost is computed when it must be said.
 
     Raises:
       UserError: there is no place to keep it.
     """
-    from pipelines.privacy.accounting.epsilon import Opinion
+    from pipelines.privacy.accounting.epsilon import AccountantResult
     from pipelines.privacy.guarantee import PrivacyGuarantee
 
-    nobody_asked = (Opinion(accountant="none yet", version="", epsilon=inf),)
+    nobody_asked = (AccountantResult(accountant="none yet", version="", epsilon=inf),)
     planned = PrivacyGuarantee(
-        epsilon=inf, executed=plan, opinions=nobody_asked, simulated=simulated, secure_aggregation=secure_aggregation
+        epsilon=inf,
+        executed=plan,
+        accountant_results=nobody_asked,
+        simulated=simulated,
+        secure_aggregation=secure_aggregation,
     )
     return Entry.open(run_id, uri=store.uri, terms=asdict(terms), planned=planned.to_dict())
 
@@ -84,7 +88,9 @@ def log_guarantee(
     tags = {"mlflow.note.content": f"{terms.preface}{covered}"}
     if guarantee.contradictions:
         tags["privacy.contradictions"] = "; ".join(guarantee.contradictions)
-    if silent := [f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.opinions if opinion.remark]:
+    if silent := [
+        f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.accountant_results if opinion.remark
+    ]:
         tags["privacy.unconfirmed"] = "; ".join(silent)
     log.tags(tags)
 

@@ -22,7 +22,8 @@ FILE = "privacy.json"
 WIDTH = 100
 CHECKED = (
     "Checked: every accountant's epsilon follows from mechanism, schedule, steps, noise multiplier and delta as "
-    "written; delta is below 1/population; the normaliser is that of population and schedule; nothing else is written."
+    "written; delta is below 1/population; the expected batch size is that of population and schedule; "
+    "nothing else is written."
 )
 UNCHECKED = (
     "Not checked, because no epsilon depends on it: that the unit is {unit}, that contributions were clipped to "
@@ -136,7 +137,7 @@ def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> 
         steps = max(1, round(given["pipeline.epochs"] * population / sample))
     joins = "clients_per_round" if params.get("privacy.mechanism") == "tree" else "sampling_probability"
     share = sample if joins == "clients_per_round" else sample / population
-    found = {"population": population, "steps": steps, "normaliser": sample, joins: share}
+    found = {"population": population, "steps": steps, "expected_batch_size": sample, joins: share}
     return {key: None if value is None else repr(value) for key, value in found.items()}
 
 
@@ -160,7 +161,7 @@ def _same(value: Any, logged: str) -> bool:
 
 
 def _report(source: str, found: "Verification", objections: list[str] | None) -> str:
-    from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+    from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
     from pipelines.privacy.rounding import rounded_up
     from pipelines.privacy.statement import promise
 
@@ -168,7 +169,7 @@ def _report(source: str, found: "Verification", objections: list[str] | None) ->
     lines = [source, "", fill(promise(found.guarantee), WIDTH), ""]
     joins = (
         f"sampling probability {plan.sampling_probability:.6g}"
-        if isinstance(plan, MechanismPlan)
+        if isinstance(plan, PoissonGaussianMechanism)
         else f"{plan.clients_per_round} users a round, trees of {plan.restart_every} rounds"
     )
     lines.append(

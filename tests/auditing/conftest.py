@@ -11,7 +11,7 @@ from pipelines.config.schema import Config, parse
 from pipelines.core.randomness import public_stream
 from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 
 @pytest.fixture(autouse=True)
@@ -56,14 +56,14 @@ def config_of(pipeline: str, **changes: Any) -> Config:
     )  # fmt: skip
 
 
-def plan_of(pipeline: str, **changes: Any) -> MechanismPlan:
+def plan_of(pipeline: str, **changes: Any) -> PoissonGaussianMechanism:
     """A plan for the pipeline's unit."""
     values: dict[str, Any] = {
         "unit": PrivacyUnit.USER if "fed" in pipeline else PrivacyUnit.EXAMPLE,
         "population": 1000, "sampling_probability": 0.1, "steps": 100, "noise_multiplier": 1.0, "clip_norm": 0.5,
         "delta": 1e-5,
     }  # fmt: skip
-    return MechanismPlan(**values | changes)
+    return PoissonGaussianMechanism(**values | changes)
 
 
 def blobs(n: int, *, features: int = 40, classes: int = 4, seed: int = 0) -> TrainingData:

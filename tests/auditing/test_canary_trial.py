@@ -149,8 +149,8 @@ def test_white_box_score_is_the_movement_along_the_canarys_gradient() -> None:
     )
     (kernel, bias) = weights[0]
     for example, label, score in zip(found.examples.inputs, found.examples.labels, trial.scores(), strict=True):
-        towards = np.eye(4)[label] - 0.25
-        gradient = np.concatenate([np.outer(example, towards), towards[None]])
+        parallel = np.eye(4)[label] - 0.25
+        gradient = np.concatenate([np.outer(example, parallel), parallel[None]])
         expected = (np.concatenate([kernel, bias[None]]) * gradient).sum() / np.linalg.norm(gradient)
         assert score == pytest.approx(expected, abs=1e-5)
 

@@ -22,8 +22,8 @@ from pipelines.engines.central import book_keeping, gradients
 from pipelines.engines.interface import Pipeline
 from pipelines.model.spec import build_spec
 from pipelines.privacy.accounting.epsilon import epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 from tests.auditing.conftest import config_of, plan_of
 from tests.mutants import central
 
@@ -31,7 +31,7 @@ THREADS = 2
 SPEC = build_spec("mlp", features=(12,), classes=3, widths=(8,))
 
 
-def audit(pipeline: str = "dp_sgd", plan: MechanismPlan | None = None, **changes: Any) -> Finding:
+def audit(pipeline: str = "dp_sgd", plan: PoissonGaussianMechanism | None = None, **changes: Any) -> Finding:
     plan = plan or plan_of(pipeline)
     return audit_mechanism(
         config_of(pipeline, **changes), plan, SPEC, claim=epsilon(plan), confidence=0.95, threads=THREADS
@@ -58,12 +58,12 @@ def test_dp_sgd_is_what_its_plan_says(q: float, sigma: float, clip: float, mode:
     assert found.evidence["sensitivity_in_clip_norms"] == pytest.approx([1, 1], abs=1e-4)
 
 
-def observed(plan: Plan) -> Observation:
+def observed(plan: Mechanism) -> Observation:
     """A fifth of the observations: a round of TFF takes as long as 50 of PyTorch's steps."""
     return Observation.of(config_of("dp_fed_avg"), Probe.of(plan, observations=1000), THREADS)
 
 
-def judged(plan: Plan, seen: Observation) -> Finding:
+def judged(plan: Mechanism, seen: Observation) -> Finding:
     return judge(seen, plan, claim=epsilon(plan), confidence=0.95)
 
 
@@ -77,7 +77,7 @@ def test_dp_fed_avg_is_what_its_plan_says() -> None:
 ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=4.0)
 
 
-def assert_adaptive(found: Finding, plan: MechanismPlan, *, estimate_within: float) -> None:
+def assert_adaptive(found: Finding, plan: PoissonGaussianMechanism, *, estimate_within: float) -> None:
     assert found.faults == ()
     found.require()
     claim = epsilon(plan)
@@ -113,12 +113,12 @@ def test_adaptive_clipping_in_rounds_is_what_its_plan_says(monkeypatch: pytest.M
     assert_adaptive(judged(plan, seen), plan, estimate_within=0.1)
 
 
-def tree_plan(**changes: Any) -> TreePlan:
+def tree_plan(**changes: Any) -> TreeMechanism:
     values: dict[str, Any] = {
         "population": 1000, "clients_per_round": 50, "steps": 70, "restart_every": 20, "noise_multiplier": 2.0,
         "clip_norm": 0.5, "delta": 1e-5,
     }  # fmt: skip
-    return TreePlan(**values | changes)
+    return TreeMechanism(**values | changes)
 
 
 def test_trees_are_what_their_plan_says() -> None:
@@ -132,9 +132,9 @@ def test_trees_are_what_their_plan_says() -> None:
     assert found.epsilon_estimate == pytest.approx(epsilon(plan), rel=0.03)
     assert 0.4 * epsilon(plan) < found.epsilon_lower_bound < epsilon(plan)
     # Somebody who joins in two rounds of a tree, which a run's own record of turns would refuse before.
-    towards = seen.loud.towards.copy()
-    towards[1] += seen.shifts[0]
-    twice = replace(seen, loud=replace(seen.loud, towards=towards))
+    parallel = seen.with_units.parallel.copy()
+    parallel[1] += seen.shifts[0]
+    twice = replace(seen, with_units=replace(seen.with_units, parallel=parallel))
     assert judged(plan, twice).faults == ("a user joins a tree more than once", "rounds have 50 to 100 users, not 50")
 
 
@@ -185,8 +185,8 @@ def noise_with_every_part(patch: pytest.MonkeyPatch) -> None:
 
 
 def larger_samples(patch: pytest.MonkeyPatch) -> None:
-    def build(config: Config, plan: MechanismPlan, threads: int) -> Pipeline:
-        q, population = plan.sampling_probability * 1.25, round(plan.population / 1.25)  # the normaliser stays
+    def build(config: Config, plan: PoissonGaussianMechanism, threads: int) -> Pipeline:
+        q, population = plan.sampling_probability * 1.25, round(plan.population / 1.25)  # the expected batch size stays
         return build_pipeline(config, replace(plan, sampling_probability=q, population=population), threads)
 
     patch.setattr(probe, "build_pipeline", build)

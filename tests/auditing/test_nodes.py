@@ -6,11 +6,11 @@ import pytest
 from pipelines.auditing.lower_bounds import gaussian_pair_epsilon
 from pipelines.auditing.nodes import increments, leaf_distance, tree_lower_bound, whitened
 from pipelines.privacy.accounting.tree_epsilon import tree_epsilon
-from pipelines.privacy.mechanisms.tree import TreePlan
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 
 
-def plan_of(steps: int, restart_every: int) -> TreePlan:
-    return TreePlan(
+def plan_of(steps: int, restart_every: int) -> TreeMechanism:
+    return TreeMechanism(
         population=1000, clients_per_round=1, steps=steps, restart_every=restart_every, noise_multiplier=4.0,
         clip_norm=1.0, delta=1e-5,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from pipelines.engines.central.compiled import kernel_layers
 from pipelines.engines.interface import FittedModel
 from pipelines.model.spec import build_spec
 from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 from tests.auditing.conftest import config_of, plan_of
 
 MLP = build_spec("mlp", features=(12,), classes=3, widths=(8,))
@@ -21,7 +21,7 @@ TINY = build_spec("linear", features=(2,), classes=2)
 ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=4.0)
 
 
-def seen_of(pipeline: str, plan: Plan, spec: Any = MLP, **changes: Any) -> OwnModelRuns:
+def seen_of(pipeline: str, plan: Mechanism, spec: Any = MLP, **changes: Any) -> OwnModelRuns:
     own = OwnModel(config=config_of(pipeline, **changes), plan=plan, spec=spec, threads=1)
     return OwnModelRuns(own, itertools.count(1))
 
@@ -65,7 +65,7 @@ def test_no_scale_of_noise_or_clipping_blames_a_correct_engine(
         (plan_of("dp_sgd", sampling_probability=1.0), TINY, {}),
     ],
 )
-def test_other_plans_of_examples_and_users_hold(plan: Plan, spec: Any, changes: dict[str, Any]) -> None:
+def test_other_plans_of_examples_and_users_hold(plan: Mechanism, spec: Any, changes: dict[str, Any]) -> None:
     seen = seen_of("dp_sgd", plan, spec, **changes)
     assert seen.faults() == []
     if plan.adaptive:  # type: ignore[union-attr]
@@ -80,7 +80,7 @@ def test_other_plans_of_examples_and_users_hold(plan: Plan, spec: Any, changes: 
         (plan_of("dp_fed_avg"), {"secure_aggregation": True}),
         (plan_of("dp_fed_avg", adaptive=ADAPTIVE), {}),
         (
-            TreePlan(
+            TreeMechanism(
                 population=1000, clients_per_round=50, steps=70, restart_every=20, noise_multiplier=2.0, clip_norm=0.5,
                 delta=1e-5,
             ),
@@ -89,7 +89,9 @@ def test_other_plans_of_examples_and_users_hold(plan: Plan, spec: Any, changes: 
     ],
     ids=["fixed", "stock", "secure", "adaptive", "tree"],
 )  # fmt: skip
-def test_rounds_hold_what_their_plan_says(plan: Plan, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_hold_what_their_plan_says(
+    plan: Mechanism, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipelines.auditing.own_model.MOST_STILL", 24)
     monkeypatch.setattr("pipelines.auditing.contributions.TWINS", 1)
     assert seen_of("dp_fed_avg", plan, **changes).faults() == []

@@ -18,7 +18,7 @@ from pipelines.engines.federated.fed_avg import FedAvg
 from pipelines.engines.federated.tff_model import TensorFlowModel
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
 from pipelines.model.spec import ModelSpec, Weights, build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 CPU = Hardware(device="cpu", threads=2)
 MODELS = [
@@ -122,8 +122,8 @@ def test_one_example_a_client_makes_dp_fed_avg_the_same_as_dp_sgd(model: str, fe
     n, rounds, clip = 12, 4, 0.2
     data = make_data(model, features, [1] * n)
 
-    def plan(unit: PrivacyUnit, clip_norm: float) -> MechanismPlan:
-        return MechanismPlan(
+    def plan(unit: PrivacyUnit, clip_norm: float) -> PoissonGaussianMechanism:
+        return PoissonGaussianMechanism(
             unit=unit, population=n, sampling_probability=1.0, steps=rounds, noise_multiplier=0.0,
             clip_norm=clip_norm, delta=1e-3,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
 from pipelines.privacy import sampling
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.privacy.sampling import SamplerRecord
 from pipelines.tracking.read import RunRow
 from pipelines.tracking.store import open_store
@@ -36,7 +36,7 @@ def one_hot_units() -> TrainingData:
 
 
 def fit(engine: str, *, steps: int, q: float, on_round: Callable[[RoundRecord], None]) -> Fit:
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.USER if engine == "dp_fed_avg" else PrivacyUnit.EXAMPLE, population=UNITS + 5,
         sampling_probability=q, steps=steps, noise_multiplier=0.0, clip_norm=1e-3, delta=1e-3,
     )  # fmt: skip

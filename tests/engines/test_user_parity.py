@@ -13,7 +13,7 @@ from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.interface import Fit, TrainingData
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
 
 from .test_parity import FEDERATED, close, make_data, trajectory
 
@@ -22,15 +22,15 @@ ROUNDS = 10
 LOCAL = {"local_epochs": 2, "local_batch_size": 4}
 
 
-def plan(**changes: Any) -> MechanismPlan:
+def plan(**changes: Any) -> PoissonGaussianMechanism:
     values: dict[str, Any] = {
         "unit": PrivacyUnit.USER, "population": 12, "sampling_probability": 0.6, "steps": ROUNDS,
         "noise_multiplier": 0.0, "clip_norm": 0.2, "delta": 1e-3,
     }  # fmt: skip
-    return MechanismPlan(**values | changes)
+    return PoissonGaussianMechanism(**values | changes)
 
 
-def central(data: TrainingData, mechanism: MechanismPlan, seed: int = 3) -> tuple[list[Weights], Fit]:
+def central(data: TrainingData, mechanism: PoissonGaussianMechanism, seed: int = 3) -> tuple[list[Weights], Fit]:
     settings = DpSgdConfig.model_validate(
         {"name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.5, "momentum": 0.5, "weight_decay": 0.0,
          "schedule": "constant", "batch_size": 7, "epochs": 1, "max_physical_batch": 3, "grad_sample": "auto",
@@ -39,7 +39,7 @@ def central(data: TrainingData, mechanism: MechanismPlan, seed: int = 3) -> tupl
     return followed(DpSgd(settings, mechanism, noise_seed=seed, hardware=Hardware(device="cpu", threads=1)), data)
 
 
-def federated(data: TrainingData, mechanism: MechanismPlan, seed: int = 3) -> tuple[list[Weights], Fit]:
+def federated(data: TrainingData, mechanism: PoissonGaussianMechanism, seed: int = 3) -> tuple[list[Weights], Fit]:
     settings = DpFedAvgConfig.model_validate(
         {**FEDERATED, "name": "dp_fed_avg", "clients_per_round": 7, "client_learning_rate": 0.1,
          "server_learning_rate": 1.5, "server_momentum": 0.5, **LOCAL}

@@ -13,7 +13,7 @@ from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.federated.fed_avg import FedAvg
 from pipelines.engines.interface import Pipeline
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 from .test_parity import CPU, FEDERATED, close, make_data
 
@@ -26,8 +26,8 @@ PRIVATE = CENTRAL | {"name": "dp_sgd", "max_physical_batch": 3, "grad_sample": "
 Build = Callable[[float], Pipeline]
 
 
-def plan(unit: PrivacyUnit) -> MechanismPlan:
-    return MechanismPlan(
+def plan(unit: PrivacyUnit) -> PoissonGaussianMechanism:
+    return PoissonGaussianMechanism(
         unit=unit, population=20, sampling_probability=0.4, steps=STEPS, noise_multiplier=1.0, clip_norm=0.2, delta=1e-3
     )
 

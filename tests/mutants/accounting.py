@@ -13,13 +13,13 @@ from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.interface import Fit
 from pipelines.privacy import planning
 from pipelines.privacy.accounting import epsilon as accounting
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.runs import prepare as job
 
 
 def one_step_fewer(patch: pytest.MonkeyPatch) -> None:
-    real = MechanismPlan.executed
-    patch.setattr(MechanismPlan, "executed", lambda self, steps: real(self, steps - 1))
+    real = PoissonGaussianMechanism.executed
+    patch.setattr(PoissonGaussianMechanism, "executed", lambda self, steps: real(self, steps - 1))
 
 
 def _refit(**changes: Any) -> Any:
@@ -53,7 +53,7 @@ quieter_engine = _another_plan(lambda plan: replace(plan, noise_multiplier=plan.
 wider_clip = _another_plan(lambda plan: replace(plan, clip_norm=2 * plan.clip_norm))
 
 
-def _epsilon_of(change: Callable[[MechanismPlan], MechanismPlan]) -> Any:
+def _epsilon_of(change: Callable[[PoissonGaussianMechanism], PoissonGaussianMechanism]) -> Any:
     """The guarantee's epsilon is that of `change(plan)`."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def central_limit(patch: pytest.MonkeyPatch) -> None:
     """Epsilon by the central limit theorem, as in Opacus' GDP accountant."""
     from opacus.accountants.analysis.gdp import compute_eps_poisson
 
-    def gdp(plan: MechanismPlan) -> float:
+    def gdp(plan: PoissonGaussianMechanism) -> float:
         return float(
             compute_eps_poisson(
                 steps=plan.steps, noise_multiplier=plan.noise_multiplier, sample_rate=plan.sampling_probability,
@@ -90,7 +90,7 @@ def central_limit(patch: pytest.MonkeyPatch) -> None:
 def private_size(patch: pytest.MonkeyPatch) -> None:
     real = planning.plan_for
 
-    def plan_for(pipeline: Any, privacy: Any, units: int) -> MechanismPlan:
+    def plan_for(pipeline: Any, privacy: Any, units: int) -> PoissonGaussianMechanism:
         return real(pipeline, privacy.model_copy(update={"population": None}), units)
 
     patch.setattr(planning, "plan_for", plan_for)

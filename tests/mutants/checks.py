@@ -38,7 +38,13 @@ def configured(overrides: tuple[str, ...]) -> Config:
 
 def forget() -> None:
     """Lets graphs and epsilons be made anew."""
-    for cached in (fast.build_process, stock.build_process, accounting.opinions, accounting.renyi, group.group_epsilon):
+    for cached in (
+        fast.build_process,
+        stock.build_process,
+        accounting.accountant_results,
+        accounting.renyi,
+        group.group_epsilon,
+    ):
         cached.cache_clear()
 
 

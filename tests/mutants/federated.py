@@ -10,7 +10,7 @@ from pipelines.engines.federated import tff_noise as noise
 from pipelines.engines.federated import tree_noise as tree
 from pipelines.engines.federated.engine import tf, tff
 from pipelines.engines.federated.tff_noise import KeyedSum
-from pipelines.privacy.participation import TurnsInTrees
+from pipelines.privacy.participation import TurnSampler
 
 
 def _half_normal(shape: Any, key: Any) -> tuple[Any, Any]:
@@ -51,7 +51,7 @@ def clipped_after_summing(patch: pytest.MonkeyPatch) -> None:
 
 
 def repeated_turns(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(TurnsInTrees, "draw", lambda self: np.arange(self._size))
+    patch.setattr(TurnSampler, "draw", lambda self: np.arange(self._size))
 
 
 def zeroing(patch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,11 @@ MUTANTS = [
     Mutant("clipping of the batch's mean", central.mean_clipped, AUDIT, EXAMPLES, SENSITIVITY),
     Mutant("clipping after summing", federated.clipped_after_summing, AUDIT, USERS, SENSITIVITY),
     Mutant(
-        "normaliser from the realised batch", central.realised_normaliser, AUDIT, EXAMPLES, f"{SENSITIVITY}|{NOISE}"
+        "expected batch size from the realised batch",
+        central.realised_normaliser,
+        AUDIT,
+        EXAMPLES,
+        f"{SENSITIVITY}|{NOISE}",
     ),
     Mutant("users weighted by their examples", central.weighted_users, AUDIT, CENTRAL_USERS, SENSITIVITY),
     Mutant("empty batches skipped", central.skipped_empty, AUDIT, EXAMPLES, "where samples are empty, noise"),
@@ -108,7 +112,13 @@ MUTANTS = [
     Mutant("clip factors of the last layer, TensorFlow", aggregation.last_layer, AUDIT, OWN_USERS, ANY),
     Mutant("coordinates clipped one by one, secure sums", aggregation.coordinates_apart, AUDIT, SECURE, ANY),
     Mutant("no clipping, secure sums", federated.no_clipping, AUDIT, SECURE, ANY),
-    Mutant("normaliser from the realised cohort, TensorFlow", aggregation.realised_normaliser, AUDIT, OWN_USERS, ANY),
+    Mutant(
+        "expected batch size from the realised cohort, TensorFlow",
+        aggregation.realised_normaliser,
+        AUDIT,
+        OWN_USERS,
+        ANY,
+    ),
     Mutant("noise on the first tensor alone, PyTorch", noise.first_tensor_alone, AUDIT, OWN, ANY),
     Mutant("noise on the last tensor alone, PyTorch", noise.last_tensor_alone, AUDIT, OWN, ANY),
     Mutant("no noise on biases, PyTorch", noise.not_on_biases, AUDIT, OWN, ANY),

@@ -24,13 +24,13 @@ RNG = np.random.default_rng(0)
     ],
 )
 def test_the_norm_moves_by_the_rate_times_the_distance_to_the_quantile(units: int, clipped: int, share: float) -> None:
-    moved = next_clip_norm(0.3, EXACT, units=units, clipped=clipped, normaliser=4.0, rng=RNG)
+    moved = next_clip_norm(0.3, EXACT, units=units, clipped=clipped, expected_batch_size=4.0, rng=RNG)
     assert moved == pytest.approx(0.3 * exp(-0.2 * (share - 0.5)))
 
 
 def test_one_unit_moves_the_count_by_one_half() -> None:
     def count(units: int, clipped: int) -> float:
-        moved = next_clip_norm(1.0, EXACT, units=units, clipped=clipped, normaliser=100.0, rng=RNG)
+        moved = next_clip_norm(1.0, EXACT, units=units, clipped=clipped, expected_batch_size=100.0, rng=RNG)
         return float(-np.log(moved) / 0.2 * 100)
 
     assert count(7, 3) - count(6, 3) == pytest.approx(0.5)
@@ -42,7 +42,9 @@ def test_the_count_has_the_planned_noise_drawn_afresh_from_its_stream() -> None:
 
     def counts(seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
-        moved = [next_clip_norm(1.0, noisy, units=0, clipped=0, normaliser=1000.0, rng=rng) for _ in range(2000)]
+        moved = [
+            next_clip_norm(1.0, noisy, units=0, clipped=0, expected_batch_size=1000.0, rng=rng) for _ in range(2000)
+        ]
         return -np.log(moved) / 0.2 * 1000
 
     found = counts(1)

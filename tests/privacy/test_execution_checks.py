@@ -7,9 +7,9 @@ import pytest
 
 from pipelines.core.errors import GuaranteeError
 from pipelines.privacy.execution_checks import require_event, require_executed
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
 
-PLAN = MechanismPlan(
+PLAN = PoissonGaussianMechanism(
     unit=PrivacyUnit.USER, population=100, sampling_probability=0.1, steps=20, noise_multiplier=1.5, clip_norm=2.0,
     delta=1e-4,
 )  # fmt: skip

@@ -9,12 +9,17 @@ import pytest
 from pipelines.privacy.accounting.epsilon import epsilon
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit, Relation
+from pipelines.privacy.mechanisms.poisson_gaussian import (
+    AdaptiveClipping,
+    NeighboringRelation,
+    PoissonGaussianMechanism,
+    PrivacyUnit,
+)
 from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.sampling import poisson_sample
 from pipelines.privacy.statement import bound_in_words, statement
 
-PLAN = MechanismPlan(
+PLAN = PoissonGaussianMechanism(
     unit=PrivacyUnit.USER, population=1000, sampling_probability=0.1, steps=100, noise_multiplier=2.2478,
     clip_norm=0.3, delta=1e-5,
 )  # fmt: skip
@@ -30,7 +35,7 @@ def test_guarantee_is_the_pld_epsilon_of_the_steps_that_ran() -> None:
     guarantee = PrivacyGuarantee.of(PLAN.executed(40), simulated=False)
     assert guarantee.epsilon == epsilon(PLAN.executed(40)) < epsilon(PLAN)
     assert guarantee.to_dict()["steps"] == 40
-    assert [opinion.accountant for opinion in guarantee.opinions] == [
+    assert [opinion.accountant for opinion in guarantee.accountant_results] == [
         "dp-accounting PLD", "dp-accounting RDP", "Opacus PRV",
     ]  # fmt: skip
 
@@ -58,8 +63,10 @@ def test_statement_warns_that_a_seeded_run_protects_nobody() -> None:
 def test_statement_says_which_accountants_confirm_the_epsilon() -> None:
     guarantee = PrivacyGuarantee.of(PLAN, simulated=False)
     assert "PRV, which could show it to be too low, agrees to 0.02 and 0.01%." in statement(guarantee)
-    pld, rdp, prv = guarantee.opinions
-    silent = replace(guarantee, opinions=(pld, rdp, replace(prv, epsilon=None, remark="no answer within 20 s")))
+    pld, rdp, prv = guarantee.accountant_results
+    silent = replace(
+        guarantee, accountant_results=(pld, rdp, replace(prv, epsilon=None, remark="no answer within 20 s"))
+    )
     assert "RDP, an upper bound, is not exceeded." in statement(silent)
     assert "agrees to" not in statement(silent)
     assert "none confirms it" in statement(PrivacyGuarantee.of(PLAN.executed(0), simulated=False))
@@ -91,4 +98,4 @@ def test_poisson_samples_vary_like_a_binomial_and_include_everyone_equally() -> 
 )
 def test_a_bound_is_rounded_upwards(epsilon: float, words: str) -> None:
     # e^2.0004 = 7.3920, e^0.1 = 1.1052, e^8 = 2980.96.
-    assert words in bound_in_words(PrivacyUnit.USER, Relation.ADD_OR_REMOVE_ONE, epsilon=epsilon, delta=1e-5)
+    assert words in bound_in_words(PrivacyUnit.USER, NeighboringRelation.ADD_OR_REMOVE_ONE, epsilon=epsilon, delta=1e-5)

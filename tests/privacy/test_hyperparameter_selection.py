@@ -17,10 +17,10 @@ from pipelines.privacy.hyperparameter_selection import (
     cost_metrics,
     no_common_bound,
 )
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.privacy.rounding import rounded_up
 
-STRONG = MechanismPlan(
+STRONG = PoissonGaussianMechanism(
     unit=PrivacyUnit.EXAMPLE, population=60_000, sampling_probability=1 / 15, steps=600, noise_multiplier=6.196,
     clip_norm=1.0, delta=1e-5,
 )  # fmt: skip
@@ -28,18 +28,20 @@ WEAK = replace(STRONG, noise_multiplier=2.433)
 USERS = replace(WEAK, unit=PrivacyUnit.USER, population=1000)
 
 
-def runs(*plans: MechanismPlan, division: str = "") -> list[PrivateRun]:
-    # Second opinions play no part here.
-    found = [PrivacyGuarantee(epsilon=epsilon(plan), executed=plan, opinions=(), simulated=False) for plan in plans]
+def runs(*plans: PoissonGaussianMechanism, division: str = "") -> list[PrivateRun]:
+    # Second accountant_results play no part here.
+    found = [
+        PrivacyGuarantee(epsilon=epsilon(plan), executed=plan, accountant_results=(), simulated=False) for plan in plans
+    ]
     return [PrivateRun(guarantee=guarantee, division=division) for guarantee in found]
 
 
-def cost(*plans: MechanismPlan) -> ChoosingCost:
+def cost(*plans: PoissonGaussianMechanism) -> ChoosingCost:
     (found,) = choosing_costs(runs(*plans))
     return found
 
 
-def library(plan: MechanismPlan, mean: float, shape: float) -> float:
+def library(plan: PoissonGaussianMechanism, mean: float, shape: float) -> float:
     event = events.RepeatAndSelectDpEvent(dp_event(plan), mean=mean, shape=shape)
     return float(RdpAccountant().compose(event).get_epsilon(plan.delta))
 

@@ -1,4 +1,5 @@
-"""One unit more or less changes nothing that the mechanism is made of: rate, steps, normaliser and noise are public."""
+"""One unit more or less changes nothing that the mechanism is made of: rate, steps, expected batch size and noise are
+public."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,13 +13,13 @@ import pytest
 from pipelines.config.schema import Config, DpSgdConfig, parse
 from pipelines.core.errors import GuaranteeError
 from pipelines.engines.central.gradients import Mode, private_gradients
-from pipelines.engines.central.training import Hardware, Workbench
+from pipelines.engines.central.training import Hardware, TrainState
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg, noise_of
 from pipelines.engines.federated.learning_process import Server
 from pipelines.engines.federated.runtime import ensure_worker
 from pipelines.engines.interface import TrainingData
 from pipelines.privacy import planning
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.runs.prepare import prepare
 from tests.engines.federated.conftest import dp_settings, federated_data, ignore
 
@@ -39,7 +40,7 @@ PRIVACY: dict[str, Any] = {
     "unit": None, "epsilon": 3.0, "noise_multiplier": None, "delta": 1e-3, "clip_norm": 0.5, "clipping": "fixed",
     "population": POPULATION, "noise_seed": None,
 }  # fmt: skip
-PLAN = MechanismPlan(
+PLAN = PoissonGaussianMechanism(
     unit=PrivacyUnit.EXAMPLE, population=POPULATION, sampling_probability=0.2, steps=3, noise_multiplier=1.3,
     clip_norm=0.5, delta=1e-3,
 )  # fmt: skip
@@ -75,10 +76,10 @@ def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int, Path], 
     assert present == list(PRESENT)
     (plan,) = {job.plan for job in jobs}
     assert plan is not None
-    assert plan.normaliser == 8
+    assert plan.expected_batch_size == 8
     assert plan.noise_multiplier > 0
     assert plan.steps == (5 if jobs[0].config.pipeline.name == "dp_fed_avg" else 15)
-    if isinstance(plan, MechanismPlan):  # 8 of 40 are expected; calibrated to epsilon 3 for that rate alone
+    if isinstance(plan, PoissonGaussianMechanism):  # 8 of 40 are expected; calibrated to epsilon 3 for that rate alone
         assert plan.sampling_probability == 0.2
     else:
         assert plan.restart_every == 5
@@ -106,7 +107,7 @@ def test_opacus_optimizer_is_built_from_the_plan_alone(mode: Mode) -> None:
     built = set()
     for units in PRESENT:
         data = federated_data([1] * units)
-        bench = Workbench.of(data, Hardware(device="cpu", threads=1), contiguous=True)
+        bench = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=True)
         gradients = private_gradients(mode, bench, data.spec, settings, PLAN, np.random.default_rng(0))
         optimizer = gradients.optimizer
         built.add((optimizer.expected_batch_size, optimizer.noise_multiplier, optimizer.max_grad_norm))

@@ -9,7 +9,7 @@ import pytest
 from pipelines.auditing.finding import AuditError, Finding, Membership
 from pipelines.auditing.membership_figure import membership_table
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.privacy.statement import statement
 from pipelines.recipes import stages
 from pipelines.recipes.drift import build_cells
@@ -24,13 +24,13 @@ EPSILONS = (4.45959599417203e-05, 0.564420915485025, 0.99951, 1.00004, 7.99949, 
 
 
 def guarantee_of(epsilon: float) -> PrivacyGuarantee:
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=100, sampling_probability=0.5, steps=2, noise_multiplier=5.0,
         clip_norm=1.0, delta=0.00123456749,
     )  # fmt: skip
     found = PrivacyGuarantee.of(plan, simulated=False)
-    first = replace(found.opinions[0], epsilon=epsilon)
-    return replace(found, epsilon=epsilon, opinions=(first, *found.opinions[1:]))
+    first = replace(found.accountant_results[0], epsilon=epsilon)
+    return replace(found, epsilon=epsilon, accountant_results=(first, *found.accountant_results[1:]))
 
 
 def point_of(epsilon: float) -> Point:

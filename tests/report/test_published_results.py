@@ -7,7 +7,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.core.paths import REPOSITORY
 from pipelines.privacy.accounting.epsilon import composed_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.report.published_results import PublishedPoint, read_published, read_references
 
 FILES = sorted((REPOSITORY / "experiments").glob("*/published.yaml"))
@@ -18,8 +18,8 @@ points:
 REFERENCE = "references: [{label: trees, accuracy: 0.9, command: python a.py, unit: example}]"
 
 
-def gaussian(sigma: float, steps: int, q: float = 1.0) -> MechanismPlan:
-    return MechanismPlan(
+def gaussian(sigma: float, steps: int, q: float = 1.0) -> PoissonGaussianMechanism:
+    return PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=60_000, sampling_probability=q, steps=steps, noise_multiplier=sigma,
         clip_norm=1.0, delta=1e-5,
     )  # fmt: skip

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from pipelines.core.errors import DivergedError
-from pipelines.engines.central.training import Clock
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+from pipelines.engines.central.training import StepRecorder
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.tracking.read import REFUTED_TAG, read_json, read_text
 from pipelines.tracking.store import open_store
 from tests.conftest import Cli
@@ -26,10 +26,10 @@ def test_a_private_run_that_diverges_accounts_for_the_step_it_tells_of(cli: Cli)
 def test_a_run_that_fails_in_its_first_step_says_that_its_sampler_was_not_judged(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(self: Clock, step: int, examples: float) -> None:
+    def diverge(self: StepRecorder, step: int, examples: float) -> None:
         raise DivergedError(step, "a weight")
 
-    monkeypatch.setattr(Clock, "tick", diverge)
+    monkeypatch.setattr(StepRecorder, "tick", diverge)
     failed = cli("pipeline=dp_sgd", "privacy.epsilon=3")
     assert failed.row.metrics["privacy/epsilon"] > 0
     assert "which was not checked, since the run did not end" in failed.row.tags["mlflow.note.content"]
@@ -42,16 +42,16 @@ def test_a_run_that_fails_in_its_first_step_says_that_its_sampler_was_not_judged
 def test_a_run_that_fails_has_no_guarantee_where_its_engine_followed_another_plan(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tick = Clock.tick
+    tick = StepRecorder.tick
 
-    def quieter(self: Clock, step: int, examples: float) -> object:
+    def quieter(self: StepRecorder, step: int, examples: float) -> object:
         if step == 3:
             raise DivergedError(step, "a weight")
-        assert isinstance(self._plan, MechanismPlan)
+        assert isinstance(self._plan, PoissonGaussianMechanism)
         self._plan = replace(self._plan, noise_multiplier=0.5)
         return tick(self, step, examples)
 
-    monkeypatch.setattr(Clock, "tick", quieter)
+    monkeypatch.setattr(StepRecorder, "tick", quieter)
     failed = cli("pipeline=dp_sgd", "privacy.epsilon=3", "evaluations=1")
     assert "noise_multiplier=0.5 instead of" in failed.row.tags[REFUTED_TAG]
     assert "privacy/epsilon" not in failed.row.metrics

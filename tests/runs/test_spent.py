@@ -19,7 +19,7 @@ import pytest
 
 from pipelines.core.errors import StoreError
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.runs.spent import Terms, account_for_dead, keep_for_dead
 from pipelines.tracking import ledger
 from pipelines.tracking.ledger import Entry, open_entries
@@ -30,7 +30,7 @@ from pipelines.tracking.store import Store, open_store
 from pipelines.verify import main as verify
 from tests.conftest import Cli, start
 
-PLAN = MechanismPlan(
+PLAN = PoissonGaussianMechanism(
     unit=PrivacyUnit.EXAMPLE, population=1000, sampling_probability=0.1, steps=100, noise_multiplier=2.0,
     clip_norm=1.0, delta=1e-5,
 )  # fmt: skip

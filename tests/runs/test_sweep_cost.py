@@ -9,14 +9,14 @@ import pytest
 
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.hyperparameter_selection import PrivateRun, choosing_costs
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.runs.sweep_cost import in_words, record_cost
 from pipelines.tracking.parent_run import start_sweep
 from pipelines.tracking.read import read_row
 from pipelines.tracking.run_log import open_run
 from pipelines.tracking.store import Store, open_store
 
-PLAN = MechanismPlan(
+PLAN = PoissonGaussianMechanism(
     unit=PrivacyUnit.USER, population=1000, sampling_probability=0.1, steps=100, noise_multiplier=2.2478,
     clip_norm=0.3, delta=1e-5,
 )  # fmt: skip
@@ -31,7 +31,7 @@ def store(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def child(
     store: Store,
     parent_id: str,
-    plan: MechanismPlan | None,
+    plan: PoissonGaussianMechanism | None,
     *,
     lost: bool = False,
     users: str = "0",

@@ -14,13 +14,13 @@ from pipelines.core.errors import UserError
 from pipelines.core.paths import REPOSITORY
 from pipelines.privacy.accounting import epsilon as accounting
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 from pipelines.privacy.verification import verify_guarantee
 from pipelines.verify import main
 
 Capture = pytest.CaptureFixture[str]
-PLAN = MechanismPlan(
+PLAN = PoissonGaussianMechanism(
     unit=PrivacyUnit.USER, population=1000, sampling_probability=0.1, steps=100, noise_multiplier=2.2478,
     clip_norm=0.3, delta=1e-5,
 )  # fmt: skip
@@ -87,7 +87,7 @@ def tampered(values: dict[str, Any], name: str) -> dict[str, Any]:
         "rate lowered": {"sampling_probability": 0.01},
         "delta raised": {"delta": 1e-4},
         "population raised": {"population": 60_000},
-        "normaliser of the realised sample": {"normaliser": 93.0},
+        "expected batch size of the realised sample": {"expected_batch_size": 93.0},
         "another sampler": {"sampler": "shuffled"},
         "contradiction invented": {"contradictions": ["PLD exceeds RDP"]},
         "an accountant left out": {"accountants": [first, rdp]},
@@ -101,7 +101,7 @@ def tampered(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 NAMES = [
     "epsilon lowered", "epsilon lowered everywhere", "epsilon raised everywhere", "steps changed", "noise raised",
-    "rate lowered", "delta raised", "population raised", "normaliser of the realised sample", "another sampler",
+    "rate lowered", "delta raised", "population raised", "the realised batch size", "another sampler",
     "contradiction invented", "an accountant left out", "an accountant added", "the guarantee's accountant swapped",
     "an opinion lowered", "a promise added",
 ]  # fmt: skip
@@ -129,7 +129,7 @@ def test_tampering_shows(check: Check, values: dict[str, Any], name: str) -> Non
         ({"epsilon": float("nan")}, "epsilon='nan' must be a finite number"),
         ({"delta": 0.01}, "must lie in (0, 0.001)"),
         ({"unit": "household"}, "'household' is not a valid PrivacyUnit"),
-        ({"relation": "replace_me"}, "'replace_me' is not a valid Relation"),
+        ({"relation": "replace_me"}, "'replace_me' is not a valid NeighboringRelation"),
         ({"sampling_probability": 1.5}, "must lie in (0, 1]"),
         ({"noise_multiplier": 0}, "noise_multiplier=0 gives no finite epsilon"),
         ({"noise_multiplier": 1e-3, "steps": 10**6}, "too large to recompute"),
@@ -204,7 +204,7 @@ def test_an_accountant_that_failed_only_on_paper_is_no_opinion(
 
 
 def test_an_answer_of_an_accountant_that_knows_no_trees_is_invented() -> None:
-    plan = TreePlan(
+    plan = TreeMechanism(
         population=400, clients_per_round=40, steps=20, restart_every=10, noise_multiplier=6.0, clip_norm=1.0,
         delta=1e-5,
     )  # fmt: skip
@@ -221,9 +221,9 @@ def test_without_opacus_prv_is_skipped_and_said_so(
         raise accounting.PackageNotFoundError("opacus")
 
     monkeypatch.setattr(accounting, "prv_epsilon", absent)
-    accounting.opinions.cache_clear()
+    accounting.accountant_results.cache_clear()
     code, out, _ = check(values)
-    accounting.opinions.cache_clear()
+    accounting.accountant_results.cache_clear()
     assert code == 0
     assert "not compared: Opacus is not installed" in out
 

@@ -10,14 +10,14 @@ import pytest
 
 from pipelines.core.paths import REPOSITORY
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.runs.verify_run import _planned, main
 from pipelines.tracking.read import REFUTED_TAG
 from pipelines.tracking.run_log import open_run
 from pipelines.tracking.store import Store, open_store
 
 Capture = pytest.CaptureFixture[str]
-PLAN = MechanismPlan(
+PLAN = PoissonGaussianMechanism(
     unit=PrivacyUnit.USER, population=1000, sampling_probability=0.1, steps=100, noise_multiplier=2.2478,
     clip_norm=0.3, delta=1e-5,
 )  # fmt: skip
@@ -74,8 +74,14 @@ def test_a_run_that_contradicts_its_guarantee_does_not_hold(
     [
         ({"unit": "example"}, "the run logged unit=user, its privacy.json has example"),
         ({"clip_norm": 7.0}, "the run logged clip_norm=0.3, its privacy.json has 7.0"),
-        ({"population": 5000, "normaliser": 500.0}, "the run logged population=1000.0, its privacy.json has 5000"),
-        ({"population": 5000, "normaliser": 500.0}, "the run logged normaliser=100.0, its privacy.json has 500.0"),
+        (
+            {"population": 5000, "expected_batch_size": 500.0},
+            "the run logged population=1000.0, its privacy.json has 5000",
+        ),
+        (
+            {"population": 5000, "expected_batch_size": 500.0},
+            "the run logged expected_batch_size=100.0, its privacy.json has 500.0",
+        ),
         ({"steps": 90}, "the run logged steps=100.0, its privacy.json has 90"),
         ({"sampling_probability": 0.05}, "the run logged sampling_probability=0.1, its privacy.json has 0.05"),
     ],

@@ -19,7 +19,7 @@ from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import Pipeline, RoundRecord, TrainingData
 from pipelines.model.spec import ModelSpec, build_spec, initial_weights
 from pipelines.privacy.accounting.epsilon import epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 Floats = NDArray[np.float64]
 FEATURES, CLASSES, WIDTHS = 4, 4, (4,)
@@ -60,7 +60,7 @@ class OneStep:
     """
 
     config: Config
-    plan: MechanismPlan
+    plan: PoissonGaussianMechanism
     towards: Floats
 
     @classmethod
@@ -74,7 +74,7 @@ class OneStep:
           seed: of samples, noise and orders.
         """
         config = configured(engine, seed)
-        plan = MechanismPlan(
+        plan = PoissonGaussianMechanism(
             unit=PrivacyUnit.EXAMPLE if engine == "dp_sgd" else PrivacyUnit.USER,
             population=UNITS,
             sampling_probability=SAMPLING_PROBABILITY,
@@ -111,7 +111,7 @@ def configured(engine: str, seed: int) -> Config:
     return parse(resolved)
 
 
-def moves(pipeline: Pipeline, data: TrainingData, plan: MechanismPlan) -> Floats:
+def moves(pipeline: Pipeline, data: TrainingData, plan: PoissonGaussianMechanism) -> Floats:
     """What each step of a run subtracts from the weights, as a noised sum; shape (steps, weights)."""
     found = np.empty((plan.steps + 1, data.spec.parameters))
 
@@ -120,7 +120,7 @@ def moves(pipeline: Pipeline, data: TrainingData, plan: MechanismPlan) -> Floats
 
     found[0] = flat(data.initial_weights)
     pipeline.fit(data, keep)
-    return -np.diff(found, axis=0) * plan.normaliser / STILL
+    return -np.diff(found, axis=0) * plan.expected_batch_size / STILL
 
 
 def shaped(spec: ModelSpec, values: Floats) -> list[Floats]:

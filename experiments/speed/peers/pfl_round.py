@@ -39,7 +39,7 @@ class Net(torch.nn.Module):
         return {"accuracy": Weighted((self.net(x).argmax(1) == y).sum().item(), len(y))}
 
 
-class Clock(TrainingProcessCallback):
+class StepRecorder(TrainingProcessCallback):
     """Notes when each round ends."""
 
     def __init__(self):
@@ -53,7 +53,7 @@ class Clock(TrainingProcessCallback):
 def main():
     options = work.read_options()
     torch.set_num_threads(options["threads"])
-    data, net, clock = work.Mnist(options["data"]), Net(), Clock()
+    data, net, clock = work.Mnist(options["data"]), Net(), StepRecorder()
     images, labels = torch.from_numpy(data.images.transpose(0, 3, 1, 2)), torch.from_numpy(data.labels)
     users = FederatedDataset(
         lambda user: Dataset([images[data.clients[user]], labels[data.clients[user]]], user_id=user),

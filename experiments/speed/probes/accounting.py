@@ -9,7 +9,7 @@ from experiments.speed.probes.process import read_options, report
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.accounting.epsilon import epsilon, quick_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 EVALUATIONS = 10
 
@@ -22,7 +22,7 @@ def main() -> None:
     import dp_accounting.rdp  # noqa: F401
 
     imported = time.perf_counter() - start
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=PrivacyUnit(options["unit"]), population=options["population"], steps=options["steps"],
         sampling_probability=options["sample"] / options["population"], noise_multiplier=0.0, clip_norm=1.0,
         delta=options["delta"],
@@ -39,7 +39,7 @@ def main() -> None:
     )
 
 
-def _run(plan: MechanismPlan, target: float) -> tuple[float, float]:
+def _run(plan: PoissonGaussianMechanism, target: float) -> tuple[float, float]:
     start = time.perf_counter()
     calibrated = calibrate(plan, target)
     between = time.perf_counter()

@@ -11,7 +11,7 @@ from pipelines.core.randomness import public_stream
 from pipelines.data.partition.division import Partition
 from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 FEATURES = 3969  # what a scattering transform of depth 2 makes of a 28 x 28 image: 81 x 7 x 7
 DELTA = 1e-6
@@ -97,9 +97,9 @@ def central_settings(options: dict[str, Any], examples: int) -> SgdConfig | DpSg
     return DpSgdConfig.model_validate({**values, "max_physical_batch": physical, "grad_sample": options["grad_sample"]})
 
 
-def plan(unit: PrivacyUnit, units: int, sample: int, steps: int) -> MechanismPlan:
+def plan(unit: PrivacyUnit, units: int, sample: int, steps: int) -> PoissonGaussianMechanism:
     """The mechanism of all private probes: clip norm 1, noise multiplier 1."""
-    return MechanismPlan(
+    return PoissonGaussianMechanism(
         unit=unit, population=units, sampling_probability=sample / units, steps=steps, noise_multiplier=1.0,
         clip_norm=1.0, delta=DELTA,
     )  # fmt: skip

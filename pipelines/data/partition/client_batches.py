@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipelines.data.partition.division import Partition
 
 
-class ClientOrders:
+class ClientBatches:
     """Draws the order in which each client of a cohort takes its examples, the same in all epochs of a round."""
 
     def __init__(

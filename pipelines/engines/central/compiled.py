@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pipelines.core.paths import cache_folder, foreign_hand, make_private
 from pipelines.engines.central.gradient_trial import TrialError, require_sound
-from pipelines.engines.central.training import Workbench
+from pipelines.engines.central.training import TrainState
 from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh, positions
 
 SOURCES = tuple(sorted((Path(__file__).parent / "kernel").glob("*.[ch]pp")))
@@ -50,7 +50,7 @@ class Kernel:
 class CompiledSums:
     """Clipped sums over a sample by the kernel."""
 
-    def __init__(self, kernel: Kernel, bench: Workbench, spec: ModelSpec) -> None:
+    def __init__(self, kernel: Kernel, bench: TrainState, spec: ModelSpec) -> None:
         if (bench.inputs.dtype, bench.labels.dtype) != (torch.float32, torch.int64):  # the kernel reads bare memory
             raise TypeError(f"inputs are {bench.inputs.dtype} and labels {bench.labels.dtype}, not float32 and int64")
         self._kernel = kernel
@@ -95,7 +95,7 @@ class CompiledSums:
         ]
 
 
-def compiled_sums(bench: Workbench, spec: ModelSpec) -> CompiledSums | None:
+def compiled_sums(bench: TrainState, spec: ModelSpec) -> CompiledSums | None:
     """Returns the kernel's sums, compiling it where the cache has none.
 
     None on a GPU, for a model that the kernel does not know or that it would not speed up, and, with one line in the

@@ -23,15 +23,15 @@ from pipelines.data.partition.division import Partition
 from pipelines.engines.central.book_keeping import supports
 from pipelines.engines.central.gradient_trial import TrialError, require_separate
 from pipelines.engines.central.gradients import Mode, PrivateGradients, private_gradients
-from pipelines.engines.central.training import Clock, Hardware, Workbench, learning_rate, set_learning_rate
+from pipelines.engines.central.training import Hardware, StepRecorder, TrainState, learning_rate, set_learning_rate
 from pipelines.engines.central.users import UserUpdates, canary_updates
 from pipelines.engines.interface import Fit, OnRound, TrainingData, require_partition
 from pipelines.model.spec import ModelSpec
 from pipelines.privacy.execution_checks import require_event
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
 
-_Engine = tuple[Workbench, PrivateGradients]
+_Engine = tuple[TrainState, PrivateGradients]
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +39,7 @@ class DpSgd:
     """Runs a mechanism plan whose units are examples, or users of the partition."""
 
     def __init__(
-        self, settings: DpSgdConfig, plan: MechanismPlan, *, noise_seed: int | None, hardware: Hardware
+        self, settings: DpSgdConfig, plan: PoissonGaussianMechanism, *, noise_seed: int | None, hardware: Hardware
     ) -> None:
         """Holds settings and plan, not data.
 
@@ -80,14 +80,14 @@ class DpSgd:
         bench, gradients = (self._over_users if by_user else self._over_examples)(data, *others)
         sampler = PoissonSampler(units, plan.sampling_probability, stream)
         seen = SamplerRecord(units, plan.sampling_probability)
-        clock = Clock(plan.steps, on_round, bench, settings.ema_decay, plan, seen)
+        clock = StepRecorder(plan.steps, on_round, bench, settings.ema_decay, plan, seen)
         for step in range(1, plan.steps + 1):
             sample = sampler.draw()
             seen.observe(sample)
             set_learning_rate(gradients.optimizer, learning_rate(settings, step, plan.steps))
             gradients.step(torch.from_numpy(sample).to(bench.device))
             require_event(plan, gradients.optimizer.dp_event)
-            record = clock.tick(step, step * plan.normaliser)
+            record = clock.tick(step, step * plan.expected_batch_size)
         gradients.close()
         facts = {**bench.facts(), **gradients.facts}
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
@@ -107,9 +107,9 @@ class DpSgd:
         _require_separate_examples(bench.module, data.spec)
         return bench, private_gradients(mode, bench, data.spec, self._settings, self._plan, noise)
 
-    def _bench(self, data: TrainingData, *, contiguous: bool = False) -> Workbench:
+    def _bench(self, data: TrainingData, *, contiguous: bool = False) -> TrainState:
         averaged = self._settings.ema_decay > 0
-        return Workbench.of(data, self._hardware, contiguous=contiguous, averaged=averaged)
+        return TrainState.of(data, self._hardware, contiguous=contiguous, averaged=averaged)
 
     def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:
         bench = self._bench(data)

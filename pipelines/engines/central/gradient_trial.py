@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pipelines.engines.central.training import Workbench
+from pipelines.engines.central.training import TrainState
 from pipelines.model.spec import ModelSpec
 
 Sums = Callable[[Tensor, float], tuple[list[Tensor], Tensor]]
@@ -38,7 +38,7 @@ class TrialError(RuntimeError):
     """A way to clipped sums does not compute what autograd does."""
 
 
-def require_sound(build: Callable[[Workbench], Sums], bench: Workbench, spec: ModelSpec) -> None:
+def require_sound(build: Callable[[TrainState], Sums], bench: TrainState, spec: ModelSpec) -> None:
     """Tries a way to clipped sums on a problem of its own.
 
     Args:
@@ -95,7 +95,7 @@ def _copy(module: nn.Module, spec: ModelSpec) -> nn.Module:
     return copy
 
 
-def _problem(bench: Workbench, spec: ModelSpec) -> Workbench:
+def _problem(bench: TrainState, spec: ModelSpec) -> TrainState:
     """The model, and examples whose gradients differ by decades."""
     module, inputs = _copy(bench.module, spec), _inputs(spec).to(bench.device)
     assert isinstance(module, nn.Sequential)
@@ -106,7 +106,7 @@ def _problem(bench: Workbench, spec: ModelSpec) -> Workbench:
     return replace(bench, module=module, released=module, inputs=inputs, labels=labels.clone())
 
 
-def _alone(ours: Sums, problem: Workbench, clip_norms: tuple[float, ...]) -> tuple[list[Tensor], Tensor]:
+def _alone(ours: Sums, problem: TrainState, clip_norms: tuple[float, ...]) -> tuple[list[Tensor], Tensor]:
     """For each clip norm the sum over `SAMPLE` of what examples add when each is alone, flat; and their norms (n,).
 
     Raises:

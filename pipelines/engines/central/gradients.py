@@ -25,10 +25,10 @@ from pipelines.engines.central.book_keeping import clipped_sums
 from pipelines.engines.central.compiled import compiled_sums
 from pipelines.engines.central.gaussian_noise import noised
 from pipelines.engines.central.gradient_trial import require_sound
-from pipelines.engines.central.training import Workbench, build_optimizer
+from pipelines.engines.central.training import TrainState, build_optimizer
 from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 Mode = Literal["fast", "hooks", "ghost", "functorch"]
 
@@ -56,7 +56,12 @@ class PrivateGradients(Protocol):
 
 
 def private_gradients(
-    mode: Mode, bench: Workbench, spec: ModelSpec, settings: DpSgdConfig, plan: MechanismPlan, rng: np.random.Generator
+    mode: Mode,
+    bench: TrainState,
+    spec: ModelSpec,
+    settings: DpSgdConfig,
+    plan: PoissonGaussianMechanism,
+    rng: np.random.Generator,
 ) -> PrivateGradients:
     """Builds the way that a mode names.
 
@@ -65,7 +70,7 @@ def private_gradients(
       bench: model and data.
       spec: the model's.
       settings: of the optimizer, and the most examples in memory at once.
-      plan: clip norm, noise and normaliser.
+      plan: clip norm, noise and expected batch size.
       rng: the run's private stream of noise.
 
     Raises:
@@ -92,12 +97,14 @@ class KeyedOptimizer(DPOptimizer):
     PyTorch's CPU generator keeps 32 bits of its seed: whoever tries them all could take the noise off a model.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, *, plan: MechanismPlan, rng: np.random.Generator) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, *, plan: PoissonGaussianMechanism, rng: np.random.Generator
+    ) -> None:
         super().__init__(
             optimizer,
             noise_multiplier=plan.update_noise_multiplier,
             max_grad_norm=plan.clip_norm,
-            expected_batch_size=plan.normaliser,
+            expected_batch_size=plan.expected_batch_size,
         )
         self.adaptive = plan.adaptive
         self._rng = rng
@@ -141,7 +148,7 @@ class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):
         if self.adaptive is not None:
             self.max_grad_norm = next_clip_norm(
                 self.max_grad_norm, self.adaptive, units=units, clipped=clipped,
-                normaliser=self.expected_batch_size, rng=self._rng,
+                expected_batch_size=self.expected_batch_size, rng=self._rng,
             )  # fmt: skip
 
 
@@ -150,9 +157,9 @@ class PerExampleGradients:
 
     def __init__(
         self,
-        bench: Workbench,
+        bench: TrainState,
         settings: DpSgdConfig,
-        plan: MechanismPlan,
+        plan: PoissonGaussianMechanism,
         rng: np.random.Generator,
         *,
         force_functorch: bool,
@@ -215,7 +222,7 @@ class ClippedSums(Protocol):
 class SummedGradients:
     """Sums that a function clips as it goes, without a gradient for each example."""
 
-    def __init__(self, clip: ClippedSums, part: int, bench: Workbench, optimizer: SumOptimizer) -> None:
+    def __init__(self, clip: ClippedSums, part: int, bench: TrainState, optimizer: SumOptimizer) -> None:
         self._clip, self._part, self._bench, self.optimizer = clip, part, bench, optimizer
         self.facts = clip.facts
 
@@ -249,7 +256,7 @@ class SummedGradients:
 class BookKeeping:
     """Our own passes by PyTorch's operations; see `clipped_sums`."""
 
-    def __init__(self, bench: Workbench, spec: ModelSpec) -> None:
+    def __init__(self, bench: TrainState, spec: ModelSpec) -> None:
         self._bench, self._layers = bench, spec.layers
         self._weights = [parameter.detach() for parameter in bench.module.parameters()]
         self.facts = {"grad_sample": "fast", "kernel": "torch"}
@@ -270,7 +277,7 @@ class GhostClipping:
     Source: Li et al. 2022, arXiv:2110.05679, section 4.
     """
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: TrainState) -> None:
         self._bench, self._parameters = bench, list(bench.module.parameters())
         self._module = GradSampleModuleFastGradientClipping(bench.module, loss_reduction="sum", use_ghost_clipping=True)
         self.facts = {"grad_sample": "ghost"}

@@ -11,9 +11,9 @@ from torch.nn.functional import cross_entropy
 from pipelines.config.schema import SgdConfig
 from pipelines.core.randomness import public_stream
 from pipelines.engines.central.training import (
-    Clock,
     Hardware,
-    Workbench,
+    StepRecorder,
+    TrainState,
     build_optimizer,
     learning_rate,
     set_learning_rate,
@@ -30,11 +30,11 @@ class Sgd:
     def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
         """Trains for the configured epochs; every example comes once an epoch."""
         settings = self._settings
-        bench = Workbench.of(data, self._hardware, averaged=settings.ema_decay > 0)
+        bench = TrainState.of(data, self._hardware, averaged=settings.ema_decay > 0)
         optimizer = build_optimizer(bench.module, settings)
         total = len(data.labels)
         steps = max(1, ceil(settings.epochs * ceil(total / settings.batch_size)))
-        clock, examples = Clock(steps, on_round, bench, settings.ema_decay), 0
+        clock, examples = StepRecorder(steps, on_round, bench, settings.ema_decay), 0
         batches = shuffled_batches(total, settings.batch_size, public_stream(self._seed, "batch_order"))
         for step in range(1, steps + 1):
             index = torch.from_numpy(next(batches)).to(bench.device)

@@ -15,7 +15,7 @@ from pipelines.core.errors import DivergedError, UserError
 from pipelines.engines.central.torch_model import TorchModel, build_module
 from pipelines.engines.interface import OnRound, RoundRecord, TrainingData
 from pipelines.model.averaging import share_of_newest
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.mechanisms.tree import Mechanism
 from pipelines.privacy.sampling import SamplerRecord
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -48,7 +48,7 @@ class Hardware:
 
 
 @dataclass(frozen=True)
-class Workbench:
+class TrainState:
     """A model and its data on one device.
 
     Attributes:
@@ -68,7 +68,7 @@ class Workbench:
     @classmethod
     def of(
         cls, data: TrainingData, hardware: Hardware, *, contiguous: bool = False, averaged: bool = False
-    ) -> "Workbench":
+    ) -> "TrainState":
         """Moves everything to the device once.
 
         Args:
@@ -139,16 +139,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-class Clock:
+class StepRecorder:
     """Reports steps, and counts training time without the callbacks' own."""
 
     def __init__(
         self,
         steps: int,
         on_round: OnRound,
-        bench: Workbench,
+        bench: TrainState,
         ema_decay: float,
-        plan: Plan | None = None,
+        plan: Mechanism | None = None,
         sampler: SamplerRecord | None = None,
     ) -> None:
         self._steps, self._on_round, self._bench = steps, on_round, bench

@@ -1,8 +1,8 @@
 """Private steps whose items are users: each contributes one clipped update, made from all of their examples.
 
-Sampling, noise, normaliser and accounting are those of private steps over examples. A user's update is the mean
-gradient over their examples, or what local steps of plain SGD take away from the weights: then a step is a round of
-federated averaging, and with SGD at rate r and momentum m it is the round of a server with both.
+Sampling, noise, expected batch size and accounting are those of private steps over examples. A user's update is the
+mean gradient over their examples, or what local steps of plain SGD take away from the weights: then a step is a round
+of federated averaging, and with SGD at rate r and momentum m it is the round of a server with both.
 
 Source: McMahan et al. 2018, arXiv:1710.06963, algorithm 1 (UserUpdateFedSGD and UserUpdateFedAvg).
 """
@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pipelines.config.schema import DpSgdConfig
-from pipelines.data.partition.client_batches import ClientOrders
+from pipelines.data.partition.client_batches import ClientBatches
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.gradients import SumOptimizer
 from pipelines.engines.central.torch_model import to_tensors
-from pipelines.engines.central.training import Workbench, build_optimizer
+from pipelines.engines.central.training import TrainState, build_optimizer
 from pipelines.engines.interface import TrainingData
 from pipelines.privacy.clipping import PRIVATE_REACH
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 
 def canary_updates(data: TrainingData, device: torch.device) -> dict[int, list[Tensor]]:
@@ -39,10 +39,10 @@ class UserUpdates:
 
     def __init__(
         self,
-        bench: Workbench,
+        bench: TrainState,
         partition: Partition,
         settings: DpSgdConfig,
-        plan: MechanismPlan,
+        plan: PoissonGaussianMechanism,
         *,
         noise: np.random.Generator,
         order: np.random.Generator,
@@ -54,7 +54,7 @@ class UserUpdates:
           bench: model and data.
           partition: which examples belong to which user.
           settings: of the optimizer and of a user's update.
-          plan: clip norm, noise and normaliser.
+          plan: clip norm, noise and expected batch size.
           noise: the run's private stream of noise.
           order: stream that the order of each user's examples, and which of them are taken, is drawn from.
           canaries: updates of users that an audit planted, in the shapes of the parameters; from `canary_updates`.
@@ -66,7 +66,7 @@ class UserUpdates:
         local = settings.user_update == "delta"
         self._canaries = canaries or {}
         self._update = self._local_change if local else self._mean_gradient
-        self._orders = ClientOrders(
+        self._orders = ClientBatches(
             partition,
             local_batch_size=settings.local_batch_size if local else int(partition.sizes.max()),
             order=order,

@@ -16,7 +16,7 @@ UNROLLED_STEPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class OptimizerConfig:
     """An optimizer by name.
 
     Attributes:
@@ -31,7 +31,7 @@ class Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class AlgorithmSpec:
     """The algorithm. Weights, data, cohorts and rounds come later.
 
     Attributes:
@@ -44,8 +44,8 @@ class Recipe:
     """
 
     spec: ModelSpec
-    client: Rule
-    server: Rule
+    client: OptimizerConfig
+    server: OptimizerConfig
     proximal_strength: float
     average: Literal["examples", "uniform"] | Noise
     bounds: SumBounds | None = None
@@ -62,14 +62,14 @@ class Recipe:
         spec: ModelSpec,
         average: Literal["examples", "uniform"] | Noise,
         bounds: SumBounds | None = None,
-    ) -> "Recipe":
+    ) -> "AlgorithmSpec":
         """Puts together what the settings say."""
-        client = Rule(
+        client = OptimizerConfig(
             name=settings.client_optimizer,
             learning_rate=settings.client_learning_rate,
             momentum=settings.client_momentum,
         )
-        server = Rule(
+        server = OptimizerConfig(
             name=settings.server_optimizer,
             learning_rate=settings.server_learning_rate,
             momentum=settings.server_momentum,

@@ -6,9 +6,9 @@ from math import ceil, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.partition.client_batches import ClientOrders
+from pipelines.data.partition.client_batches import ClientBatches
 from pipelines.engines.federated.engine import tf
-from pipelines.engines.federated.shared_array import Storage
+from pipelines.engines.federated.shared_array import SharedArrays
 from pipelines.engines.interface import CanaryUpdates, TrainingData
 
 Order = NDArray[np.int32]
@@ -17,7 +17,7 @@ Order = NDArray[np.int32]
 class StoredOrders:
     """The orders as places in a storage."""
 
-    def __init__(self, orders: ClientOrders, storage: Storage, canaries: CanaryUpdates | None = None) -> None:
+    def __init__(self, orders: ClientBatches, storage: SharedArrays, canaries: CanaryUpdates | None = None) -> None:
         """Wraps what draws the orders, and holds the storage for as long as somebody draws.
 
         Args:
@@ -72,7 +72,7 @@ class PaddedOrders:
 class ClientDatasets:
     """Builds a tf.data pipeline for each client of a cohort."""
 
-    def __init__(self, data: TrainingData, orders: ClientOrders, *, local_batch_size: int, local_epochs: int) -> None:
+    def __init__(self, data: TrainingData, orders: ClientBatches, *, local_batch_size: int, local_epochs: int) -> None:
         """Keeps references to the data, not copies.
 
         Args:

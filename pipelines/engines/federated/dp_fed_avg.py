@@ -12,9 +12,9 @@ from pipelines.engines.federated.rounds import Cohort, engine_facts, run_rounds
 from pipelines.engines.federated.runtime import ensure_worker
 from pipelines.engines.federated.tff_noise import Noise
 from pipelines.engines.interface import Fit, OnRound, TrainingData, require_partition
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
-from pipelines.privacy.participation import TurnsInTrees, TurnsRecord
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.participation import TurnRecord, TurnSampler
 from pipelines.privacy.sampling import Participation, PoissonSampler, Sampler, SamplerRecord
 
 
@@ -22,9 +22,10 @@ class DpFedAvg:
     """Differentially private federated averaging in TFF; a `Pipeline`.
 
     Every round, each user joins independently with the plan's sampling probability. TFF's Gaussian mechanism clips
-    each user's delta, sums, adds noise and divides by the plan's constant normaliser. Under a `TreePlan` (DP-FTRL)
-    users take turns, each at most one a tree, and the noise is that of TFF's tree aggregation. An empty cohort is a
-    round like any other: it adds noise and counts. Nothing else leaves the clients: no training metrics, no counts.
+    each user's delta, sums, adds noise and divides by the plan's constant expected batch size. Under a `TreeMechanism`
+    (DP-FTRL) users take turns, each at most one a tree, and the noise is that of TFF's tree aggregation. An empty
+    cohort is a round like any other: it adds noise and counts. Nothing else leaves the clients: no training metrics,
+    no counts.
 
     The plan drives: rounds, cohorts, clip norm and noise are the plan's, and `rounds` and `clients_per_round` of the
     settings are not read.
@@ -36,7 +37,7 @@ class DpFedAvg:
     def __init__(
         self,
         settings: DpFedAvgConfig,
-        plan: Plan,
+        plan: Mechanism,
         *,
         noise_seed: int | None,
         threads: int | None,
@@ -90,7 +91,7 @@ class DpFedAvg:
             spec=data.spec,
             steps=plan.steps,
             draw_cohort=cohorts.draw,
-            count_examples=lambda cohort: plan.normaliser,  # users: how many examples they hold is private
+            count_examples=lambda cohort: plan.expected_batch_size,  # users: how many examples they hold is private
             check=_require_finite_update,
             on_round=on_round,
             plan=plan,
@@ -98,13 +99,13 @@ class DpFedAvg:
             exposure=worker.exposure,
         )
         facts = engine_facts(settings, worker)
-        if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
+        if isinstance(plan, PoissonGaussianMechanism) and plan.adaptive is not None:
             # The norm follows noised counts only, so it is as public as the weights.
             facts["final_clip_norm"] = f"{server.metrics['aggregator']['dp_query_metrics']['clip']:.6g}"
         return Fit(record=record, executed=plan.executed(record.step), facts=facts, sampler=seen.verdict())
 
 
-def noise_of(plan: Plan, *, secure: bool = False) -> Noise:
+def noise_of(plan: Mechanism, *, secure: bool = False) -> Noise:
     """Returns the part of the plan that the aggregation is built from.
 
     Args:
@@ -114,25 +115,25 @@ def noise_of(plan: Plan, *, secure: bool = False) -> Noise:
     return Noise(
         noise_multiplier=plan.noise_multiplier,
         clip_norm=plan.clip_norm,
-        normaliser=plan.normaliser,
-        adaptive=None if isinstance(plan, TreePlan) else plan.adaptive,
-        restart_every=plan.restart_every if isinstance(plan, TreePlan) else None,
+        expected_batch_size=plan.expected_batch_size,
+        adaptive=None if isinstance(plan, TreeMechanism) else plan.adaptive,
+        restart_every=plan.restart_every if isinstance(plan, TreeMechanism) else None,
         secure=secure,
     )
 
 
-def _sampler(plan: Plan, users: int, rng: np.random.Generator) -> tuple[Sampler, Participation]:
+def _sampler(plan: Mechanism, users: int, rng: np.random.Generator) -> tuple[Sampler, Participation]:
     """Who joins a round, as the plan's accounting has it, and what holds the run to that."""
-    if isinstance(plan, TreePlan):
-        turns = TurnsInTrees(users, size=plan.clients_per_round, restart_every=plan.restart_every, rng=rng)
-        return turns, TurnsRecord(users, size=plan.clients_per_round, restart_every=plan.restart_every)
+    if isinstance(plan, TreeMechanism):
+        turns = TurnSampler(users, size=plan.clients_per_round, restart_every=plan.restart_every, rng=rng)
+        return turns, TurnRecord(users, size=plan.clients_per_round, restart_every=plan.restart_every)
     q = plan.sampling_probability
     return PoissonSampler(users, q, rng), SamplerRecord(users, q)
 
 
-def _expected_size(plan: Plan, users: int) -> float:
+def _expected_size(plan: Mechanism, users: int) -> float:
     """Of a cohort of the users present, who may be more or fewer than the public population."""
-    return plan.clients_per_round if isinstance(plan, TreePlan) else plan.sampling_probability * users
+    return plan.clients_per_round if isinstance(plan, TreeMechanism) else plan.sampling_probability * users
 
 
 def _require_finite_update(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.engines.federated.algorithm import LocalWork, Recipe
+from pipelines.engines.federated.algorithm import AlgorithmSpec, LocalWork
 from pipelines.engines.federated.engine import tf, tff
 from pipelines.engines.federated.optimizer import build_optimizer
 from pipelines.engines.federated.secure import SecureWeightedSum
-from pipelines.engines.federated.shared_array import Region
+from pipelines.engines.federated.shared_array import SharedArray
 from pipelines.engines.federated.tff_model import forward, mean_cross_entropy
 from pipelines.engines.federated.tff_noise import Noise, private_mean
 from pipelines.model.spec import ModelSpec
@@ -30,7 +30,11 @@ _ORDER = tff.TensorType(np.int32, [None])
 
 @lru_cache(maxsize=16)
 def build_process(
-    recipe: Recipe, work: LocalWork, inputs: Region, labels: Region, canaries: Region | None = None
+    recipe: AlgorithmSpec,
+    work: LocalWork,
+    inputs: SharedArray,
+    labels: SharedArray,
+    canaries: SharedArray | None = None,
 ) -> tff.templates.IterativeProcess:
     """Builds the process once for each recipe and data, so that a sweep over seeds traces it once.
 
@@ -96,7 +100,13 @@ def _zero_weights(spec: ModelSpec) -> Any:
 
 @tf.autograph.experimental.do_not_convert
 def _client_update(
-    recipe: Recipe, work: LocalWork, inputs: Region, labels: Region, canaries: Region | None, start: Any, order: Any
+    recipe: AlgorithmSpec,
+    work: LocalWork,
+    inputs: SharedArray,
+    labels: SharedArray,
+    canaries: SharedArray | None,
+    start: Any,
+    order: Any,
 ) -> tuple[Any, ...] | OrderedDict[str, Any]:
     """What a client sends: its delta, zero where it is not finite; without privacy weighted, and with its weight.
 
@@ -122,13 +132,13 @@ def _client_update(
 
 
 @tf.autograph.experimental.do_not_convert
-def _local_change(recipe: Recipe, work: LocalWork, start: Any, *examples: Any) -> list[Any]:
+def _local_change(recipe: AlgorithmSpec, work: LocalWork, start: Any, *examples: Any) -> list[Any]:
     weights = train_locally(recipe, work, start, *examples)
     return [before - after for before, after in zip(start, weights, strict=True)]
 
 
 @tf.autograph.experimental.do_not_convert
-def _given_change(recipe: Recipe, updates: Any, order: Any) -> list[Any]:
+def _given_change(recipe: AlgorithmSpec, updates: Any, order: Any) -> list[Any]:
     shapes = recipe.spec.weight_shapes()
     parts = tf.split(updates[-1 - order[0]], [prod(shape) for shape in shapes])
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -142,7 +152,7 @@ def _mean(total: Any) -> Any:
 
 @tf.autograph.experimental.do_not_convert
 def train_locally(
-    recipe: Recipe, work: LocalWork, start: Sequence[Any], order: Any, inputs: Any, labels: Any
+    recipe: AlgorithmSpec, work: LocalWork, start: Sequence[Any], order: Any, inputs: Any, labels: Any
 ) -> Sequence[Any]:
     """Takes a client's local steps.
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from pipelines.config.schema import FederatedConfig
 from pipelines.core.errors import GuaranteeError, UserError
-from pipelines.data.partition.client_batches import ClientOrders
+from pipelines.data.partition.client_batches import ClientBatches
 from pipelines.engines.federated import fast, stock
-from pipelines.engines.federated.algorithm import LocalWork, Recipe
+from pipelines.engines.federated.algorithm import AlgorithmSpec, LocalWork
 from pipelines.engines.federated.clients import ClientDatasets, PaddedOrders, StoredOrders
 from pipelines.engines.federated.engine import tff
 from pipelines.engines.federated.secure import SumBounds
@@ -63,7 +63,7 @@ class Server:
         """
         if isinstance(average, Noise) and noise is None:
             raise ValueError("private aggregation needs a stream for the keys of its noise")
-        recipe = Recipe.of(settings, data.spec, average, bounds)
+        recipe = AlgorithmSpec.of(settings, data.spec, average, bounds)
         self._process, self._clients = _engine(settings, data, recipe, order, cohort_size)
         start = tff.learning.models.ModelWeights(tuple(data.initial_weights), ())
         self._state = self._process.initialize()._replace(global_model_weights=start)
@@ -107,12 +107,12 @@ def _require_query_only(aggregator: Any) -> None:
 def _engine(
     settings: FederatedConfig,
     data: TrainingData,
-    recipe: Recipe,
+    recipe: AlgorithmSpec,
     order: np.random.Generator,
     cohort_size: float | None,
 ) -> tuple[tff.templates.IterativeProcess, Clients]:
     partition, batch_size, epochs = require_partition(data), settings.local_batch_size, settings.local_epochs
-    orders = ClientOrders(partition, local_batch_size=batch_size, order=order)
+    orders = ClientBatches(partition, local_batch_size=batch_size, order=order)
     if settings.engine == "stock":
         if data.canaries is not None:
             raise UserError("audit=canary_clients needs pipeline.engine=fast: tff.learning's own clients all train")

@@ -17,7 +17,7 @@ from pipelines.engines.interface import OnRound, RoundRecord
 from pipelines.model.averaging import share_of_newest
 from pipelines.model.spec import ModelSpec, Weights
 from pipelines.privacy.execution_checks import require_event
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.mechanisms.tree import Mechanism
 from pipelines.privacy.sampling import Participation
 
 Cohort = NDArray[np.int64]
@@ -38,7 +38,7 @@ def run_rounds(
     count_examples: Callable[[Cohort], float],
     check: Callable[[int, Cohort, dict[str, Any]], None],
     on_round: OnRound,
-    plan: Plan | None = None,
+    plan: Mechanism | None = None,
     sampler: Participation | None = None,
     exposure: str | None = None,
 ) -> RoundRecord:

@@ -24,7 +24,7 @@ SHARED_BYTES = 2**22
 
 
 @dataclass(frozen=True)
-class Region:
+class SharedArray:
     """An array in mapped memory, as a graph refers to it.
 
     Attributes:
@@ -47,7 +47,7 @@ class Region:
         )
 
 
-class Storage:
+class SharedArrays:
     """Inputs and labels in mapped memory, which is freed with this object, or with the process, however it ends.
 
     Attributes:
@@ -77,7 +77,7 @@ class Storage:
         """Whether the regions are still there: they die with the home that keeps them."""
         return self._home.stands
 
-    def _store(self, array: NDArray[Any]) -> Region:
+    def _store(self, array: NDArray[Any]) -> SharedArray:
         descriptor = os.memfd_create("examples")
         try:
             with open(descriptor, "wb", closefd=False) as file:
@@ -88,7 +88,7 @@ class Storage:
                 f"the {array.nbytes / 2**20:.0f} MiB of training data do not fit into memory once more ({error}); "
                 "lower dataset.limit or use pipeline.engine=stock"
             ) from error
-        return Region(self._home.keep(descriptor, self), array.shape, array.dtype.name, self._digest)
+        return SharedArray(self._home.keep(descriptor, self), array.shape, array.dtype.name, self._digest)
 
 
 def _in_own_order(data: TrainingData) -> bool:
@@ -102,10 +102,10 @@ def _by_client(data: TrainingData) -> NDArray[np.int64]:
     return examples[np.argsort(first)]
 
 
-_latest: tuple[str, Storage] | None = None
+_latest: tuple[str, SharedArrays] | None = None
 
 
-def store(data: TrainingData) -> Storage:
+def store(data: TrainingData) -> SharedArrays:
     """Returns the data's storage: the one before, where content and order are the same, as in a sweep."""
     global _latest
     order = "" if _in_own_order(data) else require_partition(data).fingerprint
@@ -116,5 +116,5 @@ def store(data: TrainingData) -> Storage:
         content.update(np.ascontiguousarray(data.canaries.updates).data)
     digest = content.hexdigest()
     if _latest is None or _latest[0] != digest or not _latest[1].lasts:
-        _latest = (digest, Storage(data, digest))
+        _latest = (digest, SharedArrays(data, digest))
     return _latest[1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.engines.federated.algorithm import Recipe
+from pipelines.engines.federated.algorithm import AlgorithmSpec
 from pipelines.engines.federated.engine import tf, tff
 from pipelines.engines.federated.optimizer import anchored, build_optimizer
 from pipelines.engines.federated.tff_model import forward, mean_cross_entropy
@@ -16,7 +16,7 @@ from pipelines.privacy.clipping import PRIVATE_REACH
 
 
 @lru_cache(maxsize=16)
-def build_process(recipe: Recipe) -> tff.learning.templates.LearningProcess:
+def build_process(recipe: AlgorithmSpec) -> tff.learning.templates.LearningProcess:
     """Builds the process once for each recipe, so that a sweep over seeds traces it once."""
     private = isinstance(recipe.average, Noise)
     client = build_optimizer(recipe.client.name, recipe.client.learning_rate, recipe.client.momentum, "client")

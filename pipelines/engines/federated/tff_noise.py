@@ -35,7 +35,7 @@ class Noise:
     Attributes:
       noise_multiplier: effective sigma of a whole round, or of a tree's node.
       clip_norm: L2 bound of one user's delta; the first one under adaptive clipping.
-      normaliser: public constant that the noised sum is divided by.
+      expected_batch_size: public constant that the noised sum is divided by.
       adaptive: None where the clip norm is fixed.
       restart_every: rounds of a tree; None where each round's noise is its own.
       secure: whether the sum is that of secure aggregation; never with adaptive clipping.
@@ -43,7 +43,7 @@ class Noise:
 
     noise_multiplier: float
     clip_norm: float
-    normaliser: float
+    expected_batch_size: float
     adaptive: AdaptiveClipping | None = None
     restart_every: int | None = None
     secure: bool = False
@@ -74,7 +74,7 @@ def private_mean_query(noise: Noise, specs: Sequence[Any]) -> tfp.SumAggregation
         query = KeyedTreeSum(clip_norm=clip_norm, stddev=stddev, restart_every=noise.restart_every, specs=specs)
     else:
         query = KeyedSum(clip_norm, stddev)
-    return tfp.NormalizedQuery(query, denominator=float(noise.normaliser))
+    return tfp.NormalizedQuery(query, denominator=float(noise.expected_batch_size))
 
 
 def with_fresh_keys(state: Any, stream: np.random.Generator) -> Any:
@@ -123,9 +123,14 @@ class KeyedAdaptiveSum(tfp.QuantileAdaptiveClipSumQuery):
     def __init__(self, noise: Noise, adaptive: AdaptiveClipping) -> None:
         """Shares the noise between update and count as TFF does."""
         update, count = tff.aggregators.differential_privacy.adaptive_clip_noise_params(
-            float(noise.noise_multiplier), float(noise.normaliser), float(adaptive.count_stddev)
+            float(noise.noise_multiplier), float(noise.expected_batch_size), float(adaptive.count_stddev)
         )
-        follow = (float(adaptive.target_quantile), float(adaptive.learning_rate), count, float(noise.normaliser))
+        follow = (
+            float(adaptive.target_quantile),
+            float(adaptive.learning_rate),
+            count,
+            float(noise.expected_batch_size),
+        )
         super().__init__(noise.clip_norm, update, *follow)
         self._sum_query = KeyedSum(noise.clip_norm, update * noise.clip_norm)
         self._quantile_estimator_query = _KeyedQuantile(noise.clip_norm, *follow, geometric_update=True)

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.epsilon import epsilon, quick_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 
 LEAST_NOISE, MOST_NOISE = 0.2, 1000.0
 COARSENESS = 10
 DECIMALS = 10_000
 
-AnyPlan = TypeVar("AnyPlan", bound=Plan)
+AnyPlan = TypeVar("AnyPlan", bound=Mechanism)
 
 
 @lru_cache(maxsize=256)
@@ -31,7 +31,7 @@ def calibrate(plan: AnyPlan, target: float) -> AnyPlan:
     Raises:
       UserError: no multiplier in [0.2, 1000] gives that epsilon.
     """
-    if isinstance(plan, MechanismPlan) and plan.adaptive is not None:
+    if isinstance(plan, PoissonGaussianMechanism) and plan.adaptive is not None:
         # Adaptive clipping shares the same total noise between update and count, which only the answer must allow.
         shared = replace(calibrate(replace(plan, adaptive=None), target), adaptive=plan.adaptive)
         while epsilon(shared) > target:  # the two parts add up to the total, less a rounding
@@ -39,7 +39,7 @@ def calibrate(plan: AnyPlan, target: float) -> AnyPlan:
         return shared
     # A coarse discretisation finds the neighbourhood at a tenth of the price.
     root = _root(plan, target, *_bracket(plan, target))
-    if isinstance(plan, MechanismPlan):  # the accountant of trees has no grid to refine
+    if isinstance(plan, PoissonGaussianMechanism):  # the accountant of trees has no grid to refine
         root = _refined(plan, target, root)
     sigma = ceil(root * DECIMALS)
     while quick_epsilon(_with_noise(plan, (sigma - 1) / DECIMALS)) <= target:
@@ -49,14 +49,14 @@ def calibrate(plan: AnyPlan, target: float) -> AnyPlan:
     return _with_noise(plan, sigma / DECIMALS)
 
 
-def _root(plan: Plan, target: float, low: float, high: float) -> float:
+def _root(plan: Mechanism, target: float, low: float, high: float) -> float:
     """The noise multiplier between two others that meets the target in the coarse discretisation."""
     from scipy.optimize import brentq
 
     return float(exp(brentq(_excess(plan, target, COARSENESS), log(low), log(high), xtol=1e-4)))
 
 
-def _refined(plan: Plan, target: float, sigma: float) -> float:
+def _refined(plan: Mechanism, target: float, sigma: float) -> float:
     """The noise multiplier that meets the target, by secants from one near it."""
     from scipy.optimize import root_scalar
 
@@ -66,7 +66,7 @@ def _refined(plan: Plan, target: float, sigma: float) -> float:
     return float(exp(found.root))
 
 
-def _excess(plan: Plan, target: float, coarseness: int) -> Callable[[float], float]:
+def _excess(plan: Mechanism, target: float, coarseness: int) -> Callable[[float], float]:
     """Log of epsilon over the target, as a function of the log of the noise: nearly a straight line."""
 
     def excess(log_sigma: float) -> float:
@@ -76,7 +76,7 @@ def _excess(plan: Plan, target: float, coarseness: int) -> Callable[[float], flo
     return excess
 
 
-def _bracket(plan: Plan, target: float) -> tuple[float, float]:
+def _bracket(plan: Mechanism, target: float) -> tuple[float, float]:
     """Two noise multipliers with epsilon above and at most the target."""
 
     def meets(sigma: float) -> bool:
@@ -100,8 +100,8 @@ def _bracket(plan: Plan, target: float) -> tuple[float, float]:
     return low, high
 
 
-def _sampled(plan: Plan) -> str:
-    return "" if isinstance(plan, TreePlan) else f" at sampling probability {plan.sampling_probability:g}"
+def _sampled(plan: Mechanism) -> str:
+    return "" if isinstance(plan, TreeMechanism) else f" at sampling probability {plan.sampling_probability:g}"
 
 
 def _with_noise(plan: AnyPlan, sigma: float) -> AnyPlan:

@@ -19,8 +19,8 @@ from typing import Any
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.prv import prv_epsilon
 from pipelines.privacy.accounting.tree_epsilon import tree_epsilon, tree_event
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, Relation, delta_round_off
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PoissonGaussianMechanism, delta_round_off
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 
 # Of the discretised privacy loss; halving the interval moves epsilon by less than 1e-4 at the test vectors. Little
 # noise spreads the loss over tens of units, where a tenth as many points leave epsilon as it is to 1e-5.
@@ -34,7 +34,7 @@ NOT_INSTALLED, TOO_SLOW = "Opacus is not installed", "no answer within"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opinion:
+class AccountantResult:
     """One accountant's epsilon.
 
     Attributes:
@@ -50,7 +50,7 @@ class Opinion:
     remark: str = ""
 
 
-def effective_noise_multiplier(plan: MechanismPlan) -> float:
+def effective_noise_multiplier(plan: PoissonGaussianMechanism) -> float:
     """Noise multiplier of one step as a single Gaussian mechanism on one unit.
 
     Under adaptive clipping a step releases two Gaussians, the update (z_u) and the count of unclipped units, whose
@@ -64,27 +64,27 @@ def effective_noise_multiplier(plan: MechanismPlan) -> float:
     return float(sum(part**-2 for part in parts) ** -0.5)
 
 
-def dp_event(plan: Plan) -> Any:
+def dp_event(plan: Mechanism) -> Any:
     """The plan as a dp_accounting DpEvent: a self-composed Poisson-sampled Gaussian, or composed trees."""
     from dp_accounting import dp_event as events
 
-    if isinstance(plan, TreePlan):
+    if isinstance(plan, TreeMechanism):
         return tree_event(plan)
     step = events.GaussianDpEvent(effective_noise_multiplier(plan))
     return events.SelfComposedDpEvent(events.PoissonSampledDpEvent(plan.sampling_probability, step), plan.steps)
 
 
-def neighbouring(relation: Relation) -> Any:
+def neighbouring(relation: NeighboringRelation) -> Any:
     """The relation as dp_accounting names it."""
     from dp_accounting import NeighboringRelation
 
     return {
-        Relation.ADD_OR_REMOVE_ONE: NeighboringRelation.ADD_OR_REMOVE_ONE,
-        Relation.ZERO_OUT_ONE: NeighboringRelation.REPLACE_SPECIAL,
+        NeighboringRelation.ADD_OR_REMOVE_ONE: NeighboringRelation.ADD_OR_REMOVE_ONE,
+        NeighboringRelation.REPLACE_SPECIAL: NeighboringRelation.REPLACE_SPECIAL,
     }[relation]
 
 
-def epsilon(plan: Plan) -> float:
+def epsilon(plan: Mechanism) -> float:
     """Epsilon of the plan at its delta, by dp-accounting's privacy loss distributions (add-or-remove-one).
 
     Tree aggregation's is by Renyi differential privacy (zero-out). Zero steps touch no data and have epsilon 0.
@@ -94,14 +94,14 @@ def epsilon(plan: Plan) -> float:
 
     Source: Doroshenko et al. 2022, arXiv:2207.04380, as implemented in dp-accounting.
     """
-    if isinstance(plan, TreePlan):
+    if isinstance(plan, TreeMechanism):
         return tree_epsilon(plan)
     if plan.steps == 0:
         return 0.0
     return _library_epsilon(_sigma(plan), plan.sampling_probability, plan.steps, plan.delta)
 
 
-def composed_epsilon(plans: Sequence[MechanismPlan]) -> float:
+def composed_epsilon(plans: Sequence[PoissonGaussianMechanism]) -> float:
     """Epsilon of mechanisms that all ran on the same units, at the delta of the first; of one plan, its `epsilon`.
 
     Raises:
@@ -124,7 +124,7 @@ def composed_epsilon(plans: Sequence[MechanismPlan]) -> float:
     return float(total.get_epsilon_for_delta(sure_delta(first.delta, sum(steps for _, _, steps in settings))))
 
 
-def quick_epsilon(plan: Plan, coarseness: int = 1) -> float:
+def quick_epsilon(plan: Mechanism, coarseness: int = 1) -> float:
     """The same to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
 
     Args:
@@ -134,14 +134,14 @@ def quick_epsilon(plan: Plan, coarseness: int = 1) -> float:
     Raises:
       UserError: the plan adds no noise.
     """
-    if isinstance(plan, TreePlan):
+    if isinstance(plan, TreeMechanism):
         return tree_epsilon(plan)  # quick as it is
     if plan.steps == 0:
         return 0.0
     return _array_epsilon(_sigma(plan), plan.sampling_probability, coarseness, plan.steps, plan.delta)
 
 
-def _sigma(plan: MechanismPlan) -> float:
+def _sigma(plan: PoissonGaussianMechanism) -> float:
     if plan.noise_multiplier == 0:
         raise UserError("privacy.noise_multiplier=0 gives no finite epsilon; give a positive value")
     return effective_noise_multiplier(plan)
@@ -186,7 +186,7 @@ def _array_epsilon(sigma: float, q: float, coarseness: int, steps: int, delta: f
     return max(direction.epsilon(steps, sure_delta(delta, steps)) for direction in losses)
 
 
-def rdp_epsilon(plan: MechanismPlan) -> float:
+def rdp_epsilon(plan: PoissonGaussianMechanism) -> float:
     """Epsilon of the plan by Renyi differential privacy; an upper bound that PLD should not exceed.
 
     Source: Mironov et al. 2019, arXiv:1908.10530, as implemented in dp-accounting.
@@ -195,37 +195,37 @@ def rdp_epsilon(plan: MechanismPlan) -> float:
 
 
 @lru_cache(maxsize=256)
-def renyi(plan: Plan) -> Any:
+def renyi(plan: Mechanism) -> Any:
     """A `dp_accounting` RdpAccountant that holds the plan and nothing else: to be asked, never to be composed further.
 
-    Its curve, a quarter of a second's work, serves everybody who converts it: opinions, groups and sweeps.
+    Its curve, a quarter of a second's work, serves everybody who converts it: accountant_results, groups and sweeps.
     """
     from dp_accounting.rdp import RdpAccountant
 
     return RdpAccountant(neighboring_relation=neighbouring(plan.relation)).compose(dp_event(plan))
 
 
-def accountant_of(plan: Plan) -> str:
+def accountant_of(plan: Mechanism) -> str:
     """Which accountant's epsilon is the guarantee."""
-    return "dp-accounting RDP" if isinstance(plan, TreePlan) else "dp-accounting PLD"
+    return "dp-accounting RDP" if isinstance(plan, TreeMechanism) else "dp-accounting PLD"
 
 
 @lru_cache(maxsize=256)
-def opinions(plan: Plan) -> tuple[Opinion, ...]:
+def accountant_results(plan: Mechanism) -> tuple[AccountantResult, ...]:
     """All accountants on one plan, the guarantee's own first: PLD, or RDP for tree aggregation."""
     library = version("dp-accounting")
-    found = [Opinion(accountant=accountant_of(plan), version=library, epsilon=epsilon(plan))]
+    found = [AccountantResult(accountant=accountant_of(plan), version=library, epsilon=epsilon(plan))]
     if plan.steps == 0:
         return tuple(found)
-    if isinstance(plan, TreePlan):
+    if isinstance(plan, TreeMechanism):
         others = (("dp-accounting PLD", library), ("Opacus PRV", ""))
-        return (*found, *(Opinion(accountant=a, version=v, epsilon=None, remark=NO_TREES) for a, v in others))
-    found.append(Opinion(accountant="dp-accounting RDP", version=library, epsilon=rdp_epsilon(plan)))
-    found.append(_prv_opinion(plan))
+        return (*found, *(AccountantResult(accountant=a, version=v, epsilon=None, remark=NO_TREES) for a, v in others))
+    found.append(AccountantResult(accountant="dp-accounting RDP", version=library, epsilon=rdp_epsilon(plan)))
+    found.append(_prv_result(plan))
     return tuple(found)
 
 
-def _prv_opinion(plan: MechanismPlan) -> Opinion:
+def _prv_result(plan: PoissonGaussianMechanism) -> AccountantResult:
     value, remark = None, ""
     try:
         opacus = version("opacus")
@@ -244,7 +244,7 @@ def _prv_opinion(plan: MechanismPlan) -> Opinion:
         remark = f"{TOO_SLOW} {PRV_TIME_LIMIT_S} s of computing"
     except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         remark = f"failed: {error}".splitlines()[0]
-    return Opinion(accountant="Opacus PRV", version=opacus, epsilon=value, remark=remark)
+    return AccountantResult(accountant="Opacus PRV", version=opacus, epsilon=value, remark=remark)
 
 
 @contextmanager

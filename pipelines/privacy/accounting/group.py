@@ -4,7 +4,7 @@ from functools import lru_cache
 from math import expm1, log
 
 from pipelines.privacy.accounting.epsilon import renyi
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.mechanisms.tree import Mechanism
 
 LARGEST = 50.0  # of one unit's epsilon: e^50 promises nothing
 STEP = 0.1
@@ -12,7 +12,7 @@ HALVINGS = 30
 
 
 @lru_cache(maxsize=256)
-def group_epsilon(plan: Plan, members: int) -> float | None:
+def group_epsilon(plan: Mechanism, members: int) -> float | None:
     """Epsilon at the plan's delta for `members` units that join or stay away together.
 
     If one unit has (e, d), then k units have (k e, d (1 + exp(e) + ... + exp((k-1) e))). A mechanism has a d for every

@@ -17,10 +17,10 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.cross_check import require_not_too_low
-from pipelines.privacy.accounting.epsilon import opinions, quick_epsilon
+from pipelines.privacy.accounting.epsilon import accountant_results, quick_epsilon
 from pipelines.privacy.accounting.group import group_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan
-from pipelines.privacy.mechanisms.tree import Plan
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.tree import Mechanism
 from pipelines.privacy.several_units import GROUPS
 
 TIME_LIMIT_S = 180
@@ -31,21 +31,21 @@ LEAST, MOST = 1e-30, 1e30
 """Of clip norm and noise, which engines hold as float32: beyond, noise would vanish or be infinite."""
 
 
-def judge(plan: Plan) -> None:
+def judge(plan: Mechanism) -> None:
     """Computes all that a run of the plan will say of its privacy; the answers are kept.
 
     Raises:
       UserError: noise or clip norm that float32 cannot hold, or an epsilon that is not finite.
       GuaranteeError: the accountants contradict the epsilon.
     """
-    sigma = plan.update_noise_multiplier if isinstance(plan, MechanismPlan) else plan.noise_multiplier
+    sigma = plan.update_noise_multiplier if isinstance(plan, PoissonGaussianMechanism) else plan.noise_multiplier
     if not (LEAST <= plan.clip_norm <= MOST and LEAST <= sigma * plan.clip_norm <= MOST):
         raise UserError(
             f"privacy.clip_norm={plan.clip_norm:g} with a noise multiplier of {sigma:g} leaves the range of 32-bit "
             f"numbers; bring the clip norm and its product with the noise into {LEAST:g} to {MOST:g}, as "
             "privacy.clip_norm=1 does"
         )
-    found = opinions(plan)
+    found = accountant_results(plan)
     require_not_too_low(found)
     if found[0].epsilon is None or not isfinite(found[0].epsilon):
         raise ArithmeticError(f"{found[0].accountant} has an epsilon of {found[0].epsilon}")

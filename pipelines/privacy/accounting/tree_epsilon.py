@@ -4,10 +4,10 @@ from functools import lru_cache
 from typing import Any
 
 from pipelines.core.errors import UserError
-from pipelines.privacy.mechanisms.tree import TreePlan
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 
 
-def tree_event(plan: TreePlan) -> Any:
+def tree_event(plan: TreeMechanism) -> Any:
     """The plan as a dp_accounting DpEvent: its trees, composed, since a user joins each of them once."""
     from dp_accounting import dp_event as events
 
@@ -22,7 +22,7 @@ def tree_event(plan: TreePlan) -> Any:
     )
 
 
-def tree_epsilon(plan: TreePlan) -> float:
+def tree_epsilon(plan: TreeMechanism) -> float:
     """Epsilon of the plan at its delta, by Renyi differential privacy under the zero-out relation.
 
     A round is a leaf below ceil(log2(rounds + 1)) nodes at most, itself included, and each of them is a Gaussian
@@ -41,7 +41,7 @@ def tree_epsilon(plan: TreePlan) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(plan: TreePlan) -> float:
+def _epsilon(plan: TreeMechanism) -> float:
     from dp_accounting import NeighboringRelation
     from dp_accounting.rdp import RdpAccountant
 

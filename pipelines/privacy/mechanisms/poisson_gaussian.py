@@ -14,11 +14,11 @@ class PrivacyUnit(StrEnum):
     USER = "user"
 
 
-class Relation(StrEnum):
+class NeighboringRelation(StrEnum):
     """Which datasets count as neighbours."""
 
     ADD_OR_REMOVE_ONE = "add_or_remove_one"
-    ZERO_OUT_ONE = "zero_out_one"
+    REPLACE_SPECIAL = "zero_out_one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +75,13 @@ def require_delta(delta: float, population: int, unit: PrivacyUnit) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MechanismPlan:
+class PoissonGaussianMechanism:
     """A Poisson-subsampled Gaussian mechanism, composed over steps.
 
     Each step includes each of `population` units independently with probability `sampling_probability`, clips each
     unit's contribution to `clip_norm` in L2, sums, adds N(0, (noise_multiplier * clip_norm)^2) per coordinate and
-    divides by the public constant `normaliser`. A step whose sample is empty still adds noise and still counts.
+    divides by the public constant `expected_batch_size`. A step whose sample is empty still adds noise and still
+    counts.
 
     Attributes:
       unit: who is protected.
@@ -105,11 +106,11 @@ class MechanismPlan:
     noise_multiplier: float
     clip_norm: float
     delta: float
-    relation: Relation = Relation.ADD_OR_REMOVE_ONE
+    relation: NeighboringRelation = NeighboringRelation.ADD_OR_REMOVE_ONE
     adaptive: AdaptiveClipping | None = None
 
     def __post_init__(self) -> None:
-        if self.relation is not Relation.ADD_OR_REMOVE_ONE:
+        if self.relation is not NeighboringRelation.ADD_OR_REMOVE_ONE:
             raise UserError(
                 f"mechanism plan: relation={self.relation} is for trees; Poisson samples need add_or_remove_one"
             )
@@ -138,7 +139,7 @@ class MechanismPlan:
             )
 
     @property
-    def normaliser(self) -> float:
+    def expected_batch_size(self) -> float:
         """The public constant that sums are divided by: the expected number of sampled units."""
         return self.population * self.sampling_probability
 
@@ -149,7 +150,7 @@ class MechanismPlan:
             return self.noise_multiplier
         return float((self.noise_multiplier**-2 - (2 * self.adaptive.count_stddev) ** -2) ** -0.5)
 
-    def executed(self, steps: int) -> "MechanismPlan":
+    def executed(self, steps: int) -> "PoissonGaussianMechanism":
         """Returns this plan with the steps that really ran."""
         if not 0 <= steps <= self.steps:
             raise UserError(f"mechanism plan: {steps} executed steps do not fit the {self.steps} planned")

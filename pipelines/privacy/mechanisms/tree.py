@@ -3,18 +3,23 @@
 from dataclasses import dataclass, replace
 
 from pipelines.core.errors import UserError
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit, Relation, require_delta
+from pipelines.privacy.mechanisms.poisson_gaussian import (
+    NeighboringRelation,
+    PoissonGaussianMechanism,
+    PrivacyUnit,
+    require_delta,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TreePlan:
+class TreeMechanism:
     """Tree aggregation with restarts, in which each user joins each tree at most once.
 
     Round after round, `clients_per_round` users take their turn, in an order that does not depend on what they hold.
     Their contributions are clipped to `clip_norm` in L2 and summed. A binary tree whose leaves are the sums of
     `restart_every` rounds gets N(0, (noise_multiplier * clip_norm)^2) per coordinate and node; what a round releases
-    follows from noised nodes, divided by the public constant `normaliser`. Then a new tree begins. A round with fewer
-    users, or none, adds noise and counts as any other. Nothing is assumed of who joins when.
+    follows from noised nodes, divided by the public constant `expected_batch_size`. Then a new tree begins. A round
+    with fewer users, or none, adds noise and counts as any other. Nothing is assumed of who joins when.
 
     Attributes:
       unit: who is protected: a user.
@@ -41,10 +46,10 @@ class TreePlan:
     clip_norm: float
     delta: float
     unit: PrivacyUnit = PrivacyUnit.USER
-    relation: Relation = Relation.ZERO_OUT_ONE
+    relation: NeighboringRelation = NeighboringRelation.REPLACE_SPECIAL
 
     def __post_init__(self) -> None:
-        if self.unit is not PrivacyUnit.USER or self.relation is not Relation.ZERO_OUT_ONE:
+        if self.unit is not PrivacyUnit.USER or self.relation is not NeighboringRelation.REPLACE_SPECIAL:
             raise UserError(f"tree plan: {self.unit} and {self.relation} must be {PrivacyUnit.USER} and zero_out_one")
         if min(self.population, self.clients_per_round, self.restart_every) < 1 or self.steps < 0:
             raise UserError(f"tree plan: {self} needs positive counts")
@@ -62,7 +67,7 @@ class TreePlan:
         require_delta(self.delta, self.population, self.unit)
 
     @property
-    def normaliser(self) -> float:
+    def expected_batch_size(self) -> float:
         """The public constant that sums are divided by: the users of a full round."""
         return float(self.clients_per_round)
 
@@ -72,11 +77,11 @@ class TreePlan:
         full, rest = divmod(self.steps, self.restart_every)
         return (self.restart_every,) * full + ((rest,) if rest else ())
 
-    def executed(self, steps: int) -> "TreePlan":
+    def executed(self, steps: int) -> "TreeMechanism":
         """Returns this plan with the rounds that really ran."""
         if not 0 <= steps <= self.steps:
             raise UserError(f"tree plan: {steps} executed steps do not fit the {self.steps} planned")
         return replace(self, steps=steps)
 
 
-Plan = MechanismPlan | TreePlan
+Mechanism = PoissonGaussianMechanism | TreeMechanism

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from pipelines.data.partition.client_batches import ClientOrders
+from pipelines.data.partition.client_batches import ClientBatches
 from pipelines.data.partition.division import Partition
 
 PARTITION = Partition(tuple(np.split(np.arange(20), [1, 6])))  # 1, 5 and 14 examples
 
 
-def orders(most: int | None = None, *, batch: int = 4, seed: int = 0) -> ClientOrders:
-    return ClientOrders(PARTITION, local_batch_size=batch, order=np.random.default_rng(seed), most=most)
+def orders(most: int | None = None, *, batch: int = 4, seed: int = 0) -> ClientBatches:
+    return ClientBatches(PARTITION, local_batch_size=batch, order=np.random.default_rng(seed), most=most)
 
 
 def test_more_than_one_batch_comes_in_a_fresh_order_and_one_batch_as_it_is() -> None:

@@ -13,7 +13,7 @@ from pipelines.engines.central.training import Hardware
 from pipelines.engines.interface import Fit, TrainingData
 from pipelines.model.spec import build_spec
 from pipelines.privacy.accounting.epsilon import epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
 
 from .conftest import MakeData, plain_dp_sgd
 
@@ -21,19 +21,19 @@ MODES = ["fast", "ghost"]
 EXACT = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=0.0)
 
 
-def plan(**changes: object) -> MechanismPlan:
+def plan(**changes: object) -> PoissonGaussianMechanism:
     values = {
         "unit": PrivacyUnit.EXAMPLE, "population": 40, "sampling_probability": 1.0, "steps": 1,
         "noise_multiplier": 0.0, "clip_norm": 0.5, "delta": 1e-3, "adaptive": EXACT,
     }  # fmt: skip
-    return MechanismPlan(**(values | changes))  # type: ignore[arg-type]
+    return PoissonGaussianMechanism(**(values | changes))  # type: ignore[arg-type]
 
 
 def settings(**changes: object) -> DpSgdConfig:
     return plain_dp_sgd(**{"batch_size": 40, "max_physical_batch": 7} | changes)
 
 
-def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0, **changes: object) -> Fit:
+def fit(data: TrainingData, mechanism: PoissonGaussianMechanism, noise_seed: int | None = 0, **changes: object) -> Fit:
     hardware = Hardware(device="cpu", threads=1)
     return DpSgd(settings(**changes), mechanism, noise_seed=noise_seed, hardware=hardware).fit(data, lambda _: None)
 

@@ -12,7 +12,7 @@ import torch
 
 from pipelines.engines.central import compiled
 from pipelines.engines.central.compiled import kernel_layers
-from pipelines.engines.central.training import Hardware, Workbench
+from pipelines.engines.central.training import Hardware, TrainState
 from pipelines.model.spec import Conv, ModelSpec, build_spec
 
 from .conftest import MakeData
@@ -179,7 +179,7 @@ def test_a_wrong_kernel_is_refused(
 @needs_compiler
 def test_what_the_kernel_would_misread_never_reaches_it(make_data: MakeData) -> None:
     data = make_data("cnn", IMAGES)
-    bench = Workbench.of(data, Hardware(device="cpu", threads=1))
+    bench = TrainState.of(data, Hardware(device="cpu", threads=1))
     sums = compiled.compiled_sums(bench, data.spec)
     assert sums is not None
     every_other = torch.arange(40)[::2]

@@ -16,22 +16,22 @@ from pipelines.engines.central.gradients import KeyedOptimizer
 from pipelines.engines.central.torch_model import build_module
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 from .conftest import MakeData, plain_dp_sgd
 
 CPU = Hardware(device="cpu", threads=1)
 
 
-def plan(**changes: object) -> MechanismPlan:
+def plan(**changes: object) -> PoissonGaussianMechanism:
     values = {
         "unit": PrivacyUnit.EXAMPLE, "population": 40, "sampling_probability": 1.0, "steps": 1,
         "noise_multiplier": 0.0, "clip_norm": 0.5, "delta": 1e-3,
     }  # fmt: skip
-    return MechanismPlan(**(values | changes))  # type: ignore[arg-type]
+    return PoissonGaussianMechanism(**(values | changes))  # type: ignore[arg-type]
 
 
-def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0, **changes: object) -> Fit:
+def fit(data: TrainingData, mechanism: PoissonGaussianMechanism, noise_seed: int | None = 0, **changes: object) -> Fit:
     values = {
         "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
         "schedule": "constant", "batch_size": 40, "epochs": 1, "max_physical_batch": 1000, "grad_sample": "auto",
@@ -135,7 +135,8 @@ def test_an_example_whose_gradient_overflows_is_left_out_of_the_sum(make_data: M
 
 
 def test_the_engines_own_samples_follow_the_plans_law(make_data: MakeData) -> None:
-    # All inputs zero and one label: every sampled example moves the bias by clip / normaliser in one direction.
+    # All inputs zero and one label: every sampled example moves the bias by clip / expected batch size in one
+    # direction.
     n, q, steps, clip = 60, 0.2, 400, 1e-3
     data = make_data(n=n)
     data = replace(data, inputs=np.zeros_like(data.inputs), labels=np.zeros_like(data.labels))
@@ -148,8 +149,8 @@ def test_the_engines_own_samples_follow_the_plans_law(make_data: MakeData) -> No
     pipeline = DpSgd(settings, mechanism, noise_seed=3, hardware=Hardware(device="cpu", threads=1))
     pipeline.fit(data, lambda record: biases.append(record.model.weights()[1].astype(np.float64)))
     moves = np.linalg.norm(np.diff(biases, axis=0), axis=1)
-    sizes = np.round(moves * mechanism.normaliser / clip)
-    assert sizes == pytest.approx(moves * mechanism.normaliser / clip, abs=0.05)
+    sizes = np.round(moves * mechanism.expected_batch_size / clip)
+    assert sizes == pytest.approx(moves * mechanism.expected_batch_size / clip, abs=0.05)
     # Binomial(60, 0.2): mean 12, variance 9.6; five standard errors over 400 steps.
     assert abs(sizes.mean() - n * q) < 5 * np.sqrt(9.6 / steps)
     assert abs(sizes.var() - 9.6) < 5 * 9.6 * np.sqrt(2 / steps)
@@ -203,7 +204,8 @@ def replayed(optimizer: str, gradients: list[np.ndarray], start: np.ndarray) -> 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_optimizers_see_the_noised_mean_alone(make_data: MakeData, optimizer: str) -> None:
-    # Noise of sigma * clip / normaliser = 1,250, beside clipped means of at most 0.5, which differ with the weights.
+    # Noise of sigma * clip / expected batch size = 1,250, beside clipped means of at most 0.5, which differ with the
+    # weights.
     data = make_data()
     mechanism = plan(noise_multiplier=1e5, steps=4)
     flat = [np.concatenate([weight.ravel() for weight in data.initial_weights]).astype(np.float64)]

@@ -13,7 +13,7 @@ from pipelines.core.errors import GuaranteeError
 from pipelines.engines.central import book_keeping, dp_sgd, gradients, training
 from pipelines.engines.central import gradient_trial as trial
 from pipelines.engines.central.book_keeping import ConvGradients, DenseGradients
-from pipelines.engines.central.training import Hardware, Workbench
+from pipelines.engines.central.training import Hardware, TrainState
 from pipelines.engines.interface import TrainingData
 from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
 
@@ -137,7 +137,7 @@ WRONG = [
 
 
 def attempt(data: TrainingData) -> None:
-    bench = Workbench.of(data, Hardware(device="cpu", threads=2))
+    bench = TrainState.of(data, Hardware(device="cpu", threads=2))
     trial.require_sound(lambda problem: gradients.BookKeeping(problem, data.spec), bench, data.spec)
 
 
@@ -215,7 +215,7 @@ def test_a_layer_that_sees_the_batch_is_refused(
 
 def test_norms_of_the_trial_span_decades_and_weights_stay(make_data: MakeData) -> None:
     data = make_data("cnn", (28, 28, 1))
-    bench = Workbench.of(data, Hardware(device="cpu", threads=1))
+    bench = TrainState.of(data, Hardware(device="cpu", threads=1))
     problem = trial._problem(bench, data.spec)
     norms = gradients.BookKeeping(problem, data.spec)(torch.arange(len(trial.SCALES)), 1.0)[1].sqrt()
     assert float(norms.max() / norms.min()) > 100

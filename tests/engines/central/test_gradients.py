@@ -15,7 +15,7 @@ from pipelines.engines.central.gaussian_noise import noised
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.interface import Fit, TrainingData
 from pipelines.model.spec import Conv, build_spec
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.privacy.noise_grid import noise_grid
 
 from .conftest import MakeData
@@ -38,13 +38,13 @@ MODELS = [
 def fit(
     data: TrainingData, mode: str, *, physical: int = 1000, seed: int = 0, threads: int = 1, **changes: object
 ) -> Fit:
-    """Trains at rate 1 towards a normaliser of 1, so that a step without noise is minus the clipped sum."""
+    """Trains at rate 1 towards a expected batch size of 1, so that a step without noise is minus the clipped sum."""
     settings = DpSgdConfig.model_validate(
         {"name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
          "schedule": "constant", "batch_size": 1, "epochs": 1, "max_physical_batch": physical,
          "grad_sample": "fast" if mode in ("compiled", "torch") else mode}
     )  # fmt: skip
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=1, sampling_probability=1.0, steps=1, noise_multiplier=0.0,
         clip_norm=0.5, delta=1e-3,
     )  # fmt: skip

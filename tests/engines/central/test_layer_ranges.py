@@ -20,10 +20,10 @@ from pipelines.core.errors import UserError
 from pipelines.engines.central import compiled, gradients
 from pipelines.engines.central.compiled import kernel_layers
 from pipelines.engines.central.gradients import private_gradients
-from pipelines.engines.central.training import Hardware, Workbench
+from pipelines.engines.central.training import Hardware, TrainState
 from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh, initial_weights, positions
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from tests.config.test_schema import composed
 
 from .conftest import plain_dp_sgd
@@ -53,11 +53,11 @@ def require_right(spec: ModelSpec, n: int, seed: int, mode: str) -> None:
         inputs=inputs, labels=rng.integers(0, 3, n + 2), partition=None, spec=spec,
         initial_weights=initial_weights(spec, rng),
     )  # fmt: skip
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=1, sampling_probability=1.0, steps=1, noise_multiplier=0.0,
         clip_norm=CLIP_NORM, delta=1e-3,
     )  # fmt: skip
-    bench = Workbench.of(data, Hardware(device="cpu", threads=1), contiguous=mode != "fast")
+    bench = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=mode != "fast")
     parameters, sample = list(bench.module.parameters()), torch.arange(1, n + 1)
     start = [parameter.detach().clone() for parameter in parameters]
     expected = [torch.zeros_like(parameter) for parameter in parameters]

@@ -14,20 +14,20 @@ from pipelines.engines.central.training import Hardware
 from pipelines.engines.central.users import clipped_update
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
 from pipelines.model.spec import Weights, build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 from .conftest import MakeData, plain_dp_sgd
 
 
-def plan(**changes: object) -> MechanismPlan:
+def plan(**changes: object) -> PoissonGaussianMechanism:
     values = {
         "unit": PrivacyUnit.USER, "population": 4, "sampling_probability": 1.0, "steps": 1,
         "noise_multiplier": 0.0, "clip_norm": 1e3, "delta": 1e-3,
     }  # fmt: skip
-    return MechanismPlan(**(values | changes))  # type: ignore[arg-type]
+    return PoissonGaussianMechanism(**(values | changes))  # type: ignore[arg-type]
 
 
-def fit(data: TrainingData, mechanism: MechanismPlan, noise_seed: int | None = 0, **changes: Any) -> Fit:
+def fit(data: TrainingData, mechanism: PoissonGaussianMechanism, noise_seed: int | None = 0, **changes: Any) -> Fit:
     pipeline = DpSgd(
         plain_dp_sgd(**changes), mechanism, noise_seed=noise_seed, hardware=Hardware(device="cpu", threads=1)
     )
@@ -97,7 +97,7 @@ def test_every_user_starts_from_the_weights_of_the_step(make_data: MakeData) -> 
     assert moved(divided(data, sizes), mechanism, **local) == pytest.approx(np.sum(alone, axis=0), abs=1e-5)
 
 
-def moved(data: TrainingData, mechanism: MechanismPlan, **changes: Any) -> np.ndarray:
+def moved(data: TrainingData, mechanism: PoissonGaussianMechanism, **changes: Any) -> np.ndarray:
     """The change of all weights as one vector."""
     pairs: list[Weights] = [fit(data, mechanism, **changes).record.model.weights(), data.initial_weights]
     flat = [np.concatenate([value.ravel() for value in weights]) for weights in pairs]

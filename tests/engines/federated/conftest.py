@@ -10,7 +10,7 @@ from pipelines.config.schema import DpFedAvgConfig, FedAvgConfig
 from pipelines.data.partition.division import Partition
 from pipelines.engines.interface import RoundRecord, TrainingData
 from pipelines.model.spec import build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 SETTINGS: dict[str, Any] = {
     "engine": "fast",
@@ -36,7 +36,7 @@ def dp_settings(**changes: Any) -> DpFedAvgConfig:
     return DpFedAvgConfig(**{"name": "dp_fed_avg"} | SETTINGS | changes)
 
 
-def user_plan(**changes: Any) -> MechanismPlan:
+def user_plan(**changes: Any) -> PoissonGaussianMechanism:
     values: dict[str, Any] = {
         "unit": PrivacyUnit.USER,
         "population": 10,
@@ -46,7 +46,7 @@ def user_plan(**changes: Any) -> MechanismPlan:
         "clip_norm": 1.0,
         "delta": 1e-3,
     }
-    return MechanismPlan(**values | changes)
+    return PoissonGaussianMechanism(**values | changes)
 
 
 def federated_data(sizes: list[int], *, features: int = 5, classes: int = 3, seed: int = 0) -> TrainingData:

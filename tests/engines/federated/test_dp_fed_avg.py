@@ -18,7 +18,7 @@ from pipelines.engines.federated.learning_process import Server
 from pipelines.engines.federated.runtime import ensure_worker
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
 from tests.engines.federated.conftest import dp_settings, fed_avg_settings, federated_data, ignore, user_plan
 
 SILENT = 1e-20  # a client learning rate at which nothing but noise reaches the weights
@@ -26,7 +26,7 @@ NEVER = 1e-12  # a sampling probability at which no user ever joins
 ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=2.0)
 
 
-def fit(data: TrainingData, plan: MechanismPlan, *, noise_seed: int | None = 0, **changes: Any) -> Fit:
+def fit(data: TrainingData, plan: PoissonGaussianMechanism, *, noise_seed: int | None = 0, **changes: Any) -> Fit:
     return DpFedAvg(dp_settings(**changes), plan, noise_seed=noise_seed, threads=None).fit(data, ignore)
 
 
@@ -148,7 +148,7 @@ def test_the_noise_seed_determines_the_noise(adaptive: AdaptiveClipping | None) 
         assert len({run.facts["final_clip_norm"] for run in runs}) == 4
 
 
-def one_private_round(plan: MechanismPlan) -> dp_accounting.DpEvent:
+def one_private_round(plan: PoissonGaussianMechanism) -> dp_accounting.DpEvent:
     data = federated_data([2, 2])
     ensure_worker(None)
     order, noise = np.random.default_rng(0), np.random.default_rng(0)

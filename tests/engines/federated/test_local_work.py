@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.interface import TrainingData
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 from tests.engines.federated.conftest import dp_settings, federated_data, ignore, user_plan
 
 CLIP = 0.2
@@ -19,19 +19,21 @@ LOCAL_WORK = [
     {"proximal_strength": 50.0, "client_momentum": 0.9, "local_epochs": 3},
 ]
 POISSON = user_plan(population=4, clip_norm=CLIP, delta=0.01)
-TREE = TreePlan(
+TREE = TreeMechanism(
     population=4, clients_per_round=4, steps=1, restart_every=1, noise_multiplier=0.0, clip_norm=CLIP, delta=0.01
 )
 
 
-def moved(data: TrainingData, plan: Plan, **changes: Any) -> np.ndarray:
+def moved(data: TrainingData, plan: Mechanism, **changes: Any) -> np.ndarray:
     fit = DpFedAvg(dp_settings(**changes), plan, noise_seed=0, threads=None).fit(data, ignore)
     pairs = zip(fit.record.model.weights(), data.initial_weights, strict=True)
     return np.concatenate([(after - before).ravel() for after, before in pairs]).astype(np.float64)
 
 
 @pytest.mark.parametrize(("plan", "work"), [*((POISSON, work) for work in LOCAL_WORK), (TREE, LOCAL_WORK[-1])])
-def test_a_users_contribution_never_exceeds_the_clip_whatever_the_local_work(plan: Plan, work: dict[str, Any]) -> None:
+def test_a_users_contribution_never_exceeds_the_clip_whatever_the_local_work(
+    plan: Mechanism, work: dict[str, Any]
+) -> None:
     contribution = 4 * moved(federated_data([7]), plan, **work)  # 4 normalises
     assert 0.1 * CLIP < np.linalg.norm(contribution) <= CLIP * (1 + 1e-4)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.stats import chisquare
 
-from pipelines.data.partition.client_batches import ClientOrders
+from pipelines.data.partition.client_batches import ClientBatches
 from pipelines.engines.federated.clients import ClientDatasets, PaddedOrders, StoredOrders
 from pipelines.engines.federated.rounds import uniform_cohort
 from pipelines.engines.federated.shared_array import store
@@ -14,7 +14,7 @@ from tests.engines.federated.conftest import federated_data
 
 
 def client_datasets(data: TrainingData, *, local_epochs: int) -> ClientDatasets:
-    orders = ClientOrders(require_partition(data), local_batch_size=3, order=np.random.default_rng(0))
+    orders = ClientBatches(require_partition(data), local_batch_size=3, order=np.random.default_rng(0))
     return ClientDatasets(data, orders, local_batch_size=3, local_epochs=local_epochs)
 
 
@@ -48,7 +48,7 @@ def test_a_client_that_fits_one_batch_is_one_batch() -> None:
 
 def padded_sizes(data: TrainingData, expected: float, cohorts: Iterable[int]) -> list[int]:
     """How many clients take part, for cohorts of the first 0, 1, ... clients who hold two examples each."""
-    drawn = ClientOrders(require_partition(data), local_batch_size=3, order=np.random.default_rng(0))
+    drawn = ClientBatches(require_partition(data), local_batch_size=3, order=np.random.default_rng(0))
     orders, sizes = PaddedOrders(StoredOrders(drawn, store(data)), expected), []
     for size in cohorts:
         padded = orders.of(range(size))

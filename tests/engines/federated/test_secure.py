@@ -13,11 +13,11 @@ from pipelines.engines.federated.fed_avg import FedAvg
 from pipelines.engines.federated.learning_process import Server
 from pipelines.engines.federated.secure import FLOAT_SLACK, POINTS, SumBounds, tightened
 from pipelines.engines.interface import TrainingData
-from pipelines.privacy.mechanisms.tree import Plan, TreePlan
+from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 from tests.engines.federated.conftest import dp_settings, fed_avg_settings, federated_data, ignore, user_plan
 
 ROUNDING = 4 * 2.0**-24  # of float32, at weights of up to 4
-TREE = TreePlan(
+TREE = TreeMechanism(
     population=20, clients_per_round=6, steps=3, restart_every=2, noise_multiplier=0.5, clip_norm=0.3, delta=1e-3
 )
 
@@ -31,7 +31,7 @@ def plain(data: TrainingData, **changes: Any) -> np.ndarray:
     return flat(fit.record.model.weights())
 
 
-def private(data: TrainingData, plan: Plan, **changes: Any) -> np.ndarray:
+def private(data: TrainingData, plan: Mechanism, **changes: Any) -> np.ndarray:
     fit = DpFedAvg(dp_settings(**changes), plan, noise_seed=3, threads=None).fit(data, ignore)
     return flat(fit.record.model.weights())
 
@@ -73,14 +73,15 @@ POISSON = user_plan(steps=3, noise_multiplier=0.5, clip_norm=0.3, sampling_proba
 
 
 @pytest.mark.parametrize(("plan", "engine"), [(POISSON, "stock"), (TREE, "fast")])
-def test_private_rounds_are_the_plain_ones_with_the_same_noise(plan: Plan, engine: str) -> None:
+def test_private_rounds_are_the_plain_ones_with_the_same_noise(plan: Mechanism, engine: str) -> None:
     data = federated_data([2] * 10)  # cohorts vary; the fast engine pads some with clients who hold nothing
     settings = {"engine": engine, "client_learning_rate": 2.0}
     clear, secure = (private(data, plan, secure_aggregation=on, **settings) for on in (False, True))
     # A clipped delta is shorter by what `tightened` takes, and each coordinate moves by half a point: for ten users at
-    # most, over three rounds, divided by the normaliser. What that changes in later deltas is of the same order.
+    # most, over three rounds, divided by the expected batch size. What that changes in later deltas is of the same
+    # order.
     moved = 0.3 * (1 - tightened(0.3, SPECS) / 0.3) + 0.3 / POINTS
-    np.testing.assert_allclose(secure, clear, atol=10 * 3 * moved / plan.normaliser + 3 * ROUNDING, rtol=0)
+    np.testing.assert_allclose(secure, clear, atol=10 * 3 * moved / plan.expected_batch_size + 3 * ROUNDING, rtol=0)
     assert (secure != clear).any()
 
 

@@ -17,11 +17,11 @@ from pipelines.core.errors import UserError
 from pipelines.data.partition.division import Partition
 from pipelines.engines.federated.engine import tf
 from pipelines.engines.federated.home import home
-from pipelines.engines.federated.shared_array import SHARED_BYTES, Region, Storage, store
+from pipelines.engines.federated.shared_array import SHARED_BYTES, SharedArray, SharedArrays, store
 from tests.engines.federated.conftest import federated_data
 
 
-def read(region: Region) -> np.ndarray:
+def read(region: SharedArray) -> np.ndarray:
     # In a graph of its own, as in the worker; outside of graphs TensorFlow remembers what a path once held.
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         return session.run(region.tensor())
@@ -67,7 +67,7 @@ def test_equal_content_is_stored_once_and_changed_content_anew() -> None:
 
 
 def test_memory_is_freed_with_the_storage() -> None:
-    storage = Storage(federated_data([2], features=3), "digest")
+    storage = SharedArrays(federated_data([2], features=3), "digest")
     holder = Path(storage.inputs.path).parent
     files = {os.stat(region.path).st_ino for region in (storage.inputs, storage.labels)}
     assert files <= open_files(holder)
@@ -110,6 +110,6 @@ def test_memory_that_does_not_suffice_is_said_in_a_line() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
         with pytest.raises(UserError, match=r"do not fit into memory once more .* lower dataset\.limit"):
-            Storage(federated_data([1 << 16]), "digest")
+            SharedArrays(federated_data([1 << 16]), "digest")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -13,10 +13,10 @@ from pipelines.engines.federated.tff_noise import Noise, private_mean_query, wit
 from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
 from tests.engines.federated.conftest import dp_settings, federated_data
 
-FIXED = Noise(noise_multiplier=1.5, clip_norm=0.7, normaliser=4, adaptive=None)
+FIXED = Noise(noise_multiplier=1.5, clip_norm=0.7, expected_batch_size=4, adaptive=None)
 # A count this noisy leaves the update 2.27 rather than 1.5: 1.5^-2 - (2 * 1)^-2 = 2.27^-2.
 ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=1e-3, count_stddev=1.0)
-FOLLOWING = Noise(noise_multiplier=1.5, clip_norm=0.7, normaliser=4, adaptive=ADAPTIVE)
+FOLLOWING = Noise(noise_multiplier=1.5, clip_norm=0.7, expected_batch_size=4, adaptive=ADAPTIVE)
 SHAPES = ((40, 30), (30,), (30, 10), ())
 SPECS = tuple(tf.TensorSpec(shape, tf.float32) for shape in SHAPES)
 COORDINATES = 1531
@@ -109,7 +109,7 @@ def test_noise_is_normal_with_the_updates_deviation_and_independent(noise: Noise
 
 def test_noise_on_the_count_has_its_own_deviation_and_key() -> None:
     # Nobody is 0 of 40 centred counts, half: the norm moves by exp(-rate * noise / 40).
-    noise = Noise(noise_multiplier=1.5, clip_norm=0.7, normaliser=40, adaptive=ADAPTIVE)
+    noise = Noise(noise_multiplier=1.5, clip_norm=0.7, expected_batch_size=40, adaptive=ADAPTIVE)
     values, clips = noise_of(noise, start(noise), rounds=200)
     count = -np.diff(np.log(clips)) / ADAPTIVE.learning_rate * 40
     low, high = chi2.ppf([1e-4, 1 - 1e-4], 200)
@@ -129,7 +129,7 @@ def test_equal_keys_repeat_the_noise_and_the_clip_norms(noise: Noise) -> None:
 
 @pytest.mark.parametrize("adaptive", [None, AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=0)])
 def test_a_multiplier_of_zero_leaves_the_sum_exact(adaptive: AdaptiveClipping | None) -> None:
-    noise = Noise(noise_multiplier=0, clip_norm=0.7, normaliser=4, adaptive=adaptive)
+    noise = Noise(noise_multiplier=0, clip_norm=0.7, expected_batch_size=4, adaptive=adaptive)
     values, _ = noise_of(noise, start(noise))
     assert not values.any()
 

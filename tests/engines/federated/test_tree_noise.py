@@ -19,7 +19,7 @@ from pipelines.engines.federated.tff_noise import Noise, private_mean_query, wit
 from pipelines.engines.federated.tree_noise import KeyedTreeSum
 from pipelines.engines.interface import RoundRecord, TrainingData
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.tree import TreePlan
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.engines.federated.conftest import dp_settings, federated_data
 
 SHAPES = ((40, 30), (30,), (30, 10), ())
@@ -32,7 +32,7 @@ SILENT = 1e-20  # a client learning rate at which nothing but noise reaches the 
 
 
 def tree_noise(restart_every: int, multiplier: float = 1.5) -> Noise:
-    return Noise(noise_multiplier=multiplier, clip_norm=0.7, normaliser=4, restart_every=restart_every)
+    return Noise(noise_multiplier=multiplier, clip_norm=0.7, expected_batch_size=4, restart_every=restart_every)
 
 
 def start(noise: Noise, seed: int = 0) -> Any:
@@ -117,15 +117,15 @@ def test_a_multiplier_of_zero_leaves_the_sum_exact() -> None:
     assert not increments(noise, start(noise), rounds=5).any()
 
 
-def tree_plan(**changes: Any) -> TreePlan:
+def tree_plan(**changes: Any) -> TreeMechanism:
     values: dict[str, Any] = {
         "population": 12, "clients_per_round": 4, "steps": 6, "restart_every": 3, "noise_multiplier": 0.0,
         "clip_norm": 1e3, "delta": 1e-3,
     }  # fmt: skip
-    return TreePlan(**values | changes)
+    return TreeMechanism(**values | changes)
 
 
-def snapshots(data: TrainingData, plan: TreePlan, noise_seed: int = 0, **settings: Any) -> np.ndarray:
+def snapshots(data: TrainingData, plan: TreeMechanism, noise_seed: int = 0, **settings: Any) -> np.ndarray:
     """All weights as one vector, before the first round and after each."""
     found = [np.concatenate([value.ravel() for value in data.initial_weights])]
 
@@ -147,7 +147,7 @@ def rounds_of(noise: Noise, data: TrainingData, **settings: Any) -> Weights:
 
 def test_without_noise_or_clipping_trees_change_nothing() -> None:
     data = federated_data([4, 3, 5, 2])
-    plain = Noise(noise_multiplier=0, clip_norm=1e3, normaliser=3)
+    plain = Noise(noise_multiplier=0, clip_norm=1e3, expected_batch_size=3)
     momentum = {"local_epochs": 2, "server_momentum": 0.9}
     mine, expected = (rounds_of(noise, data, **momentum) for noise in (replace(plain, restart_every=3), plain))
     for value, reference, begin in zip(mine, expected, data.initial_weights, strict=True):
@@ -173,7 +173,7 @@ def test_cohorts_are_turns_in_trees_and_may_run_out() -> None:
 
 
 def test_a_schedule_that_breaks_the_restriction_ends_before_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dp_fed_avg.TurnsInTrees, "draw", lambda self: np.array([0, 1]))
+    monkeypatch.setattr(dp_fed_avg.TurnSampler, "draw", lambda self: np.array([0, 1]))
     rounds: list[RoundRecord] = []
     private = DpFedAvg(dp_settings(), tree_plan(clip_norm=1e-3), noise_seed=0, threads=None)
     with pytest.raises(UserError, match="round 2 contradicts its plan"):

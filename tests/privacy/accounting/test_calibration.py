@@ -8,13 +8,13 @@ from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.accounting.epsilon import epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
 from pipelines.privacy.planning import plan_for
 from tests.privacy.conftest import dp_fed_avg, dp_sgd, privacy
 
 
-def plan(q: float, steps: int, population: int = 60_000) -> MechanismPlan:
-    return MechanismPlan(
+def plan(q: float, steps: int, population: int = 60_000) -> PoissonGaussianMechanism:
+    return PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=population, sampling_probability=q, steps=steps, noise_multiplier=0.0,
         clip_norm=1.0, delta=1e-5,
     )  # fmt: skip
@@ -54,7 +54,7 @@ def test_adaptive_clipping_reaches_every_target_that_its_count_allows() -> None:
 def test_a_central_plan_counts_steps_and_rate_from_the_public_population() -> None:
     # 20 epochs of 60,000 in samples of 512: 20 * 60000 / 512 = 2343.75 steps.
     found = plan_for(dp_sgd(), privacy(), units=60_000)
-    assert (found.unit, found.steps, found.normaliser) == (PrivacyUnit.EXAMPLE, 2344, pytest.approx(512))
+    assert (found.unit, found.steps, found.expected_batch_size) == (PrivacyUnit.EXAMPLE, 2344, pytest.approx(512))
 
 
 def test_one_unit_more_or_less_changes_nothing_under_a_stated_population() -> None:

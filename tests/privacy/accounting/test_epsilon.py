@@ -12,15 +12,23 @@ from hypothesis import strategies as st
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting import epsilon as accounting
 from pipelines.privacy.accounting.cross_check import contradictions, refutations
-from pipelines.privacy.accounting.epsilon import Opinion, epsilon, opinions, quick_epsilon, rdp_epsilon
+from pipelines.privacy.accounting.epsilon import (
+    AccountantResult,
+    accountant_results,
+    epsilon,
+    quick_epsilon,
+    rdp_epsilon,
+)
 from pipelines.privacy.accounting.prv import prv_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
 
 
-def plan(q: float = 0.01, sigma: float = 1.0, steps: int = 100, delta: float = 1e-5, **more: object) -> MechanismPlan:
+def plan(
+    q: float = 0.01, sigma: float = 1.0, steps: int = 100, delta: float = 1e-5, **more: object
+) -> PoissonGaussianMechanism:
     values = {"unit": PrivacyUnit.EXAMPLE, "population": 60_000, "clip_norm": 1.0} | more
-    return MechanismPlan(
+    return PoissonGaussianMechanism(
         sampling_probability=q, noise_multiplier=sigma, steps=steps, delta=delta, **values  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -57,7 +65,7 @@ VECTORS = [
 def test_three_accountants_reproduce_the_reference_table(
     q: float, sigma: float, steps: int, rdp: float, pld: float, prv: float
 ) -> None:
-    found = opinions(plan(q=q, sigma=sigma, steps=steps))
+    found = accountant_results(plan(q=q, sigma=sigma, steps=steps))
     assert [opinion.epsilon for opinion in found] == pytest.approx([pld, rdp, prv], abs=2e-4)
     assert contradictions(found) == []
 
@@ -95,7 +103,7 @@ def test_a_plan_cut_short_spends_less_and_nothing_before_its_first_step() -> Non
     whole = plan(steps=200)
     assert epsilon(whole.executed(100)) == epsilon(plan(steps=100)) < epsilon(whole)
     assert epsilon(whole.executed(0)) == 0.0
-    assert opinions(whole.executed(0))[0].epsilon == 0.0
+    assert accountant_results(whole.executed(0))[0].epsilon == 0.0
 
 
 def test_a_plan_without_noise_has_no_epsilon() -> None:
@@ -112,9 +120,9 @@ def test_adaptive_clipping_pays_for_the_count_it_releases() -> None:
     assert epsilon(adaptive) == pytest.approx(epsilon(plan(sigma=1.0)), abs=1e-9)
 
 
-def said(pld: float, rdp: float, prv: float | None) -> tuple[Opinion, ...]:
+def said(pld: float, rdp: float, prv: float | None) -> tuple[AccountantResult, ...]:
     values = {"dp-accounting PLD": pld, "dp-accounting RDP": rdp, "Opacus PRV": prv}
-    return tuple(Opinion(accountant=name, version="", epsilon=value) for name, value in values.items())
+    return tuple(AccountantResult(accountant=name, version="", epsilon=value) for name, value in values.items())
 
 
 @pytest.mark.parametrize(
@@ -146,7 +154,7 @@ def test_a_guarantee_whose_epsilon_could_be_too_low_is_never_made(monkeypatch: p
     monkeypatch.setattr(accounting, "epsilon", lambda plan: real - 0.03)
     with pytest.raises(GuaranteeError, match=r"lies below PRV .* it could be too low"):
         PrivacyGuarantee.of(mine, simulated=False)
-    accounting.opinions.cache_clear()
+    accounting.accountant_results.cache_clear()
 
 
 EXTREMES = [
@@ -157,14 +165,14 @@ EXTREMES = [
 
 @pytest.mark.parametrize(("q", "sigma", "steps", "delta"), EXTREMES)
 def test_no_extreme_plan_is_refuted(q: float, sigma: float, steps: int, delta: float) -> None:
-    found = opinions(plan(q=q, sigma=sigma, steps=steps, delta=delta, population=100))
+    found = accountant_results(plan(q=q, sigma=sigma, steps=steps, delta=delta, population=100))
     assert None not in [opinion.epsilon for opinion in found]
     assert refutations(found) == []
 
 
 def test_an_answer_that_is_no_number_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounting, "prv_epsilon", lambda **_: math.nan)
-    opinion = accounting._prv_opinion(plan())
+    opinion = accounting._prv_result(plan())
     assert (opinion.epsilon, opinion.remark) == (None, "failed: its epsilon is nan")
 
 
@@ -175,7 +183,7 @@ def test_prv_stops_at_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(accounting, "prv_epsilon", stall)
     monkeypatch.setattr(accounting, "PRV_TIME_LIMIT_S", 1)
-    opinion = accounting._prv_opinion(plan())
+    opinion = accounting._prv_result(plan())
     assert opinion.epsilon is None
     assert opinion.remark == "no answer within 1 s of computing"
 
@@ -197,11 +205,11 @@ def test_delta_enters_the_epsilon() -> None:
 
 
 def test_prv_says_so_where_its_grid_would_not_fit_in_memory() -> None:
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.USER, population=1000, sampling_probability=0.2, steps=60, noise_multiplier=0.001,
         clip_norm=1.0, delta=1e-5,
     )  # fmt: skip
-    pld, _, prv = opinions(plan)
+    pld, _, prv = accountant_results(plan)
     assert pld.epsilon is not None
     assert pld.epsilon > 1e7
     assert prv.epsilon is None

@@ -7,11 +7,11 @@ from dp_accounting.rdp import RdpAccountant
 
 from pipelines.privacy.accounting.epsilon import dp_event, epsilon, rdp_epsilon
 from pipelines.privacy.accounting.group import group_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 
-def plan(q: float = 0.1, sigma: float = 2.2478, steps: int = 100, delta: float = 1e-5) -> MechanismPlan:
-    return MechanismPlan(
+def plan(q: float = 0.1, sigma: float = 2.2478, steps: int = 100, delta: float = 1e-5) -> PoissonGaussianMechanism:
+    return PoissonGaussianMechanism(
         unit=PrivacyUnit.USER, population=1000, sampling_probability=q, steps=steps, noise_multiplier=sigma,
         clip_norm=1.0, delta=delta,
     )  # fmt: skip

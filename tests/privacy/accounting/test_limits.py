@@ -10,10 +10,10 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting import limits as judgement
-from pipelines.privacy.accounting.epsilon import opinions
+from pipelines.privacy.accounting.epsilon import accountant_results
 from pipelines.privacy.accounting.limits import accountable, judge
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.privacy.statement import statement
 from pipelines.runs.prepare import judged_plan
 from tests.privacy.conftest import dp_fed_avg, dp_sgd, privacy
@@ -56,7 +56,7 @@ def test_every_plan_is_accounted_for_or_refused_in_one_line(pipeline: Any, given
     if line:
         assert "privacy." in line or "pipeline." in line
         return
-    answers = [opinion.epsilon for opinion in opinions(plan)]
+    answers = [opinion.epsilon for opinion in accountant_results(plan)]
     assert answers[0] is not None
     assert all(answer is None or (isfinite(answer) and answer >= 0) for answer in answers)
     assert statement(PrivacyGuarantee.of(plan, simulated=False))
@@ -71,7 +71,7 @@ def fails_with(error: type[Exception]) -> Callable[[object], None]:
 
 @pytest.mark.parametrize("error", [ValueError, OverflowError, MemoryError, ZeroDivisionError, TimeoutError])
 def test_what_an_accountant_raises_becomes_one_line(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judgement, "opinions", fails_with(error))
+    monkeypatch.setattr(judgement, "accountant_results", fails_with(error))
     with pytest.raises(UserError, match=r"privacy.noise_multiplier=1 .*out of bounds indeed.*; take") as refusal:
         judged_plan(CENTRAL, privacy(epsilon=None, noise_multiplier=1.0), UNITS)
     assert "\n" not in str(refusal.value)
@@ -99,7 +99,7 @@ def test_an_accountant_that_asks_for_terabytes_is_stopped() -> None:
 
 @pytest.mark.parametrize(("clip_norm", "sigma"), [(1e-40, 1.0), (1e40, 1.0), (1e20, 1e12), (1e-20, 1e-12)])
 def test_noise_that_32_bit_numbers_cannot_hold_is_refused(clip_norm: float, sigma: float) -> None:
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=100, sampling_probability=0.1, steps=1, noise_multiplier=sigma,
         clip_norm=1.0, delta=1e-3,
     )  # fmt: skip

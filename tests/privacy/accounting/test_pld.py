@@ -10,7 +10,7 @@ from dp_accounting.pld import privacy_loss_distribution as library
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.accounting.epsilon import epsilon
 from pipelines.privacy.accounting.pld import read_epsilon, step_losses
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_loss_beyond_the_range_of_floats_is_its_own_epsilon() -> None:
 
 @pytest.mark.parametrize(("q", "steps", "target"), [(0.001, 10, 8.0), (0.0667, 600, 1.0), (1.0, 600, 0.1)])
 def test_no_smaller_noise_on_the_grid_meets_the_target(q: float, steps: int, target: float) -> None:
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=60_000, sampling_probability=q, steps=steps, noise_multiplier=0.0,
         clip_norm=1.0, delta=1e-5,
     )  # fmt: skip

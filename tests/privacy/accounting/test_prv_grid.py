@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.privacy.accounting.epsilon import epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from tests.privacy.exact import composed_delta
 
 DELTA = 1e-6
@@ -23,7 +23,7 @@ GRID = {
 @pytest.mark.parametrize(("q", "steps"), GRID)
 def test_epsilon_is_at_most_prvs_and_within_its_error(q: float, steps: int) -> None:
     for sigma, theirs in zip(SIGMAS, GRID[q, steps], strict=True):
-        plan = MechanismPlan(
+        plan = PoissonGaussianMechanism(
             unit=PrivacyUnit.EXAMPLE, population=1000, clip_norm=1.0, sampling_probability=q, noise_multiplier=sigma,
             steps=steps, delta=DELTA,
         )  # fmt: skip
@@ -33,7 +33,7 @@ def test_epsilon_is_at_most_prvs_and_within_its_error(q: float, steps: int) -> N
 
 
 def test_the_largest_epsilon_of_the_grid_is_not_below_the_exact_one() -> None:
-    plan = MechanismPlan(
+    plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=1000, clip_norm=1.0, sampling_probability=0.05, noise_multiplier=0.8,
         steps=20_000, delta=DELTA,
     )  # fmt: skip

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.epsilon import composed_epsilon, epsilon, quick_epsilon, sure_delta
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit, least_delta
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit, least_delta
 from tests.privacy.exact import composed_delta, gaussian_delta
 
 
-def plan(q: float, sigma: float, steps: int, delta: float) -> MechanismPlan:
-    return MechanismPlan(
+def plan(q: float, sigma: float, steps: int, delta: float) -> PoissonGaussianMechanism:
+    return PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=1000, clip_norm=1.0, sampling_probability=q, noise_multiplier=sigma,
         steps=steps, delta=delta,
     )  # fmt: skip

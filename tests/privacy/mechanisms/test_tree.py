@@ -10,24 +10,24 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.accounting.cross_check import contradictions
-from pipelines.privacy.accounting.epsilon import epsilon, opinions, quick_epsilon, rdp_epsilon
+from pipelines.privacy.accounting.epsilon import accountant_results, epsilon, quick_epsilon, rdp_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import MechanismPlan, PrivacyUnit, Relation
-from pipelines.privacy.mechanisms.tree import TreePlan
-from pipelines.privacy.participation import TurnsInTrees, TurnsRecord
+from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import TreeMechanism
+from pipelines.privacy.participation import TurnRecord, TurnSampler
 from pipelines.privacy.planning import plan_for, remark_on, tree_plan_for
 from pipelines.privacy.statement import statement
 from tests.privacy.conftest import dp_fed_avg, privacy
 
 
-def plan(steps: int = 100, restart_every: int = 100, sigma: float = 4.0, **more: object) -> TreePlan:
+def plan(steps: int = 100, restart_every: int = 100, sigma: float = 4.0, **more: object) -> TreeMechanism:
     values = {"population": 2000, "clients_per_round": 5, "clip_norm": 0.3, "delta": 1e-5} | more
-    return TreePlan(steps=steps, restart_every=restart_every, noise_multiplier=sigma, **values)  # type: ignore[arg-type]
+    return TreeMechanism(steps=steps, restart_every=restart_every, noise_multiplier=sigma, **values)  # type: ignore[arg-type]
 
 
-def gaussian(steps: int, sigma: float = 4.0) -> MechanismPlan:
+def gaussian(steps: int, sigma: float = 4.0) -> PoissonGaussianMechanism:
     """As many full Gaussian steps."""
-    return MechanismPlan(
+    return PoissonGaussianMechanism(
         unit=PrivacyUnit.USER, population=2000, sampling_probability=1.0, steps=steps, noise_multiplier=sigma,
         clip_norm=0.3, delta=1e-5,
     )  # fmt: skip
@@ -78,7 +78,7 @@ def test_epsilon_follows_the_rounds_that_ran_and_falls_with_noise() -> None:
 
 
 def test_only_rdp_answers() -> None:
-    found = opinions(plan())
+    found = accountant_results(plan())
     assert [(o.accountant, o.epsilon is None) for o in found] == [
         ("dp-accounting RDP", False), ("dp-accounting PLD", True), ("Opacus PRV", True),
     ]  # fmt: skip
@@ -103,13 +103,17 @@ def test_the_schedule_and_the_normaliser_follow_from_public_numbers() -> None:
     settings, wishes = dp_fed_avg(rounds=30, clients_per_round=50), privacy(mechanism="tree", population=1000)
     plans = {tree_plan_for(settings, wishes, users=n) for n in (999, 1000, 1001)}
     assert plans == {
-        TreePlan(
+        TreeMechanism(
             population=1000, clients_per_round=50, steps=30, restart_every=20, noise_multiplier=1.0, clip_norm=0.5,
             delta=1e-5,
         )
     }  # fmt: skip
     (found,) = plans
-    assert (found.normaliser, found.trees, found.relation) == (50, (20, 10), Relation.ZERO_OUT_ONE)
+    assert (found.expected_batch_size, found.trees, found.relation) == (
+        50,
+        (20, 10),
+        NeighboringRelation.REPLACE_SPECIAL,
+    )
     target = tree_plan_for(settings, privacy(mechanism="tree", noise_multiplier=None, epsilon=3), users=1000)
     assert 2.99 < epsilon(target) <= 3
 
@@ -164,7 +168,7 @@ def test_local_work_and_server_optimizers_change_neither_plan_nor_epsilon() -> N
 
 
 def cohorts(users: int, size: int, restart_every: int, rounds: int) -> list[np.ndarray]:
-    turns = TurnsInTrees(users, size=size, restart_every=restart_every, rng=np.random.default_rng(0))
+    turns = TurnSampler(users, size=size, restart_every=restart_every, rng=np.random.default_rng(0))
     return [turns.draw() for _ in range(rounds)]
 
 
@@ -193,7 +197,7 @@ def test_too_few_users_run_out_until_the_next_tree() -> None:
     ],
 )
 def test_turns_that_break_the_restriction_end_the_run(cohorts: list[list[int]]) -> None:
-    record = TurnsRecord(5, size=2, restart_every=2)
+    record = TurnRecord(5, size=2, restart_every=2)
     *fine, last = [np.array(cohort) for cohort in cohorts]
     for cohort in fine:
         record.observe(cohort)
@@ -202,7 +206,7 @@ def test_turns_that_break_the_restriction_end_the_run(cohorts: list[list[int]]) 
 
 
 def test_turns_that_keep_the_restriction_go_on() -> None:
-    record = TurnsRecord(5, size=2, restart_every=2)
+    record = TurnRecord(5, size=2, restart_every=2)
     for cohort in ([0, 1], [2, 3], [0, 1], [], [4, 0], [1]):  # the first round of each tree forgets the one before
         record.observe(np.array(cohort, np.int64))
 
@@ -213,7 +217,7 @@ def test_a_guarantee_by_trees_survives_json_and_older_files_are_gaussian() -> No
     assert PrivacyGuarantee.from_dict(values) == guarantee
     assert epsilon(PrivacyGuarantee.from_dict(values).executed) == guarantee.epsilon
     assert (values["mechanism"], values["sampler"]) == ("tree", "none: each user at most once a tree")
-    assert (values["relation"], values["normaliser"]) == ("zero_out_one", 5)
+    assert (values["relation"], values["expected_batch_size"]) == ("zero_out_one", 5)
     older = PrivacyGuarantee.of(gaussian(3), simulated=False)
     values = {k: v for k, v in older.to_dict().items() if k not in ("mechanism", "secure_aggregation")}
     assert PrivacyGuarantee.from_dict(values) == older

@@ -76,11 +76,11 @@ def dp_event(plan: Mechanism) -> Any:
 
 def neighbouring(relation: NeighboringRelation) -> Any:
     """The relation as dp_accounting names it."""
-    from dp_accounting import NeighboringRelation
+    import dp_accounting
 
     return {
-        NeighboringRelation.ADD_OR_REMOVE_ONE: NeighboringRelation.ADD_OR_REMOVE_ONE,
-        NeighboringRelation.REPLACE_SPECIAL: NeighboringRelation.REPLACE_SPECIAL,
+        NeighboringRelation.ADD_OR_REMOVE_ONE: dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
+        NeighboringRelation.REPLACE_SPECIAL: dp_accounting.NeighboringRelation.REPLACE_SPECIAL,
     }[relation]
 
 

@@ -87,7 +87,7 @@ def tampered(values: dict[str, Any], name: str) -> dict[str, Any]:
         "rate lowered": {"sampling_probability": 0.01},
         "delta raised": {"delta": 1e-4},
         "population raised": {"population": 60_000},
-        "expected batch size of the realised sample": {"expected_batch_size": 93.0},
+        "the realised batch size": {"expected_batch_size": 93.0},
         "another sampler": {"sampler": "shuffled"},
         "contradiction invented": {"contradictions": ["PLD exceeds RDP"]},
         "an accountant left out": {"accountants": [first, rdp]},

@@ -21,7 +21,7 @@ def steps(workflow: str) -> list[dict[str, Any]]:
     return job["steps"]
 
 
-def test_every_push_runs_every_quick_form_and_uploads_what_it_left() -> None:
+def test_every_push_runs_quick_forms_and_uploads_results() -> None:
     workflow, gate = steps("ci.yml"), (REPOSITORY / ".ci" / "run").read_text()
     assert ".ci/run" in [step.get("run") for step in workflow]
     assert f'recipes="{RECIPES}"' in gate
@@ -31,7 +31,7 @@ def test_every_push_runs_every_quick_form_and_uploads_what_it_left() -> None:
     assert (upload["if"], upload["with"]["path"]) == ("always()", "results")
 
 
-def test_every_night_runs_every_full_form_and_uploads_what_it_left() -> None:
+def test_every_night_runs_full_forms_and_uploads_results() -> None:
     workflow = steps("nightly.yml")
     (run,) = [step["run"] for step in workflow if "reproduce" in step.get("run", "")]
     assert RECIPES in run

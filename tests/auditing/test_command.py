@@ -31,7 +31,7 @@ def test_a_mechanism_audit_logs_its_bound_beside_the_claim(cli: Cli) -> None:
     assert "audit=mechanism: epsilon at least" in done.out
 
 
-def test_a_refuted_claim_fails_the_run_in_one_loud_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refuted_claim_fails_the_run_in_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     half_noise(monkeypatch)
     failed = cli(*PRIVATE, "audit=mechanism")
     assert failed.code == 1

@@ -36,7 +36,7 @@ def test_a_threshold_exactly_at_a_rate_counts(others: int, rate: float) -> None:
     assert curve.true_positive_at(rate) == 1
 
 
-def test_equal_scores_are_told_apart_by_nobody() -> None:
+def test_equal_scores_are_told_apart_by_no_attack() -> None:
     curve = roc(np.zeros(5), np.zeros(7))
     assert curve.true_positive_at(0.5) == 0
     assert curve.true_positive_at(1.0) == 1
@@ -51,7 +51,7 @@ def test_the_allowed_region_is_where_both_inequalities_hold() -> None:
     assert allowed(rates, epsilon=2000.0, delta=0.0) == pytest.approx([0, 1, 1, 1])
 
 
-def test_no_test_leaves_the_region_of_a_mechanism_that_keeps_its_claim() -> None:
+def test_no_attack_leaves_the_region_of_a_correct_mechanism() -> None:
     # Randomised response with e^eps = 3: the score is the unit's bit, right with probability 3/4.
     rng = np.random.default_rng(0)
     curve = roc((rng.random(50_000) < 0.75).astype(float), (rng.random(50_000) < 0.25).astype(float))
@@ -128,7 +128,7 @@ def test_a_sweeps_figure_names_each_kind_of_run_once() -> None:
     assert sum(dashed) == 1  # what is not private
 
 
-def test_what_was_found_is_read_back_and_said_in_a_line() -> None:
+def test_finding_is_read_back_and_summarised_in_a_line() -> None:
     found = found_in("dp_sgd", 2.0, "example")
     assert Membership.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert found.summary() == "audit=membership: TPR 0.4 % at 0.1 % FPR, 2.13 % at 1 % FPR"
@@ -138,7 +138,7 @@ def test_what_was_found_is_read_back_and_said_in_a_line() -> None:
     assert "2.13 %" in membership_table([found])
 
 
-def test_what_too_few_examples_cannot_show_is_not_said() -> None:
+def test_what_too_few_examples_cannot_show_is_not_claimed() -> None:
     few = replace(found_in("sgd"), true_positive={"0.1pct": None, "1pct": 1.0})
     assert Membership.from_dict(json.loads(json.dumps(few.to_dict()))) == few
     assert few.metrics() == {"diagnostics/membership_tpr_at_1pct_fpr": 1.0}

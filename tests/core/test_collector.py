@@ -11,7 +11,7 @@ from pipelines.runs import execute as execution
 from tests.conftest import Cli
 
 
-def test_it_rests_until_the_first_step_and_works_from_then_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collector_rests_until_the_first_step(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     class Watcher(execution._Watcher):

@@ -41,7 +41,7 @@ def test_modules_are_not_taken_apart() -> None:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == b""
 
 
-def test_a_sweep_whose_output_nobody_reads_any_more_is_interrupted(tmp_path: Path) -> None:
+def test_a_sweep_with_a_closed_output_is_interrupted(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'runs.db'}"
     with start("-m", "pipeline=sgd", "pipeline.epochs=1", "seed=0,1,2,3,4,5,6,7", uri=uri) as process:
         assert process.stdout is not None

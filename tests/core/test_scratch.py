@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.conftest import start
 
 
-def test_a_sweep_follows_no_link_that_somebody_laid_in_the_temporary_folder(tmp_path: Path) -> None:
+def test_cleaning_follows_no_link_in_the_temporary_folder(tmp_path: Path) -> None:
     temporary, precious = tmp_path / "tmp", tmp_path / "precious"
     temporary.mkdir()
     precious.mkdir()

@@ -80,7 +80,7 @@ def test_sorted_splits_of_few_kinds_are_no_leak() -> None:
     _dataset(train, test).require_held_out()
 
 
-def test_a_leak_of_some_examples_is_said_beside_what_chance_gives() -> None:
+def test_a_partial_leak_is_reported_beside_the_chance_level() -> None:
     train, fresh = _rows(np.arange(2000)), _rows(np.arange(5000, 5500))
     mixed = Split(
         np.concatenate([train.inputs[:300], fresh.inputs[:200]]),

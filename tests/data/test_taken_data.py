@@ -48,7 +48,7 @@ def test_users_in_the_data_are_the_users(cli: Cli, tmp_path: Path) -> None:
     assert "Simulated users" not in text
 
 
-def test_invented_users_are_said_wherever_the_data_has_its_own(cli: Cli, tmp_path: Path) -> None:
+def test_invented_users_are_reported_where_data_has_its_own(cli: Cli, tmp_path: Path) -> None:
     done = cli("dataset=npz", archive(tmp_path), *USERS, "partition=iid", "partition.clients=50")
     assert done.code == 0
     assert "partition=iid SIMULATES USERS" in done.err
@@ -102,7 +102,7 @@ def test_runs_and_sweeps_of_a_file_share_its_experiment(cli: Cli, tmp_path: Path
     shutil.rmtree(REPOSITORY / "outputs" / "frontier" / "mine")
 
 
-def test_an_accuracy_that_is_only_the_majoritys_is_said(cli: Cli, tmp_path: Path) -> None:
+def test_an_accuracy_of_the_majority_class_is_reported(cli: Cli, tmp_path: Path) -> None:
     huge = np.random.default_rng(2).random((400, 3)) * [1, 1, 3e5]
     quick = ("dataset=npz", "pipeline=sgd", "pipeline.epochs=2", "evaluations=1")
     own = archive(

@@ -40,7 +40,7 @@ def test_guarantee_is_the_pld_epsilon_of_the_steps_that_ran() -> None:
     ]  # fmt: skip
 
 
-def test_statement_says_who_is_protected_how_well_and_what_is_not_covered() -> None:
+def test_statement_names_the_unit_epsilon_and_limits() -> None:
     text = statement(PrivacyGuarantee.of(PLAN, simulated=False))
     assert "any one of the 1,000 users (a public number) took part" in text
     assert "is one of any given set of models by at most a factor e^2 = 7.39, plus 1e-05." in text
@@ -56,7 +56,7 @@ def test_statement_says_who_is_protected_how_well_and_what_is_not_covered() -> N
     assert "Simulated" not in text
 
 
-def test_statement_warns_that_a_seeded_run_protects_nobody() -> None:
+def test_statement_warns_of_a_fixed_noise_seed() -> None:
     assert "**Simulated:**" in statement(PrivacyGuarantee.of(PLAN, simulated=True))
 
 

@@ -57,13 +57,13 @@ def test_the_best_of_ten_runs_costs_what_the_reference_says() -> None:
     assert found.select_best_geometric == pytest.approx(library(WEAK, 10, 1.0), rel=1e-12)
 
 
-def test_a_stronger_setting_in_the_list_changes_nothing_but_the_number_of_runs() -> None:
+def test_a_stronger_setting_changes_only_the_number_of_runs() -> None:
     mixed = cost(*[WEAK] * 2, *[STRONG] * 2)
     assert mixed.select_best == pytest.approx(library(WEAK, 4, inf), rel=1e-12)
     assert mixed.single == epsilon(WEAK)
 
 
-def test_settings_of_which_none_is_the_worst_at_every_order_are_bounded_together() -> None:
+def test_settings_without_a_single_worst_are_bounded_together() -> None:
     # Rare samples with little noise, and all data with much: their divergences cross.
     rare = replace(STRONG, sampling_probability=0.001, noise_multiplier=0.7, steps=1000)
     every = replace(STRONG, sampling_probability=1.0, noise_multiplier=20.0, steps=50)
@@ -75,7 +75,7 @@ def test_settings_of_which_none_is_the_worst_at_every_order_are_bounded_together
     assert both > max(library(plan, 2, inf) for plan in (rare, every)) - 1e-12
 
 
-def test_a_random_number_that_costs_more_than_all_runs_is_explained() -> None:
+def test_a_random_number_dearer_than_all_runs_is_explained() -> None:
     alike = cost(*[WEAK] * 4)
     assert alike.select_best is not None
     assert alike.select_best < alike.publish_all
@@ -90,7 +90,7 @@ def test_a_random_number_that_costs_more_than_all_runs_is_explained() -> None:
     assert [text.count(words) for text in texts] == [0, 1, 0]
 
 
-def test_a_sweep_logs_no_metric_of_a_theorem_that_it_does_not_meet() -> None:
+def test_a_sweep_logs_no_metric_without_its_theorems_conditions() -> None:
     # It runs what its user listed, not a random number of runs.
     assert set(cost_metrics([cost(WEAK, STRONG)])) == {"privacy/epsilon_publish_all"}
 
@@ -190,7 +190,7 @@ def test_runs_with_different_users_have_no_bound_together() -> None:
     assert no_common_bound([alone]) == ""
 
 
-def test_runs_that_each_have_their_own_users_leave_no_number_at_all() -> None:
+def test_runs_with_their_own_users_leave_no_number() -> None:
     own = [run for seed in range(3) for run in runs(USERS, division=f"seed {seed}")]
     # One more that took no step knows no users either.
     found = choosing_costs([*own, *runs(USERS.executed(0), division="seed 3")])

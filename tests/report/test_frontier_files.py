@@ -51,7 +51,7 @@ def test_html_loads_nothing_from_elsewhere(files: FrontierFiles) -> None:
     assert "@import" not in html.partition("<script")[0]
 
 
-def test_a_name_in_the_legend_stands_for_both_panels_and_a_click_keeps_the_statement(files: FrontierFiles) -> None:
+def test_legend_stands_for_both_panels_and_clicks_keep_statements(files: FrontierFiles) -> None:
     html = files.html.read_text(encoding="utf-8")
     traces = traces_in(html)
     groups = [(trace["legendgroup"], trace["showlegend"]) for trace in traces]
@@ -101,7 +101,7 @@ def test_table_has_the_sentence_of_each_guarantee() -> None:
     assert "Whether" not in frontier_table(build_frontier(build_points([row("sgd", 0.9)])))
 
 
-def test_table_has_a_column_of_what_audits_proved_where_any_did() -> None:
+def test_table_has_an_audit_column_where_audits_ran() -> None:
     rows = [row("dp_sgd", 1.0, seed=s, epsilon=1.0, audited=bound) for s, bound in enumerate((0.62, 0.77))]
     rows += [row("dp_sgd", 0.9, epsilon=2.0), row("dp_fed_avg", 0.9, epsilon=4.0, unit="user")]
     rows += [row("dp_sgd", 0.9, epsilon=3.0)]
@@ -131,7 +131,7 @@ def test_long_labels_do_not_widen_the_table(tmp_path: Path) -> None:
     assert max(map(len, write_frontier(build_points(rows), tmp_path).table.splitlines())) <= WIDTH
 
 
-def test_figure_has_one_axis_a_unit_and_ticks_at_the_epsilons() -> None:
+def test_figure_has_one_axis_a_unit_with_epsilon_ticks() -> None:
     figure = frontier_figure(build_frontier(build_points(sweep())))
     assert [axes.get_title("left").strip() for axes in figure.axes] == ["Example-level privacy", "User-level privacy"]
     for axes in figure.axes:

@@ -30,7 +30,7 @@ def published(**changes: Any) -> PublishedPoint:
     return PublishedPoint(**(values | changes))
 
 
-def test_points_stand_in_the_panel_of_their_unit_and_never_with_a_weaker_delta() -> None:
+def test_points_stand_with_their_unit_and_no_weaker_delta() -> None:
     ours = build_points(sweep())  # delta 1e-4
     theirs = [published(), published(unit="user"), published(delta=1e-3, stages=()), published(delta=1e-6)]
     example, user = build_frontier(ours, theirs).panels
@@ -38,7 +38,7 @@ def test_points_stand_in_the_panel_of_their_unit_and_never_with_a_weaker_delta()
     assert user.published == ((3, theirs[1]),)
 
 
-def test_the_figure_has_a_hollow_diamond_and_a_line_from_the_published_epsilon() -> None:
+def test_figure_has_a_hollow_diamond_at_the_published_epsilon() -> None:
     theirs = published()
     frontier = build_frontier(build_points(sweep()), [theirs, published(stages=(), accuracy=0.3)])
     axes = frontier_figure(frontier).axes[0]
@@ -82,7 +82,7 @@ def test_the_axes_make_room_for_published_points() -> None:
     assert right > 9
 
 
-def test_references_are_thin_dotted_lines_in_the_panel_of_their_unit_with_labels_apart(tmp_path: Path) -> None:
+def test_references_are_dotted_lines_in_their_units_panel(tmp_path: Path) -> None:
     ours = build_points([*(row("dp_sgd", 0.90, epsilon=e) for e in (1.0, 2.0)), row("sgd", 0.901)])
     values = {"trees": 0.915, "linear": 0.88, "rule": 0.5}
     theirs = [Reference(label=k, accuracy=v, command=f"python {k}.py", unit="example") for k, v in values.items()]
@@ -129,7 +129,7 @@ def test_the_readme_lists_all_of_them_with_both_epsilons() -> None:
     assert table.count("A note | with a bar.") == 1
 
 
-def test_without_published_points_nothing_is_said_of_them() -> None:
+def test_no_published_points_leave_no_trace() -> None:
     assert "published" not in frontier_table(build_frontier(build_points(sweep())))
 
 

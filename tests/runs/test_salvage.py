@@ -13,7 +13,7 @@ from pipelines.tracking.store import open_store
 from tests.conftest import Cli
 
 
-def test_a_private_run_that_diverges_accounts_for_the_step_it_tells_of(cli: Cli) -> None:
+def test_a_diverging_private_run_accounts_for_its_last_step(cli: Cli) -> None:
     failed = cli("pipeline=dp_sgd", "privacy.noise_multiplier=9", "privacy.clip_norm=30", "pipeline.learning_rate=3e38")
     assert failed.row.status == "FAILED"
     told = re.search(r"diverged at step (\d+)", failed.row.tags["error"])
@@ -23,9 +23,7 @@ def test_a_private_run_that_diverges_accounts_for_the_step_it_tells_of(cli: Cli)
     assert "changes the probability" in failed.row.tags["mlflow.note.content"]
 
 
-def test_a_run_that_fails_in_its_first_step_says_that_its_sampler_was_not_judged(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_failing_at_once_leaves_its_sampler_unjudged(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverge(self: StepRecorder, step: int, examples: float) -> None:
         raise DivergedError(step, "a weight")
 
@@ -39,9 +37,7 @@ def test_a_run_that_fails_in_its_first_step_says_that_its_sampler_was_not_judged
     assert "are tested against this law" not in told
 
 
-def test_a_run_that_fails_has_no_guarantee_where_its_engine_followed_another_plan(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_run_off_its_plan_has_no_guarantee(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     tick = StepRecorder.tick
 
     def quieter(self: StepRecorder, step: int, examples: float) -> object:

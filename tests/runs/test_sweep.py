@@ -15,7 +15,7 @@ from pipelines.tracking.store import open_store
 from tests.conftest import Cli
 
 
-def test_a_sweep_is_one_parent_with_a_child_for_each_distinct_configuration(cli: Cli, tmp_path: Path) -> None:
+def test_a_sweep_has_one_child_a_distinct_configuration(cli: Cli, tmp_path: Path) -> None:
     done = cli("-m", "pipeline=sgd,dp_sgd", "privacy.epsilon=1,3", "seed=0,1", "pipeline.epochs=2", "evaluations=2")
     assert done.code == 0, done.err
     store = open_store(done.uri, done.experiment)
@@ -39,7 +39,7 @@ def test_a_sweep_is_one_parent_with_a_child_for_each_distinct_configuration(cli:
     assert "[6/6]" in done.out
 
 
-def test_a_sweep_over_seeds_has_a_bound_for_users_only_where_they_stay_the_same(cli: Cli) -> None:
+def test_a_sweep_over_seeds_bounds_only_unchanging_users(cli: Cli) -> None:
     sweep = (
         "-m", "pipeline=dp_sgd_users", "privacy.noise_multiplier=2", "seed=0,1", "pipeline.epochs=1", "evaluations=1",
     )  # fmt: skip

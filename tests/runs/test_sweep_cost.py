@@ -66,7 +66,7 @@ def test_the_parent_carries_what_its_children_cost_together(store: Store, tmp_pa
     assert "one run of this sweep used the same data without any protection" in text_of(store, parent, tmp_path)
 
 
-def test_a_child_without_a_guarantee_leaves_the_parent_without_a_bound(store: Store, tmp_path: Path) -> None:
+def test_a_child_without_guarantee_leaves_the_parent_without_bound(store: Store, tmp_path: Path) -> None:
     parent = start_sweep(store, name="sweep", note="", tags={})
     child(store, parent, PLAN)
     child(store, parent, PLAN, lost=True)
@@ -106,7 +106,7 @@ def test_users_are_the_same_only_where_data_and_partition_are(
     assert bool(row.metrics) is bounded
 
 
-def test_natural_users_are_the_same_people_however_much_of_their_data_is_used(store: Store) -> None:
+def test_natural_users_are_the_same_under_every_limit(store: Store) -> None:
     parent = start_sweep(store, name="sweep", note="", tags={})
     for users, limit in (("0", "100"), ("1", "200")):
         child(store, parent, PLAN, users=users, params={"partition.name": "natural", "dataset.limit": limit})

@@ -52,7 +52,7 @@ def test_every_form_of_a_sweep_is_counted(swept: str, values: list[str], preset:
     assert {name: sorted(items) for name, items in found.items()} == {key: values}
 
 
-def test_a_sweep_over_a_glob_has_a_parent_and_a_joint_epsilon(cli: Cli) -> None:
+def test_a_glob_sweep_has_a_parent_and_a_joint_epsilon(cli: Cli) -> None:
     done = cli(
         "-m", "privacy=glob(*,exclude=tree)", "pipeline=dp_sgd", "privacy.noise_multiplier=5", "pipeline.epochs=1",
         "evaluations=1",
@@ -89,9 +89,7 @@ def test_a_sweep_that_cannot_have_a_parent_does_not_train(cli: Cli, overrides: l
     assert message.replace("\\", "") in done.err
 
 
-def test_a_sweep_without_its_joint_epsilon_fails_and_keeps_its_frontier(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_without_joint_epsilon_fails_keeping_its_frontier(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ValueError("not a number")
 
@@ -105,7 +103,7 @@ def test_a_sweep_without_its_joint_epsilon_fails_and_keeps_its_frontier(
     assert artifacts(done, row.run_id, "frontier") == {"frontier.csv", "frontier.html", "frontier.png"}
 
 
-def test_a_checkout_that_cannot_be_written_leaves_the_frontier_in_the_parent(
+def test_an_unwritable_checkout_leaves_the_frontier_in_the_parent(
     cli: Cli, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     done = cli(*TWO)
@@ -133,9 +131,7 @@ def test_a_figure_that_cannot_be_drawn_fails_nothing(cli: Cli, monkeypatch: pyte
     assert done.err.count("no fonts") == done.err.count("\n") == 4
 
 
-def test_a_folder_that_vanishes_fails_the_sweep_which_keeps_what_it_has(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_vanishing_folder_fails_the_sweep_keeping_its_runs(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = execution._training_data
 
     def vanish(job: Job) -> TrainingData:
@@ -154,7 +150,7 @@ def test_a_folder_that_vanishes_fails_the_sweep_which_keeps_what_it_has(
     assert "frontier.csv" in artifacts(done, row.run_id, "frontier")
 
 
-def test_an_exception_that_nobody_expected_fails_its_run_alone(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_fails_its_run_alone(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = execution._training_data
 
     def fail(job: Job) -> TrainingData:

@@ -196,14 +196,14 @@ def test_no_version_excuses_an_epsilon_that_is_too_low(values: dict[str, Any], s
         (2, "no answer within 20 s of computing", True),
     ],
 )  # fmt: skip
-def test_an_accountant_that_failed_only_on_paper_is_no_opinion(
+def test_an_accountant_that_failed_only_on_paper_has_no_result(
     values: dict[str, Any], accountant: int, remark: str, holds: bool
 ) -> None:
     values["accountants"][accountant] |= {"version": "0.1", "epsilon": None, "remark": remark}
     assert verify_guarantee(values).holds is holds
 
 
-def test_an_answer_of_an_accountant_that_knows_no_trees_is_invented() -> None:
+def test_a_tree_epsilon_by_another_accountant_is_invented() -> None:
     plan = TreeMechanism(
         population=400, clients_per_round=40, steps=20, restart_every=10, noise_multiplier=6.0, clip_norm=1.0,
         delta=1e-5,
@@ -214,7 +214,7 @@ def test_an_answer_of_an_accountant_that_knows_no_trees_is_invented() -> None:
     assert not verify_guarantee(values).holds
 
 
-def test_without_opacus_prv_is_skipped_and_said_so(
+def test_without_opacus_prv_is_skipped_and_reported(
     check: Check, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(**_: float) -> float:

@@ -167,7 +167,7 @@ def test_missing_engine_names_the_remedy() -> None:
     assert "no wheels for Darwin arm64" in str(missing_engine("Darwin", "arm64"))
 
 
-def test_a_computation_is_sent_once_in_a_row_and_never_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_computation_is_sent_once_and_never_confused(monkeypatch: pytest.MonkeyPatch) -> None:
     stub, sent = runtime.ensure_worker(None).stub, []
     send = stub.create_value
 

@@ -99,7 +99,7 @@ def test_targets_that_no_noise_reaches_are_refused() -> None:
         calibrate(plan(), 1e-6)
 
 
-def test_the_schedule_and_the_normaliser_follow_from_public_numbers() -> None:
+def test_schedule_and_cohort_size_follow_from_public_numbers() -> None:
     settings, wishes = dp_fed_avg(rounds=30, clients_per_round=50), privacy(mechanism="tree", population=1000)
     plans = {tree_plan_for(settings, wishes, users=n) for n in (999, 1000, 1001)}
     assert plans == {
@@ -141,7 +141,7 @@ def test_schedules_that_break_the_restriction_are_refused(
         tree_plan_for(dp_fed_avg(**settings), privacy(mechanism="tree", **wishes), users=1000)
 
 
-def test_trees_of_two_rounds_are_remarked_on_and_longer_ones_are_not() -> None:
+def test_only_trees_of_two_rounds_give_a_remark() -> None:
     def remark(*, rounds: int = 30, size: int = 50, restart_every: int | None = None) -> str | None:
         settings = dp_fed_avg(rounds=rounds, clients_per_round=size)
         return remark_on(tree_plan_for(settings, privacy(mechanism="tree", restart_every=restart_every), users=1000))
@@ -172,7 +172,7 @@ def cohorts(users: int, size: int, restart_every: int, rounds: int) -> list[np.n
     return [turns.draw() for _ in range(rounds)]
 
 
-def test_each_user_joins_a_tree_at_most_once_in_full_cohorts() -> None:
+def test_each_user_joins_a_tree_at_most_once() -> None:
     drawn = cohorts(users=20, size=3, restart_every=6, rounds=18)
     assert {len(cohort) for cohort in drawn} == {3}
     trees = [np.concatenate(drawn[first : first + 6]) for first in (0, 6, 12)]
@@ -196,7 +196,7 @@ def test_too_few_users_run_out_until_the_next_tree() -> None:
         [[0, 1], [2, 3], [4, 4]],
     ],
 )
-def test_turns_that_break_the_restriction_end_the_run(cohorts: list[list[int]]) -> None:
+def test_participation_that_breaks_the_restriction_ends_the_run(cohorts: list[list[int]]) -> None:
     record = TurnRecord(5, size=2, restart_every=2)
     *fine, last = [np.array(cohort) for cohort in cohorts]
     for cohort in fine:
@@ -205,13 +205,13 @@ def test_turns_that_break_the_restriction_end_the_run(cohorts: list[list[int]]) 
         record.observe(last)
 
 
-def test_turns_that_keep_the_restriction_go_on() -> None:
+def test_participation_within_the_restriction_goes_on() -> None:
     record = TurnRecord(5, size=2, restart_every=2)
     for cohort in ([0, 1], [2, 3], [0, 1], [], [4, 0], [1]):  # the first round of each tree forgets the one before
         record.observe(np.array(cohort, np.int64))
 
 
-def test_a_guarantee_by_trees_survives_json_and_older_files_are_gaussian() -> None:
+def test_tree_guarantees_survive_json_and_older_files_are_gaussian() -> None:
     guarantee = PrivacyGuarantee.of(plan(250, 100).executed(130), simulated=True, secure_aggregation=True)
     values = json.loads(json.dumps(guarantee.to_dict()))
     assert PrivacyGuarantee.from_dict(values) == guarantee

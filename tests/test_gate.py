@@ -1,6 +1,7 @@
 """The gate, the nightly workflow and make frontier run every recorded recipe, and keep what they leave behind."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -66,6 +67,19 @@ def test_make_frontier_runs_one_recipe(arguments: list[str], command: str) -> No
         cwd=REPOSITORY, capture_output=True, text=True, check=True, env=os.environ | {"MAKEFLAGS": ""},
     )  # fmt: skip
     assert command in " ".join(done.stdout.split())
+
+
+def test_links_of_documents_resolve() -> None:
+    folders = ("conf", "docs", "experiments", "pipelines", "tests")
+    documents = [*REPOSITORY.glob("*.md"), *(path for name in folders for path in (REPOSITORY / name).rglob("*.md"))]
+    links = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
+    broken = [
+        (str(document.relative_to(REPOSITORY)), link)
+        for document in documents
+        for link in links.findall(document.read_text(encoding="utf-8"))
+        if not (document.parent / link).exists()
+    ]
+    assert broken == []
 
 
 def test_gate_is_a_shell_script_without_mistakes_of_syntax() -> None:

@@ -64,13 +64,6 @@ def test_a_missing_sibling_record_is_named_before_anything_runs(
     assert err.count("\n") == 1
 
 
-def test_readme_opens_with_a_figure_that_a_recipe_draws() -> None:
-    assert "mnist_user_level" in TOGETHER
-    assert (
-        "(experiments/mnist_user_level/both_units.png)" in (REPOSITORY / "README.md").read_text().partition("\n## ")[0]
-    )
-
-
 @pytest.mark.parametrize("name", TOGETHER)
 def test_committed_records_that_are_drawn_together_are_there(name: str) -> None:
     names = [*read_recipe(EXPERIMENTS / name).beside, name]

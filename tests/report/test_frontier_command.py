@@ -1,3 +1,5 @@
+"""The frontier command draws recorded runs and recorded recipes."""
+
 import subprocess
 import sys
 from pathlib import Path

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.paths import foreign_hand, make_private
-from pipelines.tracking.store import open_store
 
 OTHER = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -58,18 +57,3 @@ def test_another_owner_is_found_through_a_link(tmp_path: Path) -> None:
     assert foreign_hand(tmp_path / "link") is None
     os.chown(real, OTHER, OTHER)
     assert str(OTHER) in str(foreign_hand(tmp_path / "link"))
-
-
-def test_a_new_store_is_for_its_owner_alone(tmp_path: Path) -> None:
-    database = tmp_path / "new" / "runs.db"
-    open_store(f"sqlite:///{database}", "tests")
-    assert mode(database.parent) == 0o700
-    assert [mode(database), mode(database.parent / "runs.db.lock")] == [0o600, 0o600]
-    assert mode(database.parent / "mlartifacts") == 0o700
-
-
-def test_an_old_store_keeps_the_modes_of_its_owner(tmp_path: Path) -> None:
-    (tmp_path / "mlartifacts").mkdir(mode=0o755)
-    (tmp_path / "runs.db").touch(mode=0o664)
-    open_store(f"sqlite:///{tmp_path / 'runs.db'}", "tests")
-    assert (mode(tmp_path / "runs.db"), mode(tmp_path / "mlartifacts")) == (0o664, 0o755)

@@ -146,3 +146,10 @@ def test_a_run_of_one_engine_never_loads_the_other(pipeline: str, absent: tuple[
 def test_files_stay_small() -> None:
     sizes = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in ROOT.glob("[pte]*/**/*.py")}
     assert {path: lines for path, lines in sizes.items() if lines > 500} == {}
+
+
+def test_names_of_tests_are_short_and_unique() -> None:
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        functions = [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        names = Counter(name.removeprefix("test_") for name in functions if name.startswith("test_"))
+        assert {name: count for name, count in names.items() if count > 1 or len(name.split("_")) > 10} == {}, path

@@ -50,7 +50,7 @@ def sgd(**changes: Any) -> Sgd:
     return Sgd(SgdConfig.model_validate(settings), seed=0, hardware=CPU)
 
 
-def test_canaries_take_the_places_of_examples_and_those_that_are_out_are_gone() -> None:
+def test_canaries_replace_examples_and_excluded_canaries_are_gone() -> None:
     data = blobs(100)
     found = planted(data, 40, seed=0)
     out = int((~found.included).sum())
@@ -165,7 +165,7 @@ def test_training_without_privacy_gives_a_large_bound(score: Any, least: float) 
     assert not found.refuted
 
 
-def test_bounds_of_private_training_exceed_the_claim_no_more_often_than_their_confidence_allows() -> None:
+def test_bounds_of_private_training_keep_their_confidence() -> None:
     data = blobs(300, features=60)
     plan = plan_of("dp_sgd", population=300, sampling_probability=0.2, steps=15, noise_multiplier=2.5, delta=1e-4)
     claim = plan.epsilon()
@@ -214,7 +214,7 @@ def trained_over_users(
 
 
 @pytest.mark.parametrize("score", ["final", "largest"])
-def test_bounds_by_canary_clients_exceed_the_claim_no_more_often_than_their_confidence_allows(score: Any) -> None:
+def test_bounds_by_canary_clients_keep_their_confidence(score: Any) -> None:
     found = [trained_over_users(2.5, score) for _ in range(40)]
     assert found[0][1] < 1.5
     assert sum(one.refuted for one, _ in found) <= binom.ppf(0.999, 40, 0.05)

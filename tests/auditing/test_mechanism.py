@@ -138,7 +138,7 @@ def test_trees_are_what_their_plan_says() -> None:
     assert judged(plan, twice).faults == ("a user joins a tree more than once", "rounds have 50 to 100 users, not 50")
 
 
-def test_bounds_of_correct_runs_exceed_the_claim_no_more_often_than_their_confidence_allows() -> None:
+def test_bounds_of_correct_runs_keep_their_confidence() -> None:
     plan, config = plan_of("dp_sgd"), config_of("dp_sgd")
     claim, small = plan.epsilon(), Probe.of(plan, observations=400)
     found = [judge(Observation.of(config, small, THREADS), plan, claim=claim, confidence=0.95) for _ in range(40)]
@@ -218,7 +218,7 @@ def test_an_engine_that_is_not_its_plan_is_refused(
 
 
 @pytest.mark.parametrize("mutate", [central.half_noise, central.no_clipping])
-def test_a_bound_above_the_claim_needs_no_checks_of_the_plan(
+def test_a_bound_above_the_claim_needs_no_further_checks(
     mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutate(monkeypatch)

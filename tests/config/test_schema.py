@@ -52,7 +52,7 @@ def test_every_group_option_composes(choice: str) -> None:
     config(choice, *extra)
 
 
-def test_tuned_values_apply_to_their_combination_and_yield_to_the_command_line() -> None:
+def test_tuned_values_fit_their_combination_and_yield_to_overrides() -> None:
     assert config("pipeline=dp_sgd", "privacy.epsilon=1").privacy.clip_norm == 0.1
     assert config("pipeline=dp_sgd", "privacy.epsilon=1", "privacy.clip_norm=2").privacy.clip_norm == 2
     assert config("pipeline=dp_sgd", "privacy.epsilon=1", "model=cnn").privacy.clip_norm == 1
@@ -117,7 +117,7 @@ def test_bad_values_are_named_in_one_line(overrides: list[str], message: str) ->
     assert "\n" not in str(error.value)
 
 
-def test_users_of_the_center_have_an_option_of_their_own_or_a_unit() -> None:
+def test_central_users_have_an_option_of_their_own() -> None:
     by_option = config("pipeline=dp_sgd_users", "privacy.epsilon=1")
     by_unit = config("pipeline=dp_sgd", "privacy.epsilon=1", "privacy.unit=user", "pipeline.batch_size=30")
     for chosen in (by_option, by_unit):

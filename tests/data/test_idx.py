@@ -61,9 +61,7 @@ def test_published_mnist_passes_its_checksums(
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_own_files_in_the_same_format_are_read_and_said_to_be_so(
-    own: Path, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_own_files_in_the_same_format_are_marked_so(own: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     dataset = _load(own, name)
     assert dataset.name == name
     assert (len(dataset.train), len(dataset.test)) == (12, 10)

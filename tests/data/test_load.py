@@ -46,7 +46,7 @@ def test_public_order_never_moves() -> None:
     assert np.array_equal(np.sort(order), np.arange(1797))
 
 
-def test_limit_keeps_a_mixed_subset_of_training_and_all_of_the_test(tmp_path: Path) -> None:
+def test_limit_keeps_a_mixed_training_subset_and_all_test_examples(tmp_path: Path) -> None:
     file = _own_archive(tmp_path / "own.npz")
     few = load_dataset(DatasetConfig(name="npz", file=file, limit=10))
     assert (len(few.train), len(few.test)) == (10, 20)
@@ -74,7 +74,7 @@ def test_a_folder_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
         load_dataset(DatasetConfig(name="npz", file=_own_archive(tmp_path / "own.npz"), folder=str(tmp_path)))
 
 
-def test_a_dataset_is_read_once_and_again_when_its_file_changes(tmp_path: Path) -> None:
+def test_a_dataset_is_read_again_only_when_its_file_changes(tmp_path: Path) -> None:
     config = DatasetConfig(name="npz", file=_own_archive(tmp_path / "mine.npz"))
     first = load_dataset(config)
     assert load_dataset(config) is first

@@ -155,7 +155,7 @@ def test_a_wrong_array_is_named_with_its_remedy(tmp_path: Path, changes: dict[st
     assert "\n" not in str(error.value)
 
 
-def test_pixels_that_were_divided_twice_are_said(tmp_path: Path) -> None:
+def test_pixels_that_were_divided_twice_are_reported(tmp_path: Path) -> None:
     dark = RNG.random((6, 4, 5)) / 255
     (line,) = _load(tmp_path, x_train=dark, x_test=dark[:3]).remarks
     assert "look whether they were divided twice" in line

@@ -71,7 +71,7 @@ TREE = partial(federated_config, mechanism="tree", restart_every=5)
 
 
 @pytest.mark.parametrize("config", [central_config, user_config, federated_config, ADAPTIVE, TREE])
-def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int, Path], Config], tmp_path: Path) -> None:
+def test_a_job_has_the_same_plan_for_every_population(config: Callable[[int, Path], Config], tmp_path: Path) -> None:
     jobs = [prepare(config(units, tmp_path), threads=1) for units in PRESENT]
     present = [len(job.dataset.train) if job.partition is None else len(job.partition) for job in jobs]
     assert present == list(PRESENT)
@@ -133,7 +133,7 @@ def test_tffs_aggregation_is_built_from_the_plan_alone(engine: str) -> None:
     assert built == {(8.0, 0.65, 0.5)}
 
 
-def test_the_noise_in_a_federated_round_does_not_depend_on_who_is_there() -> None:
+def test_noise_in_a_round_does_not_depend_on_its_cohort() -> None:
     # The clients' rate is so small that nothing but noise reaches the weights.
     plan = replace(PLAN, unit=PrivacyUnit.USER, steps=1)
     moved = []

@@ -90,9 +90,9 @@ def test_variants_have_lines_and_ceilings_of_their_own() -> None:
     assert far != near
 
 
-def test_fixed_noise_seed_is_said() -> None:
+def test_fixed_noise_seed_is_reported() -> None:
     frontier = build_frontier(points(0.9, 0.92, simulated="true"))
-    assert "noise from a fixed seed" in frontier.caption
+    assert "fixed seed" in frontier.caption
 
 
 def test_without_private_runs_the_ceilings_are_shown() -> None:

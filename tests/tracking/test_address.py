@@ -20,9 +20,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_in_any_folder_is_found_by_its_printed_address(
-    name: str, tmp_path: Path, migrated_database: Path
-) -> None:
+def test_a_run_is_found_by_its_printed_address(name: str, tmp_path: Path, migrated_database: Path) -> None:
     folder = tmp_path / name
     folder.mkdir()
     store = open_store(f"sqlite:///{folder}/runs.db", "tests")

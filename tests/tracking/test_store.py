@@ -1,5 +1,8 @@
+"""The store: found from every folder, private, and given up on in one line."""
+
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -131,3 +134,29 @@ def test_tracking_imports_no_engine_and_mlflow_only_on_use() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def usual_mask() -> Iterator[None]:
+    before = os.umask(0o002)
+    yield
+    os.umask(before)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_store_is_for_its_owner_alone(tmp_path: Path, usual_mask: None) -> None:
+    database = tmp_path / "new" / "runs.db"
+    open_store(f"sqlite:///{database}", "tests")
+    assert _mode(database.parent) == 0o700
+    assert [_mode(database), _mode(database.parent / "runs.db.lock")] == [0o600, 0o600]
+    assert _mode(database.parent / "mlartifacts") == 0o700
+
+
+def test_an_old_store_keeps_the_modes_of_its_owner(tmp_path: Path, usual_mask: None) -> None:
+    (tmp_path / "mlartifacts").mkdir(mode=0o755)
+    (tmp_path / "runs.db").touch(mode=0o664)
+    open_store(f"sqlite:///{tmp_path / 'runs.db'}", "tests")
+    assert (_mode(tmp_path / "runs.db"), _mode(tmp_path / "mlartifacts")) == (0o664, 0o755)

@@ -77,7 +77,7 @@ def test_the_norm_converges_to_the_quantile(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_sums_are_clipped_to_the_norm_of_their_step_before_it_moves(make_data: MakeData, mode: str) -> None:
+def test_sums_are_clipped_to_the_norm_of_their_step(make_data: MakeData, mode: str) -> None:
     # Everyone is far beyond the norm, in one direction: every step moves the model by exactly that step's norm.
     data = make_data(n=40)
     data = replace(data, inputs=np.full_like(data.inputs, 9.0), labels=np.zeros_like(data.labels))
@@ -93,7 +93,7 @@ def test_sums_are_clipped_to_the_norm_of_their_step_before_it_moves(make_data: M
 
 
 @pytest.mark.parametrize("unit", list(PrivacyUnit))
-def test_the_noise_is_the_updates_share_times_the_norm_of_its_step(make_data: MakeData, unit: PrivacyUnit) -> None:
+def test_noise_is_the_updates_share_times_the_clipping_norm(make_data: MakeData, unit: PrivacyUnit) -> None:
     # Zero inputs: every change of the kernel is noise, and no norm exceeds sqrt(2), that of a gradient at the logits.
     data = make_data(features=(200,), classes=10, n=40)
     data = replace(data, inputs=np.zeros_like(data.inputs), partition=Partition(tuple(np.arange(40)[:, None])))
@@ -130,7 +130,7 @@ def test_the_accounting_is_that_of_the_whole_noise() -> None:
     assert mechanism.update_noise_multiplier > 1.0
 
 
-def test_ways_that_keep_the_norms_to_themselves_are_refused_or_not_chosen(make_data: MakeData) -> None:
+def test_gradient_modes_without_norms_are_refused_or_not_chosen(make_data: MakeData) -> None:
     for mode in ("hooks", "functorch"):
         with pytest.raises(UserError, match=rf"adaptive needs the norm.*grad_sample={mode} keeps.*grad_sample=auto"):
             fit(make_data(), plan(), grad_sample=mode)

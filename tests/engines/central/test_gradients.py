@@ -117,7 +117,7 @@ def test_modes_share_their_noise_and_add_it_once_a_step(make_data: MakeData, phy
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_an_empty_sample_is_a_step_of_noise_in_every_mode(make_data: MakeData, mode: str, model: str) -> None:
+def test_an_empty_sample_is_a_noise_step_in_every_mode(make_data: MakeData, mode: str, model: str) -> None:
     data = make_data(model, (8, 8, 1))
     rare: dict[str, Any] = {"population": 40, "sampling_probability": 1e-9, "steps": 3}
     assert not np.any(flat_sum(data, mode, **rare))

@@ -56,7 +56,7 @@ def divided(data: TrainingData, sizes: list[int]) -> TrainingData:
 
 
 @pytest.mark.parametrize("physical", [1000, 1])
-def test_a_users_gradient_is_the_mean_over_its_examples_clipped_as_one(physical: int) -> None:
+def test_a_users_gradient_is_the_mean_of_examples_clipped_once(physical: int) -> None:
     # User 0: kernel (-1, 1), the mean of (-.5, .5) and (-1.5, 1.5); bias (-.5, .5); norm sqrt(2.5). Clipped by half.
     # User 1: kernel (0, 0), bias (.5, -.5); norm sqrt(.5), within. Sum over the public 4, against the gradient:
     kernel, bias = fit(TWO, plan(clip_norm=np.sqrt(2.5) / 2), max_physical_batch=physical).record.model.weights()
@@ -132,7 +132,7 @@ def test_a_cap_holds_and_takes_other_examples_each_step(update: str) -> None:
 
 @pytest.mark.parametrize("update", ["gradient", "delta"])
 @pytest.mark.parametrize("scale", [1e15, 3e38])
-def test_an_exploding_user_moves_the_model_by_at_most_the_clip(update: str, scale: float) -> None:
+def test_an_exploding_user_moves_the_model_within_the_clip(update: str, scale: float) -> None:
     data = users(np.array([[1.0], [1.0], [1.0]]), [0, 0, 1], [2, 1])
     data.inputs[:2] = scale
     change = moved(data, plan(population=2, clip_norm=0.5), user_update=update, local_learning_rate=1e6, local_epochs=2)
@@ -151,7 +151,7 @@ def test_clipping_is_tensorflows_and_leaves_out_what_is_not_finite() -> None:
     assert (float(norm), reached[0].tolist()) == (pytest.approx(1e15), pytest.approx([2.0, 0.0]))
 
 
-def test_one_user_more_or_less_changes_neither_noise_nor_normaliser(make_data: MakeData) -> None:
+def test_one_user_changes_neither_noise_nor_expected_batch_size(make_data: MakeData) -> None:
     # Zero inputs leave only the bias' gradient; the noise on the kernel must be identical.
     mechanism = plan(population=20, noise_multiplier=1.0, sampling_probability=0.5, clip_norm=0.5)
     data = make_data(n=42)
@@ -162,7 +162,7 @@ def test_one_user_more_or_less_changes_neither_noise_nor_normaliser(make_data: M
     assert np.array_equal(kernels[1], kernels[2])
 
 
-def test_noise_reaches_the_weights_once_a_step_at_the_claimed_scale(make_data: MakeData) -> None:
+def test_noise_reaches_the_weights_once_a_step_as_claimed(make_data: MakeData) -> None:
     # Zero inputs: every change of the kernel is noise. 30 steps of 3 * 0.5 / 4 on 2,000 weights.
     data = make_data(features=(200,), classes=10, n=40)
     silent = divided(replace(data, inputs=np.zeros_like(data.inputs)), [10] * 4)
@@ -182,7 +182,7 @@ def test_an_empty_cohort_is_a_step_of_noise(make_data: MakeData) -> None:
     assert noisy.executed == replace(rare, noise_multiplier=1.0)
 
 
-def test_users_are_reported_as_expected_never_as_realised_nor_their_examples(make_data: MakeData) -> None:
+def test_users_are_reported_as_expected_never_as_realised(make_data: MakeData) -> None:
     records: list[RoundRecord] = []
     mechanism = plan(population=8, sampling_probability=0.25, steps=4)
     pipeline = DpSgd(plain_dp_sgd(), mechanism, noise_seed=1, hardware=Hardware(device="cpu", threads=1))
@@ -191,7 +191,7 @@ def test_users_are_reported_as_expected_never_as_realised_nor_their_examples(mak
     assert set(fitted.facts) == {"engine", "device", "threads", "user_update"}
 
 
-def test_users_need_a_partition_and_have_one_way_to_their_updates(make_data: MakeData) -> None:
+def test_users_need_a_partition_and_have_one_gradient_mode(make_data: MakeData) -> None:
     with pytest.raises(UserError, match=r"privacy\.unit=user needs users: choose a partition"):
         fit(make_data(), plan())
     with pytest.raises(UserError, match=r"pipeline\.grad_sample=ghost is for privacy\.unit=example"):

@@ -51,13 +51,13 @@ def test_adaptive_clipping_reaches_every_target_that_its_count_allows() -> None:
     assert adaptive.adaptive == clipping
 
 
-def test_a_central_plan_counts_steps_and_rate_from_the_public_population() -> None:
+def test_central_steps_and_rate_follow_the_public_population() -> None:
     # 20 epochs of 60,000 in samples of 512: 20 * 60000 / 512 = 2343.75 steps.
     found = plan_for(dp_sgd(), privacy(), units=60_000)
     assert (found.unit, found.steps, found.expected_batch_size) == (PrivacyUnit.EXAMPLE, 2344, pytest.approx(512))
 
 
-def test_one_unit_more_or_less_changes_nothing_under_a_stated_population() -> None:
+def test_one_unit_changes_nothing_under_a_stated_population() -> None:
     plans = {plan_for(dp_sgd(), privacy(population=60_000), units=n) for n in (59_999, 60_000, 60_001)}
     assert len(plans) == 1
 

@@ -23,9 +23,9 @@ from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechani
 from pipelines.runs.spent import Terms, account_for_dead, keep_for_dead
 from pipelines.tracking import ledger
 from pipelines.tracking.ledger import Entry, open_entries
+from pipelines.tracking.mlflow_run import MlflowRun
 from pipelines.tracking.orphans import process_tag
 from pipelines.tracking.read import read_json, read_row, read_rows
-from pipelines.tracking.run_log import RunLog
 from pipelines.tracking.store import Store, open_store
 from pipelines.verify import main as verify
 from tests.conftest import Cli, start
@@ -134,7 +134,7 @@ def test_a_store_that_fails_for_good_leaves_the_epsilon_on_the_terminal_and_this
     def fail(*_: object) -> None:
         raise StoreError("tracking.uri=x: gone")
 
-    monkeypatch.setattr(RunLog, "flush", fail)
+    monkeypatch.setattr(MlflowRun, "flush", fail)
     failed = cli("pipeline=dp_sgd", "privacy.epsilon=3", "pipeline.epochs=2")
     assert failed.code == 1
     assert failed.err.count("\n") == 1

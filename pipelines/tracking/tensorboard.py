@@ -51,9 +51,7 @@ class TensorBoardRun:
         self._file = folder / f"events.out.tfevents.{int(time.time())}.{self.run_id}"
         self._file.touch(mode=0o600)
         self._write(file_version=VERSION)
-        params = {
-            key: value if isinstance(value, bool | int | float) else str(value) for key, value in start.params.items()
-        }
+        params = {key: _plain(value) for key, value in start.params.items()}
         self._write(summary=hparams_pb(params, trial_id=self.run_id))
         self._write_text("params", _table(params))
         self.on_tags(start.tags)
@@ -130,6 +128,11 @@ def _file_name(text: str) -> str:
     """A text as one part of a path."""
     name = re.sub(r"[^\w.=+ -]", "_", text).encode()[:NAME_BYTES].decode(errors="ignore")
     return name if name.strip(". ") else "_"
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    """A parameter as the HParams page takes it, and as the record writes it."""
+    return value if isinstance(value, bool | int | float) else "null" if value is None else str(value)
 
 
 def _table(values: Mapping[str, Any]) -> str:

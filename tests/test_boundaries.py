@@ -94,6 +94,23 @@ def test_a_planted_import_is_found(place: str, line: str, tmp_path: Path) -> Non
     assert any(fault.startswith(f"{place}: ") for fault in faults(tmp_path / "pipelines"))
 
 
+def mentions(house: Path) -> list[str]:
+    """Files outside tracking/ that name MLflow, in code or in words: who keeps the record is that room's affair."""
+    found = [path.relative_to(house) for path in house.rglob("*.py") if "mlflow" in path.read_text().lower()]
+    return sorted(str(place) for place in found if place.parts[0] != "tracking")
+
+
+def test_nothing_outside_tracking_names_mlflow() -> None:
+    assert mentions(ROOMS) == []
+
+
+def test_a_planted_mention_of_mlflow_is_found(tmp_path: Path) -> None:
+    shutil.copytree(ROOMS, tmp_path / "pipelines")
+    planted = tmp_path / "pipelines" / "report" / "points.py"
+    planted.write_text(planted.read_text() + "# as the MLflow UI shows it\n")
+    assert mentions(tmp_path / "pipelines") == ["report/points.py"]
+
+
 def modules() -> dict[str, Path]:
     """Every module of the house by its dotted name."""
     found = {}

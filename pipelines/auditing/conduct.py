@@ -146,22 +146,22 @@ class Audit:
             delta=None if plan is None else plan.delta,
             true_positive=curve.resolved(len(test)),
         )
-        log.tags({"audit": "membership"})
-        log.metrics(0, found.metrics())
-        log.json(CURVE_FILE, {**found.to_dict(), "roc": curve.thinned().to_dict()})
+        log.on_tags({"audit": "membership"})
+        log.on_metrics(0, found.metrics())
+        log.on_artifact(CURVE_FILE, {**found.to_dict(), "roc": curve.thinned().to_dict()})
         with decoration("membership.png"):
             from pipelines.auditing.membership_figure import membership_figure
 
-            log.figure("membership.png", membership_figure(curve, found))
+            log.on_artifact("membership.png", membership_figure(curve, found))
         return found
 
 
 def log_finding(finding: Finding, log: "RunLog") -> None:
     """Writes a finding to a run, open or closed."""
     verdict = "contradicted" if finding.refuted or not finding.consistent else "not contradicted"
-    log.tags({"audit": finding.audit, "audit.verdict": verdict})
-    log.metrics(0, finding.metrics())
-    log.json("audit.json", finding.to_dict())
+    log.on_tags({"audit": finding.audit, "audit.verdict": verdict})
+    log.on_metrics(0, finding.metrics())
+    log.on_artifact("audit.json", finding.to_dict())
     log.flush()
 
 

@@ -175,14 +175,16 @@ class TrackingConfig(Section):
     """Where runs are logged.
 
     Attributes:
-      uri: MLflow tracking server or database; None is sqlite in the repository's mlflow.db.
-      experiment: MLflow experiment; None takes the dataset's name.
+      uri: tracking server or database; None is an sqlite file in the repository.
+      experiment: under which a run is filed; None takes the dataset's name.
       log_model: whether to log the trained model.
+      tensorboard: whether to write event files for TensorBoard beside the record.
     """
 
     uri: str | None
     experiment: str | None
     log_model: bool
+    tensorboard: bool = False
 
 
 class Config(Section):

@@ -43,7 +43,7 @@ class Sweep:
 
     Attributes:
       folder: shared by the jobs' processes.
-      parent_id: the parent's MLflow run.
+      parent_id: the parent's run.
       uri, experiment: where it lives.
       runs: distinct configurations.
       began: seconds since 1970.

@@ -14,6 +14,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
+from pipelines.tracking.address import URI_HELP
 
 if TYPE_CHECKING:
     from pipelines.privacy.verification import Verification
@@ -69,7 +70,9 @@ def _find(source: str, uri: str | None) -> tuple[str, Any, list[str] | None]:
         return str(path), _from_file(path), None
     if re.fullmatch(r"[0-9a-f]{32}", source):
         return _from_run(source, uri)
-    raise UserError(f"{source} is no file, no folder and no run id (32 hexadecimal digits, as in the MLflow UI)")
+    raise UserError(
+        f"{source} is no file, no folder and no run id (32 hexadecimal digits, as a run prints it when it ends)"
+    )
 
 
 def _from_file(path: Path) -> Any:
@@ -87,8 +90,9 @@ def _from_file(path: Path) -> Any:
 
 
 def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
-    """The guarantee of a run in MLflow, and where the run itself contradicts it."""
-    from pipelines.tracking.read import REFUTED_TAG, read_examples, read_json, read_row
+    """The guarantee of a run in a store, and where the run itself contradicts it."""
+    from pipelines.tracking.read import read_examples, read_json, read_row
+    from pipelines.tracking.run_log import REFUTED_TAG
     from pipelines.tracking.store import store_of_run
 
     store = store_of_run(uri, run_id)
@@ -197,7 +201,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="RUN", help="run id, privacy.json or result.json, or a folder with privacy.json"
     )
-    parser.add_argument(
-        "--uri", help="MLflow store of a run id, as tracking.uri (default: mlflow.db in the repository)"
-    )
+    parser.add_argument("--uri", help=f"of a run id: {URI_HELP}")
     return parser

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.tracking.read import REFUTED_TAG
+from pipelines.tracking.run_log import REFUTED_TAG
 from tests.mutants import accounting, aggregation, central, checks, clipping, federated, noise, samples
 
 EXAMPLES = ("pipeline=dp_sgd", "pipeline.batch_size=359", "pipeline.epochs=15", "privacy.noise_multiplier=2")

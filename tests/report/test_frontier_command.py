@@ -12,8 +12,9 @@ from pipelines.recipes.recorded_points import read_points
 from pipelines.report.frontier_files import write_frontier
 from pipelines.report.points import build_points
 from pipelines.report.publish import publish
+from pipelines.tracking.listeners import open_run
 from pipelines.tracking.parent_run import finish_sweep, start_sweep
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.run_log import RunStart
 from pipelines.tracking.store import Store, open_store
 from tests.report.rows import sweep
 
@@ -28,10 +29,10 @@ def parent_id(store: Store) -> str:
     """A finished sweep of all four pipelines."""
     parent_id = start_sweep(store, name="sweep", note="", tags={})
     for row in sweep():
-        with open_run(store, name="a", tags=row.tags, params=row.params, note="", parent_id=parent_id) as log:
-            log.metrics(10, row.metrics)
+        with open_run(store, RunStart(name="a", tags=row.tags, params=row.params, parent_id=parent_id)) as log:
+            log.on_metrics(10, row.metrics)
             if row.tags["pipeline"] == "dp_sgd":
-                log.json("privacy.json", {"population": 1437})
+                log.on_artifact("privacy.json", {"population": 1437})
     finish_sweep(store, parent_id)
     return parent_id
 

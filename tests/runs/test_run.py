@@ -18,8 +18,9 @@ import yaml
 from pipelines.data.digits import load_digits
 from pipelines.privacy.rounding import rounded_up
 from pipelines.runs.result import RunResult
+from pipelines.tracking.listeners import open_run
 from pipelines.tracking.orphans import close_orphans
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.run_log import RunStart
 from pipelines.tracking.store import open_store
 from tests.conftest import Cli, start
 
@@ -237,7 +238,7 @@ def test_a_killed_run_ends_its_worker_and_is_closed_later(tmp_path: Path) -> Non
 
 def test_a_run_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'runs.db'}", "tests")
-    with open_run(store, name="alive", tags={}, params={}, note="") as log:
+    with open_run(store, RunStart(name="alive")) as log:
         close_orphans(store)
         assert store.client.get_run(log.run_id).info.status == "RUNNING"
 

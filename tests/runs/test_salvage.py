@@ -9,7 +9,8 @@ from pipelines.core.errors import DivergedError
 from pipelines.engines.central.training import StepRecorder
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.rounding import rounded_up
-from pipelines.tracking.read import REFUTED_TAG, read_json, read_text
+from pipelines.tracking.read import read_json, read_text
+from pipelines.tracking.run_log import REFUTED_TAG
 from pipelines.tracking.store import open_store
 from tests.conftest import Cli
 

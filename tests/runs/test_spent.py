@@ -24,9 +24,9 @@ from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechani
 from pipelines.runs.spent import Terms, account_for_dead, keep_for_dead
 from pipelines.tracking import ledger
 from pipelines.tracking.ledger import Entry, open_entries
+from pipelines.tracking.mlflow_run import MlflowRun
 from pipelines.tracking.orphans import process_tag
 from pipelines.tracking.read import read_json, read_row, read_rows
-from pipelines.tracking.run_log import RunLog
 from pipelines.tracking.store import Store, open_store
 from pipelines.verify import main as verify
 from tests.conftest import Cli, start
@@ -133,7 +133,7 @@ def test_a_failed_store_leaves_epsilon_on_terminal_and_disk(cli: Cli, monkeypatc
     def fail(*_: object) -> None:
         raise StoreError("tracking.uri=x: gone")
 
-    monkeypatch.setattr(RunLog, "flush", fail)
+    monkeypatch.setattr(MlflowRun, "flush", fail)
     failed = cli("pipeline=dp_sgd", "privacy.epsilon=3", "pipeline.epochs=2")
     assert failed.code == 1
     assert failed.err.count("\n") == 1

@@ -13,9 +13,10 @@ from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.rounding import rounded_up
 from pipelines.runs.sweep_cost import in_words, record_cost
+from pipelines.tracking.listeners import open_run
 from pipelines.tracking.parent_run import start_sweep
 from pipelines.tracking.read import read_row
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.run_log import RunStart
 from pipelines.tracking.store import Store, open_store
 
 PLAN = PoissonGaussianMechanism(
@@ -42,9 +43,9 @@ def child(
     tags = {} if plan is None else {"privacy.unit": str(plan.unit)}
     if plan is not None and plan.unit is PrivacyUnit.USER:
         tags["partition.sha256"] = users * 64
-    with open_run(store, name="child", tags=tags, params=params or {}, note="", parent_id=parent_id) as log:
+    with open_run(store, RunStart(name="child", tags=tags, params=params or {}, parent_id=parent_id)) as log:
         if plan is not None and not lost:
-            log.json("privacy.json", PrivacyGuarantee.of(plan, simulated=False).to_dict())
+            log.on_artifact("privacy.json", PrivacyGuarantee.of(plan, simulated=False).to_dict())
 
 
 def text_of(store: Store, run_id: str, folder: Path) -> str:

@@ -18,6 +18,7 @@ from pipelines.runs.execute import Job
 from pipelines.runs.launch import CONF
 from pipelines.runs.sweep import Sweep, _swept
 from pipelines.tracking import parent_run as parent
+from pipelines.tracking.mlflow_run import MlflowRun
 from pipelines.tracking.read import RunRow, read_rows
 from pipelines.tracking.store import open_store
 from tests.conftest import Cli, Outcome, start
@@ -168,12 +169,12 @@ def test_an_unexpected_exception_fails_its_run_alone(cli: Cli, monkeypatch: pyte
     assert sorted(row.status for row in done.rows) == ["FAILED", "FAILED", "FINISHED"]
 
 
-@pytest.mark.parametrize("part", ["confusion_page", "model"])
+@pytest.mark.parametrize("part", ["confusion_page", "on_model"])
 def test_a_finished_run_does_without_a_decoration(cli: Cli, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> str:
         raise RuntimeError("no ink")
 
-    place = execution if part == "confusion_page" else execution.RunLog
+    place = execution if part == "confusion_page" else MlflowRun
     monkeypatch.setattr(place, part, fail)
     done = cli("pipeline=dp_sgd", "privacy.epsilon=3", "pipeline.epochs=1", "evaluations=1", "tracking.log_model=true")
     assert done.code == 0

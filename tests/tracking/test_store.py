@@ -108,10 +108,11 @@ def test_processes_that_start_together_share_a_fresh_database(tmp_path: Path) ->
     script = (
         "import sys\n"
         "from pipelines.tracking.store import PATIENCE, open_store\n"
-        "from pipelines.tracking.run_log import open_run\n"
+        "from pipelines.tracking.listeners import open_run\n"
+        "from pipelines.tracking.run_log import RunStart\n"
         "store = open_store(sys.argv[1], 'digits')\n"
-        "with open_run(store, name='a', tags={}, params={}, note='') as log:\n"
-        "    log.metrics(1, {'test/accuracy': 0.5})\n"
+        "with open_run(store, RunStart(name='a')) as log:\n"
+        "    log.on_metrics(1, {'test/accuracy': 0.5})\n"
         "print(store.experiment_id)\n"
     )
     command = [sys.executable, "-c", script, f"sqlite:///{tmp_path}/new/mlflow.db"]
@@ -128,9 +129,9 @@ def test_processes_that_start_together_share_a_fresh_database(tmp_path: Path) ->
 def test_tracking_imports_no_engine_and_mlflow_only_on_use() -> None:
     script = (
         "import sys\n"
-        "import pipelines.tracking.store, pipelines.tracking.run_log, pipelines.tracking.parent_run\n"
-        "import pipelines.tracking.read, pipelines.tracking.logged_model\n"
-        "print([m for m in ('mlflow', 'torch', 'tensorflow', 'pandas', 'matplotlib') if m in sys.modules])\n"
+        "import pipelines.tracking.listeners, pipelines.tracking.parent_run, pipelines.tracking.tensorboard\n"
+        "import pipelines.tracking.finished\n"
+        "print([m for m in ('mlflow', 'tensorboard', 'torch', 'tensorflow', 'pandas') if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,6 +1,8 @@
 """From configuration to mechanism plan."""
 
-from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig, PrivateCentralConfig, PrivatePipelineConfig
+from pipelines.config.pipeline_table import PIPELINES
+from pipelines.config.privacy_settings import AdaptiveConfig, PrivacyConfig, TreeConfig
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
@@ -10,7 +12,7 @@ WORTHWHILE = 8
 """Rounds of a tree whose node count, 4, is well below them; what a remedy proposes."""
 
 
-def public_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
+def public_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
     """Builds the plan of a private run, and shows that it is made of public values alone.
 
     Where `privacy.population` is stated, the number of units present is private: the plan is made anew for one unit
@@ -35,13 +37,13 @@ def public_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, 
     return plan
 
 
-def _plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
-    if isinstance(pipeline, DpFedAvgConfig) and privacy.mechanism == "tree":
+def _plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
+    if isinstance(pipeline, DpFedAvgConfig) and isinstance(privacy, TreeConfig):
         return tree_plan_for(pipeline, privacy, units)
     return plan_for(pipeline, privacy, units)
 
 
-def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> PoissonGaussianMechanism:
+def plan_for(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> PoissonGaussianMechanism:
     """Builds the plan that a private pipeline will run, calibrated if a target epsilon is given.
 
     Args:
@@ -54,18 +56,19 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
         less than half the units.
     """
     population = _public_population(privacy, units)
-    unit = PrivacyUnit(privacy.unit_of(pipeline.name))
-    if isinstance(pipeline, DpSgdConfig):
+    protected = PIPELINES[pipeline.name].unit
+    assert protected is not None, "a private pipeline protects a unit"
+    unit = PrivacyUnit(protected)
+    if isinstance(pipeline, PrivateCentralConfig):
         sample, field = pipeline.batch_size, "batch_size"
         steps = max(1, round(pipeline.epochs * population / sample))
     else:
         sample, field = pipeline.clients_per_round, "clients_per_round"
         steps = pipeline.rounds
     if sample > population:
-        hint = ", or start from pipeline=dp_sgd_users" if isinstance(pipeline, DpSgdConfig) and unit == "user" else ""
         raise UserError(
             f"pipeline.{field}={sample} exceeds the population of {population} {unit}s, a sampling rate above 1; "
-            f"lower pipeline.{field}{hint}"
+            f"lower pipeline.{field}"
         )
     plan = PoissonGaussianMechanism(
         unit=unit,
@@ -80,7 +83,7 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
     return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
 
 
-def tree_plan_for(pipeline: DpFedAvgConfig, privacy: PrivacyConfig, users: int) -> TreeMechanism:
+def tree_plan_for(pipeline: DpFedAvgConfig, privacy: TreeConfig, users: int) -> TreeMechanism:
     """Builds the plan of tree aggregation, calibrated if a target epsilon is given.
 
     Args:
@@ -153,10 +156,10 @@ def _public_population(privacy: PrivacyConfig, units: int) -> int:
 
 def _adaptive(privacy: PrivacyConfig, sample: int) -> AdaptiveClipping | None:
     """The count's noise defaults to 5 % of the sample (Andrew et al. 2021, section 3.1, has 1/20)."""
-    if privacy.clipping == "fixed":
+    if not isinstance(privacy, AdaptiveConfig):
         return None
     return AdaptiveClipping(
-        target_quantile=privacy.target_quantile if privacy.target_quantile is not None else 0.5,
-        learning_rate=privacy.clip_learning_rate or 0.2,
+        target_quantile=privacy.target_quantile,
+        learning_rate=privacy.clip_learning_rate,
         count_stddev=privacy.count_stddev or 0.05 * sample,
     )

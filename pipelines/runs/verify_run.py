@@ -88,6 +88,7 @@ def _from_file(path: Path) -> Any:
 
 def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     """The guarantee of a run in MLflow, and where the run itself contradicts it."""
+    from pipelines.config.renames import renamed_params
     from pipelines.tracking.read import REFUTED_TAG, read_examples, read_json, read_row
     from pipelines.tracking.store import store_of_run
 
@@ -110,7 +111,7 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     if isinstance(values, dict):
         objections += _differences(values, {key: row.tags.get(tag) for key, tag in LOGGED_AS.items()})
         objections += _differences(values, {"clip_norm": row.params.get("privacy.clip_norm")})
-        planned = _planned(row.params, row.tags.get("privacy.unit"), read_examples(store, run_id))
+        planned = _planned(renamed_params(row.params), row.tags.get("privacy.unit"), read_examples(store, run_id))
         if row.status != "FINISHED" and _fewer(values.get("steps"), planned.get("steps")):
             planned["steps"] = None  # it was cut short
         objections += _differences(values, planned)
@@ -121,7 +122,7 @@ def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> 
     """Numbers of the mechanism that follow from the logged configuration; without those that it does not tell.
 
     Args:
-      params: of the run.
+      params: of the run, in today's names.
       unit: who is protected.
       examples: of the logged dataset; the population of examples unless the configuration states another.
     """
@@ -135,7 +136,7 @@ def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> 
     steps = given.get("pipeline.rounds")
     if steps is None and "pipeline.epochs" in given:
         steps = max(1, round(given["pipeline.epochs"] * population / sample))
-    joins = "clients_per_round" if params.get("privacy.mechanism") == "tree" else "sampling_probability"
+    joins = "clients_per_round" if params.get("privacy.name") == "tree" else "sampling_probability"
     share = sample if joins == "clients_per_round" else sample / population
     found = {"population": population, "steps": steps, "expected_batch_size": sample, joins: share}
     return {key: None if value is None else repr(value) for key, value in found.items()}

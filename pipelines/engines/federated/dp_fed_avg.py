@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config.schema import DpFedAvgConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig
 from pipelines.core.errors import DivergedError, UserError
 from pipelines.core.randomness import private_streams
 from pipelines.engines.federated.learning_process import Server

@@ -16,7 +16,7 @@ from experiments.speed.results import Origin, Record, read_json, verdicts
 from experiments.speed.runner import Measurement, Setting, take_turns
 from experiments.speed.subject import SECTIONS, Chapter, Section, Subject
 from experiments.speed.table import section_table, targets_table
-from pipelines.config.data_settings import DatasetConfig
+from pipelines.config.data_settings import DownloadedConfig
 from pipelines.core.errors import UserError
 from pipelines.core.provenance import source_commit
 from pipelines.data.load import load_dataset
@@ -54,7 +54,7 @@ def run(chosen: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory(prefix="speed-") as scratch,
         open_run(store, RunStart(name=f"speed {' '.join(sections)}", tags=tags, params=params)) as log,
     ):
-        dataset = load_dataset(DatasetConfig(name="mnist", folder=chosen.data))
+        dataset = load_dataset(DownloadedConfig(name="mnist", folder=chosen.data))
         setting = Setting(
             scratch=Path(scratch), data=problem.archive(Path(scratch), dataset), folder=chosen.data or "null",
             threads=cores, quick=chosen.quick,

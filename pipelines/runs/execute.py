@@ -7,7 +7,9 @@ from math import isfinite
 import yaml
 
 from pipelines.auditing.conduct import Audit
-from pipelines.config.schema import Config, FederatedConfig
+from pipelines.config.audit_settings import PlantingAudit
+from pipelines.config.pipeline_settings import FederatedConfig
+from pipelines.config.schema import Config
 from pipelines.core.errors import DivergedError, GuaranteeError
 from pipelines.core.process import pause_collector, resume_collector
 from pipelines.core.provenance import Provenance, installed_versions, lock_sha256, source_commit
@@ -254,7 +256,7 @@ def _note(job: Job) -> str:
 
 
 def _canaries(config: Config) -> str:
-    if not config.audit.plants:
+    if not isinstance(config.audit, PlantingAudit):
         return ""
     return f"Up to {config.audit.canaries} canaries of audit={config.audit.name} are in its data. "
 
@@ -276,7 +278,7 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
         tags["partition.sha256"] = provenance.partition_sha256
     if config.divided:
         tags["partition.simulated"] = str(config.partition.name != "natural").lower()
-    if config.audit.plants:  # its accuracy is that of other data than the run's name says
+    if isinstance(config.audit, PlantingAudit):  # its accuracy is that of other data than the run's name says
         tags["audit.canaries"] = str(config.audit.canaries)
     if job.plan is not None:
         tags |= {

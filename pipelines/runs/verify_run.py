@@ -91,6 +91,7 @@ def _from_file(path: Path) -> Any:
 
 def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     """The guarantee of a run in a store, and where the run itself contradicts it."""
+    from pipelines.config.renames import renamed_params
     from pipelines.tracking.read import read_examples, read_json, read_row
     from pipelines.tracking.run_log import REFUTED_TAG
     from pipelines.tracking.store import store_of_run
@@ -114,7 +115,7 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     if isinstance(values, dict):
         objections += _differences(values, {key: row.tags.get(tag) for key, tag in LOGGED_AS.items()})
         objections += _differences(values, {"clip_norm": row.params.get("privacy.clip_norm")})
-        planned = _planned(row.params, row.tags.get("privacy.unit"), read_examples(store, run_id))
+        planned = _planned(renamed_params(row.params), row.tags.get("privacy.unit"), read_examples(store, run_id))
         if row.status != "FINISHED" and _fewer(values.get("steps"), planned.get("steps")):
             planned["steps"] = None  # it was cut short
         objections += _differences(values, planned)
@@ -125,7 +126,7 @@ def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> 
     """Numbers of the mechanism that follow from the logged configuration; without those that it does not tell.
 
     Args:
-      params: of the run.
+      params: of the run, in today's names.
       unit: who is protected.
       examples: of the logged dataset; the population of examples unless the configuration states another.
     """
@@ -142,7 +143,7 @@ def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> 
     steps = given.get("pipeline.rounds")
     if steps is None and "pipeline.epochs" in given:
         steps = max(1, round(given["pipeline.epochs"] * population / sample))
-    kind = KINDS[params.get("privacy.mechanism", PoissonGaussianMechanism.name)]
+    kind = KINDS.get(params.get("privacy.name", ""), PoissonGaussianMechanism)
     schedule = kind.logged_schedule(sample, population, params)
     found = {"population": population, "steps": steps, "expected_batch_size": sample, **schedule}
     return {key: None if value is None else repr(value) for key, value in found.items()}

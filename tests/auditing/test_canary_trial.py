@@ -12,7 +12,7 @@ from pipelines.auditing.canaries import ClientCanaries, ExampleCanaries, plant_c
 from pipelines.auditing.canary_trial import CanaryTrial, count_correct
 from pipelines.auditing.finding import Finding
 from pipelines.auditing.scores import ClientScores
-from pipelines.config.schema import DpSgdConfig, SgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig, DpSgdUsersConfig, SgdConfig
 from pipelines.core.errors import UserError
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.dp_sgd import DpSgd
@@ -20,7 +20,6 @@ from pipelines.engines.central.sgd import Sgd
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.tff_model import TensorFlowModel
 from pipelines.engines.interface import RoundRecord, TrainingData
-from pipelines.privacy.mechanisms.base import PrivacyUnit
 from tests.auditing.conftest import PIPELINES, blobs, plan_of
 
 CPU = Hardware(device="cpu", threads=1)
@@ -201,11 +200,10 @@ def trained_over_users(
     data = replace(blobs(200, features=features), partition=Partition.from_owners(np.arange(200) % 100, 100))
     content, coins = np.random.default_rng(1), np.random.default_rng(seed)
     plan = plan_of(
-        "dp_sgd", unit=PrivacyUnit.USER, population=100, sampling_probability=0.2, steps=10, noise_multiplier=sigma,
-        delta=1e-4,
+        "dp_sgd_users", population=100, sampling_probability=0.2, steps=10, noise_multiplier=sigma, delta=1e-4
     )  # fmt: skip
     found = plant_clients(data, 60, length=10 * plan.clip_norm, stay=False, content=content, coins=coins)
-    settings = DpSgdConfig.model_validate({"name": "dp_sgd"} | PIPELINES["dp_sgd"] | {"momentum": 0.0})
+    settings = DpSgdUsersConfig.model_validate({"name": "dp_sgd_users"} | PIPELINES["dp_sgd_users"] | {"momentum": 0.0})
     claim = plan.epsilon()
     engine = DpSgd(settings, plan, noise_seed=seed, hardware=CPU)
     trial = CanaryTrial(found, score)

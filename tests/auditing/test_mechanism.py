@@ -21,7 +21,7 @@ from pipelines.engines.build import build_pipeline
 from pipelines.engines.central import book_keeping, gradients
 from pipelines.engines.interface import Pipeline
 from pipelines.model.spec import build_spec
-from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.auditing.conftest import config_of, plan_of
@@ -92,16 +92,16 @@ def assert_adaptive(found: Finding, plan: PoissonGaussianMechanism, *, estimate_
 
 
 @pytest.mark.parametrize(
-    ("unit", "clip_norm", "changes"),
+    ("pipeline", "clip_norm", "changes"),
     [
-        (PrivacyUnit.EXAMPLE, 0.05, {}),
-        (PrivacyUnit.EXAMPLE, 30.0, {"grad_sample": "ghost"}),
-        (PrivacyUnit.USER, 1.0, {"user_update": "delta"}),
+        ("dp_sgd", 0.05, {}),
+        ("dp_sgd", 30.0, {"grad_sample": "ghost"}),
+        ("dp_sgd_users", 1.0, {"user_update": "delta"}),
     ],
 )
-def test_adaptive_clipping_is_what_its_plan_says(unit: PrivacyUnit, clip_norm: float, changes: dict[str, Any]) -> None:
-    plan = plan_of("dp_sgd", unit=unit, clip_norm=clip_norm, adaptive=ADAPTIVE)
-    seen = Observation.of(config_of("dp_sgd", **changes), Probe.of(plan, observations=2000), THREADS)
+def test_adaptive_clipping_is_what_its_plan_says(pipeline: str, clip_norm: float, changes: dict[str, Any]) -> None:
+    plan = plan_of(pipeline, clip_norm=clip_norm, adaptive=ADAPTIVE)
+    seen = Observation.of(config_of(pipeline, **changes), Probe.of(plan, observations=2000), THREADS)
     assert_adaptive(judged(plan, seen), plan, estimate_within=0.05)
     assert seen.sizes.min() < 0.4  # half of the units are not clipped
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, FedAvgConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdConfig, FedAvgConfig
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.torch_model import TorchModel, build_module, read_weights

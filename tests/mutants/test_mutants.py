@@ -24,7 +24,7 @@ ADAPTIVE_EXAMPLES = (*EXAMPLES, "privacy=adaptive")
 MODEL = "model=mlp"
 OWN = (*EXAMPLES, MODEL)
 IMAGES = (*EXAMPLES, "model=cnn")
-HOOKS, GHOST, FAST = (f"pipeline.grad_sample={mode}" for mode in ("hooks", "ghost", "fast"))
+HOOKS, GHOST, FAST = (f"pipeline.grad_sample={mode}" for mode in ("hooks", "ghost", "book_keeping"))
 OWN_USERS, IMAGE_USERS, OWN_TREES = (*USERS, MODEL), (*USERS, "model=cnn"), (*TREES, MODEL)
 STOCK = (*OWN_USERS, "pipeline.engine=stock")
 SECURE = (*OWN_USERS, "pipeline.secure_aggregation=true")

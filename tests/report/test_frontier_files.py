@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PrivacyUnit
+from pipelines.privacy.mechanisms.base import NeighboringRelation, PrivacyUnit
 from pipelines.privacy.statement import bound_in_words
 from pipelines.report.figure import frontier_figure
 from pipelines.report.frontier_files import FrontierFiles, write_frontier

@@ -90,15 +90,15 @@ def test_a_run_over_users_in_pytorch_names_its_unit(cli: Cli, tmp_path: Path) ->
         "pipeline.epochs=2", "pipeline.batch_size=20", "evaluations=2",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert done.out.startswith("dp_sgd unit=user sigma=1 seed=0")
+    assert done.out.startswith("dp_sgd_users adaptive sigma=1 seed=0")
     row = done.row
-    expected = {"pipeline": "dp_sgd", "privacy.unit": "user", "engine.user_update": "delta"}
+    expected = {"pipeline": "dp_sgd_users", "privacy.unit": "user", "engine.user_update": "delta"}
     assert {key: row.tags[key] for key in expected} == expected
     assert {"partition.sha256", "engine.final_clip_norm"} <= set(row.tags)
     # What a sample really held shows nowhere: neither in tags nor in metrics.
     shown = {key for key in (*row.tags, *row.metrics) if "cohort" in key or "examples" in key}
     assert shown == {"time/examples_per_s"}  # of users, as expected and not as they came
-    assert row.params["privacy.unit"] == "user"
+    assert row.params["privacy.name"] == "adaptive"
     guarantee = json.loads(artifact(done.uri, row.run_id, "privacy.json", tmp_path).read_text())
     # 2 passes over 100 users, 20 at a time.
     assert (guarantee["unit"], guarantee["population"], guarantee["steps"]) == ("user", 100, 10)
@@ -106,9 +106,8 @@ def test_a_run_over_users_in_pytorch_names_its_unit(cli: Cli, tmp_path: Path) ->
     assert "100 users" in row.tags["mlflow.note.content"]
 
 
-@pytest.mark.parametrize("unit", ["example", "null"])
-def test_the_option_for_users_never_trains_examples(cli: Cli, unit: str) -> None:
-    done = cli("pipeline=dp_sgd_users", f"privacy.unit={unit}", "privacy.noise_multiplier=1", *QUICK)
+def test_the_pipeline_over_users_never_trains_examples(cli: Cli) -> None:
+    done = cli("pipeline=dp_sgd_users", "privacy.unit=example", "privacy.noise_multiplier=1", *QUICK)
     assert done.code == 1
     assert "does not fit pipeline=dp_sgd_users" in done.err
     assert len(done.err.strip().splitlines()) == 1
@@ -147,7 +146,7 @@ def test_same_seed_gives_same_result_and_noise_seed_is_marked(cli: Cli) -> None:
         (["privacy.epsilon=3"], "error: privacy.epsilon=3 has no effect on pipeline=sgd"),
         (["pipeline=dp_sgd", "privacy.epsilon=3", "privacy.delta=0.01"], "delta=0.01 must lie in (0, 0.000695)"),
         (["pipeline=dp_sgd", "privacy.epsilon=3", "pipeline.batch_size=2000"], "a sampling rate above 1"),
-        (["pipeline=dp_sgd", "privacy.unit=user", "privacy.epsilon=3"], "or start from pipeline=dp_sgd_users"),
+        (["pipeline=dp_sgd_users", "privacy.epsilon=3", "pipeline.batch_size=101"], "exceeds the population of 100"),
         (["pipeline=dp_sgd", "privacy.epsilon=3", "privacy=adaptive", "pipeline.grad_sample=hooks"], "the norm of"),
         (["pipeline=dp_sgd", "privacy.epsilon=1e-7"], "error: privacy.epsilon=1e-07 cannot be reached"),
         (["pipeline=fed_avg", "partition.clients=2000"], "error: partition.clients=2000"),

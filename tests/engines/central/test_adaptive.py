@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig, DpSgdUsersConfig
 from pipelines.core.errors import UserError
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.dp_sgd import DpSgd, choose
@@ -15,9 +15,9 @@ from pipelines.model.spec import build_spec
 from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
-from .conftest import MakeData, plain_dp_sgd
+from .conftest import MakeData, plain_dp_sgd, plain_dp_sgd_users
 
-MODES = ["fast", "ghost"]
+MODES = ["book_keeping", "ghost"]
 EXACT = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=0.0)
 
 
@@ -29,13 +29,22 @@ def plan(**changes: object) -> PoissonGaussianMechanism:
     return PoissonGaussianMechanism(**(values | changes))  # type: ignore[arg-type]
 
 
+SIZES = {"batch_size": 40, "max_physical_batch": 7}
+
+
 def settings(**changes: object) -> DpSgdConfig:
-    return plain_dp_sgd(**{"batch_size": 40, "max_physical_batch": 7} | changes)
+    return plain_dp_sgd(**SIZES | changes)
+
+
+def settings_of(mechanism: PoissonGaussianMechanism, **changes: object) -> DpSgdConfig | DpSgdUsersConfig:
+    over_users = mechanism.unit is PrivacyUnit.USER
+    return plain_dp_sgd_users(**SIZES | changes) if over_users else settings(**changes)
 
 
 def fit(data: TrainingData, mechanism: PoissonGaussianMechanism, noise_seed: int | None = 0, **changes: object) -> Fit:
     hardware = Hardware(device="cpu", threads=1)
-    return DpSgd(settings(**changes), mechanism, noise_seed=noise_seed, hardware=hardware).fit(data, lambda _: None)
+    pipeline = DpSgd(settings_of(mechanism, **changes), mechanism, noise_seed=noise_seed, hardware=hardware)
+    return pipeline.fit(data, lambda _: None)
 
 
 def final_clip(fitted: Fit) -> float:
@@ -100,7 +109,8 @@ def test_noise_is_the_updates_share_times_the_clipping_norm(make_data: MakeData,
     adaptive = AdaptiveClipping(target_quantile=0.5, learning_rate=0.5, count_stddev=2.0)
     mechanism = plan(unit=unit, clip_norm=5.0, steps=3, noise_multiplier=2.0, adaptive=adaptive)
     kernels = [data.initial_weights[0]]
-    pipeline = DpSgd(settings(learning_rate=1.0), mechanism, noise_seed=4, hardware=Hardware(device="cpu", threads=1))
+    hardware = Hardware(device="cpu", threads=1)
+    pipeline = DpSgd(settings_of(mechanism, learning_rate=1.0), mechanism, noise_seed=4, hardware=hardware)
     pipeline.fit(data, lambda record: kernels.append(record.model.weights()[0]))
     # z with z^-2 + 4^-2 = 2^-2 is 2.3094. Everyone is within, so the norm falls by e^(-.25).
     assert mechanism.update_noise_multiplier == pytest.approx(2.3094, abs=1e-4)

@@ -9,7 +9,7 @@ import torch
 from dp_accounting import GaussianDpEvent
 from torch.nn.functional import cross_entropy
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig
 from pipelines.core.errors import GuaranteeError
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.gradients import KeyedOptimizer

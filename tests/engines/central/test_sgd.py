@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.config.schema import SgdConfig
+from pipelines.config.pipeline_settings import SgdConfig
 from pipelines.core.errors import DivergedError, UserError
 from pipelines.engines.central.sgd import Sgd, shuffled_batches
 from pipelines.engines.central.training import Hardware, learning_rate

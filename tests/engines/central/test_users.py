@@ -17,7 +17,7 @@ from pipelines.model.spec import Weights, build_spec, initial_weights
 from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
-from .conftest import MakeData, plain_dp_sgd
+from .conftest import MakeData, plain_dp_sgd, plain_dp_sgd_users
 
 
 def plan(**changes: object) -> PoissonGaussianMechanism:
@@ -30,7 +30,7 @@ def plan(**changes: object) -> PoissonGaussianMechanism:
 
 def fit(data: TrainingData, mechanism: PoissonGaussianMechanism, noise_seed: int | None = 0, **changes: Any) -> Fit:
     pipeline = DpSgd(
-        plain_dp_sgd(**changes), mechanism, noise_seed=noise_seed, hardware=Hardware(device="cpu", threads=1)
+        plain_dp_sgd_users(**changes), mechanism, noise_seed=noise_seed, hardware=Hardware(device="cpu", threads=1)
     )
     return pipeline.fit(data, lambda _: None)
 
@@ -100,7 +100,11 @@ def test_every_user_starts_from_the_weights_of_the_step(make_data: MakeData) -> 
 
 def moved(data: TrainingData, mechanism: PoissonGaussianMechanism, **changes: Any) -> np.ndarray:
     """The change of all weights as one vector."""
-    pairs: list[Weights] = [fit(data, mechanism, **changes).record.model.weights(), data.initial_weights]
+    return change_of(data, fit(data, mechanism, **changes))
+
+
+def change_of(data: TrainingData, fitted: Fit) -> np.ndarray:
+    pairs: list[Weights] = [fitted.record.model.weights(), data.initial_weights]
     flat = [np.concatenate([value.ravel() for value in weights]) for weights in pairs]
     return flat[0] - flat[1]
 
@@ -109,7 +113,11 @@ def moved(data: TrainingData, mechanism: PoissonGaussianMechanism, **changes: An
 def test_one_example_a_user_makes_gradients_those_of_examples(make_data: MakeData, model: str) -> None:
     data = make_data(model, (8, 8, 1), n=12)
     mechanism = plan(population=12, steps=4, clip_norm=0.5, noise_multiplier=0.5)
-    by_example = moved(data, replace(mechanism, unit=PrivacyUnit.EXAMPLE), momentum=0.5)
+    over_examples = DpSgd(
+        plain_dp_sgd(momentum=0.5), replace(mechanism, unit=PrivacyUnit.EXAMPLE), noise_seed=0,
+        hardware=Hardware(device="cpu", threads=1),
+    )  # fmt: skip
+    by_example = change_of(data, over_examples.fit(data, lambda _: None))
     assert moved(divided(data, [1] * 12), mechanism, momentum=0.5) == pytest.approx(by_example, abs=1e-5)
 
 
@@ -120,7 +128,7 @@ def test_a_cap_holds_and_takes_other_examples_each_step(update: str) -> None:
     mechanism = plan(population=1, delta=0.1, steps=12)
     kernels = [data.initial_weights[0]]
     pipeline = DpSgd(
-        plain_dp_sgd(user_update=update, user_examples=3, local_batch_size=2), mechanism, noise_seed=0,
+        plain_dp_sgd_users(user_update=update, user_examples=3, local_batch_size=2), mechanism, noise_seed=0,
         hardware=Hardware(device="cpu", threads=1),
     )  # fmt: skip
     pipeline.fit(data, lambda record: kernels.append(record.model.weights()[0]))
@@ -185,14 +193,17 @@ def test_an_empty_cohort_is_a_step_of_noise(make_data: MakeData) -> None:
 def test_users_are_reported_as_expected_never_as_realised(make_data: MakeData) -> None:
     records: list[RoundRecord] = []
     mechanism = plan(population=8, sampling_probability=0.25, steps=4)
-    pipeline = DpSgd(plain_dp_sgd(), mechanism, noise_seed=1, hardware=Hardware(device="cpu", threads=1))
+    pipeline = DpSgd(plain_dp_sgd_users(), mechanism, noise_seed=1, hardware=Hardware(device="cpu", threads=1))
     fitted = pipeline.fit(divided(make_data(), [1, 2, 30, 7]), records.append)
     assert [record.examples for record in records] == [2, 4, 6, 8]
     assert set(fitted.facts) == {"engine", "device", "threads", "user_update"}
 
 
-def test_users_need_a_partition_and_have_one_gradient_mode(make_data: MakeData) -> None:
-    with pytest.raises(UserError, match=r"privacy\.unit=user needs users: choose a partition"):
+def test_users_need_a_partition(make_data: MakeData) -> None:
+    with pytest.raises(UserError, match=r"pipeline=dp_sgd_users needs users: choose a partition"):
         fit(make_data(), plan())
-    with pytest.raises(UserError, match=r"pipeline\.grad_sample=ghost is for privacy\.unit=example"):
-        fit(make_data(), plan(), grad_sample="ghost")
+
+
+def test_a_plan_for_examples_is_refused() -> None:
+    with pytest.raises(ValueError, match="unit is example does not fit dp_sgd_users"):
+        fit(TWO, plan(unit=PrivacyUnit.EXAMPLE))

@@ -19,7 +19,7 @@ from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechani
 from pipelines.privacy.mechanisms.tree import TreeMechanism
 from pipelines.privacy.participation import TurnRecord, TurnSampler
 from pipelines.privacy.statement import statement
-from tests.privacy.conftest import dp_fed_avg, privacy
+from tests.privacy.conftest import dp_fed_avg, privacy, tree
 
 
 def plan(steps: int = 100, restart_every: int = 100, sigma: float = 4.0, **more: object) -> TreeMechanism:
@@ -102,7 +102,7 @@ def test_targets_that_no_noise_reaches_are_refused() -> None:
 
 
 def test_schedule_and_cohort_size_follow_from_public_numbers() -> None:
-    settings, wishes = dp_fed_avg(rounds=30, clients_per_round=50), privacy(mechanism="tree", population=1000)
+    settings, wishes = dp_fed_avg(rounds=30, clients_per_round=50), tree(population=1000)
     plans = {plan_for(settings, wishes, units=n) for n in (999, 1000, 1001)}
     assert plans == {
         TreeMechanism(
@@ -117,7 +117,7 @@ def test_schedule_and_cohort_size_follow_from_public_numbers() -> None:
         (20, 10),
         NeighboringRelation.REPLACE_SPECIAL,
     )
-    target = plan_for(settings, privacy(mechanism="tree", noise_multiplier=None, epsilon=3), units=1000)
+    target = plan_for(settings, tree(noise_multiplier=None, epsilon=3), units=1000)
     assert 2.99 < target.epsilon() <= 3
 
 
@@ -141,13 +141,13 @@ def test_schedules_that_break_the_restriction_are_refused(
     settings: dict[str, object], wishes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        plan_for(dp_fed_avg(**settings), privacy(mechanism="tree", **wishes), units=1000)
+        plan_for(dp_fed_avg(**settings), tree(**wishes), units=1000)
 
 
 def test_only_trees_of_two_rounds_give_a_remark() -> None:
     def remark(*, rounds: int = 30, size: int = 50, restart_every: int | None = None) -> str | None:
         settings = dp_fed_avg(rounds=rounds, clients_per_round=size)
-        return plan_for(settings, privacy(mechanism="tree", restart_every=restart_every), units=1000).remark()
+        return plan_for(settings, tree(restart_every=restart_every), units=1000).remark()
 
     assert re.search(r"pipeline\.clients_per_round \(125 .* 8 ", str(remark(size=400)))
     assert re.search(r"privacy\.restart_every.* 20\b", str(remark(restart_every=2)))
@@ -161,12 +161,12 @@ def test_local_work_and_server_optimizers_change_neither_plan_nor_epsilon() -> N
         {"client_learning_rate": 9.0, "client_momentum": 0.9}, {"server_optimizer": "adam", "server_momentum": 0.0},
         {"server_learning_rate": 0.1, "server_momentum": 0.0}, {"secure_aggregation": True}, {"engine": "stock"},
     ]  # fmt: skip
-    trees = {plan_for(dp_fed_avg(**change), privacy(mechanism="tree"), units=1000) for change in changes}
+    trees = {plan_for(dp_fed_avg(**change), tree(), units=1000) for change in changes}
     poisson = {plan_for(dp_fed_avg(**change), privacy(), units=1000) for change in changes}
     assert len(trees) == len(poisson) == 1
     # What does touch it, as a check of the check.
     more = [{}, {"rounds": 31}, {"clients_per_round": 49}]
-    assert len({plan_for(dp_fed_avg(**change), privacy(mechanism="tree"), units=1000) for change in more}) == 3
+    assert len({plan_for(dp_fed_avg(**change), tree(), units=1000) for change in more}) == 3
 
 
 def cohorts(users: int, size: int, restart_every: int, rounds: int) -> list[np.ndarray]:
@@ -178,9 +178,9 @@ def test_each_user_joins_a_tree_at_most_once() -> None:
     drawn = cohorts(users=20, size=3, restart_every=6, rounds=18)
     assert {len(cohort) for cohort in drawn} == {3}
     trees = [np.concatenate(drawn[first : first + 6]) for first in (0, 6, 12)]
-    assert all(len(np.unique(tree)) == 18 for tree in trees)
+    assert all(len(np.unique(rounds)) == 18 for rounds in trees)
     assert not np.array_equal(trees[0], trees[1])  # drawn anew
-    assert all(np.isin(tree, np.arange(20)).all() for tree in trees)
+    assert all(np.isin(rounds, np.arange(20)).all() for rounds in trees)
 
 
 def test_too_few_users_run_out_until_the_next_tree() -> None:

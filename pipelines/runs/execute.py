@@ -1,6 +1,7 @@
 """One run from plan to result: the only place that sees engine, accounting and log together."""
 
 from contextlib import closing, suppress
+from dataclasses import asdict
 from importlib.metadata import version
 from math import isfinite
 
@@ -130,7 +131,7 @@ class _Watcher:
         test = self._job.dataset.test
         logits = record.model.logits(test.inputs)
         self.evaluation, self.predictions = score(logits, test.labels), logits.argmax(axis=1)
-        metrics = {"test/accuracy": self.evaluation.accuracy, "test/loss": self.evaluation.loss}
+        metrics = {f"test/{name}": value for name, value in asdict(self.evaluation).items()}
         spent = None
         if self._job.plan is not None:
             so_far = self._job.plan.executed(record.step)

@@ -77,7 +77,7 @@ class MlflowRun:
                 self._store.client.log_inputs(self.run_id, datasets=[_reference(start.dataset)])
 
     def on_metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Records values at one integer step; they are sent with the next ones, or within `FLUSH_S`."""
+        """Records values at one integer step; they wait for `flush`, which comes by itself every `FLUSH_S` or so."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

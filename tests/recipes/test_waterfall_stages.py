@@ -95,8 +95,8 @@ def test_pairing_removes_what_seeds_have_in_common_and_intervals_hold_as_often_a
     ],
 )
 def test_a_stage_that_is_not_one_row_is_one_clear_line(stage: dict[str, object], message: str) -> None:
-    users = [ResultRow(**{**found.model_dump(), "unit": "user"}) for found in record()[2:]]
-    found = [*record(), *(users if "2 of" in message else [])]
+    others = [ResultRow(**{**found.model_dump(), "unit": "household"}) for found in record()[2:]]
+    found = [*record(), *(others if "2 of" in message else [])]
     with pytest.raises(UserError) as error:
         build_waterfall({"All": (STAGES[0], Stage.model_validate({"label": "a", **stage}))}, build_cells(found, "here"))
     assert message in str(error.value)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.config.pipeline_table import PIPELINES
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ROOT / "pipelines"
 
@@ -149,8 +151,8 @@ def test_a_file_name_occurs_once() -> None:
 def test_a_run_of_one_engine_never_loads_the_other(pipeline: str, absent: tuple[str, ...], tmp_path: Path) -> None:
     arguments = [
         "experiment=smoke", f"pipeline={pipeline}", f"tracking.uri=sqlite:///{tmp_path / 'runs.db'}", "evaluations=1",
-        *(["privacy.noise_multiplier=1"] if pipeline.startswith("dp") else []),
-        *(["pipeline.rounds=1"] if "fed" in pipeline else ["pipeline.epochs=1"]),
+        *(["privacy.noise_multiplier=1"] if PIPELINES[pipeline].unit else []),
+        f"pipeline.{PIPELINES[pipeline].length}=1",
     ]  # fmt: skip
     code = (
         "import sys; from pipelines.run import main\n"

@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Glob, Override
 
 from pipelines.config.renames import (
     KEYS,
+    NULL,
     PARTS,
     UNIT,
     VALUES,
@@ -111,4 +112,4 @@ def _values(override: Override, options: list[str]) -> list[str]:
     if isinstance(value, Glob):
         return [name for name in options if any(fnmatch(name, each) for each in value.include)]
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [value]
-    return ["null" if value is None else str(value) for value in values]
+    return [NULL if value is None else str(value) for value in values]

@@ -22,6 +22,8 @@ PRIVACY_BY_PARTS = {
 """Options of `privacy` by what `privacy.clipping` and `privacy.mechanism` used to say."""
 PARTS = ("privacy.clipping", "privacy.mechanism")
 UNIT = "privacy.unit"
+NULL = "null"
+"""None as a text, on the command line and in parameters."""
 
 
 def pipeline_of(name: str, unit: str | None) -> str:
@@ -36,9 +38,9 @@ def protecting_pipeline(name: str, unit: str) -> str:
       UserError: there is none.
     """
     row = PIPELINES.get(name)
-    if unit not in ("null", "example", "user"):
+    if unit not in (NULL, "example", "user"):
         raise UserError(f"{UNIT}={unit} is unknown, and no key any more: pipeline= says which unit is protected")
-    if row is None or row.unit is None or unit in ("null", row.unit):
+    if row is None or row.unit is None or unit in (NULL, row.unit):
         return name
     if (name, unit) in PIPELINE_BY_UNIT:
         return PIPELINE_BY_UNIT[name, unit]
@@ -138,15 +140,15 @@ def _drop_foreign_keys(section: str, part: Any) -> None:
 def renamed_params(params: Mapping[str, str]) -> dict[str, str]:
     """Returns a run's logged parameters, dotted keys and their texts, in today's names."""
     sections: dict[str, Any] = {}
-    for dotted, value in params.items():
+    for dotted, text in params.items():
         section, dot, key = dotted.partition(".")
+        value = None if text == NULL else text
         if dot:
             sections.setdefault(section, {})[key] = value
         else:
             sections[section] = value
     found = dict[str, str]()
     for section, part in renamed_values(sections, aloud=False).items():
-        found |= (
-            {f"{section}.{key}": value for key, value in part.items()} if isinstance(part, dict) else {section: part}
-        )
+        flat = {f"{section}.{key}": value for key, value in part.items()} if isinstance(part, dict) else {section: part}
+        found |= {dotted: NULL if value is None else value for dotted, value in flat.items()}
     return found

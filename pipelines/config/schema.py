@@ -137,7 +137,7 @@ def _in_words(item: Any) -> str:
     if kind == "extra_forbidden":
         owners = [name for name, keys in keys_of_options(section).items() if path[0] in keys] if option else []
         if len(path) == 1 and owners:
-            return foreign_key(field, value, option, owners)
+            return f"{foreign_key(field, value, option, owners)}, or write ~{field} where a preset sets it"
         return f"{field}={value}: unknown key; drop it (python -m pipelines.run --cfg job prints every key)"
     if kind == "tuple_type":
         return f"{field}={value}: input should be a list, such as '{field}=[{value}]'"

@@ -148,7 +148,7 @@ def test_parameters_of_older_runs_read_as_those_of_newer_ones() -> None:
     old, new = logged(privacy={"unit": "user"}), parse(logged(privacy={"unit": "user"})).model_dump(mode="json")
     flat = [
         {
-            f"{name}.{key}" if isinstance(part, dict) else name: str(value)
+            f"{name}.{key}" if isinstance(part, dict) else name: "null" if value is None else str(value)
             for name, part in values.items()
             for key, value in (part if isinstance(part, dict) else {"": part}).items()
         }

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
+from pipelines.config.pipeline_table import PIPELINES
 from pipelines.config.schema import Config, parse
 from pipelines.core.paths import REPOSITORY
 from pipelines.data.partition.division import Partition
@@ -75,7 +76,7 @@ class OneStep:
         """
         config = configured(engine, seed)
         plan = PoissonGaussianMechanism(
-            unit=PrivacyUnit.EXAMPLE if engine == "dp_sgd" else PrivacyUnit.USER,
+            unit=PrivacyUnit.USER if PIPELINES[engine].divided else PrivacyUnit.EXAMPLE,
             population=UNITS,
             sampling_probability=SAMPLING_PROBABILITY,
             steps=1,
@@ -135,7 +136,7 @@ def flat(weights: Any) -> Floats:
 
 def neighbours(engine: str, seed: int = 0) -> tuple[TrainingData, TrainingData]:
     """A small dataset, and the same without its last example, or its last user."""
-    each = 1 if engine == "dp_sgd" else EXAMPLES_OF_A_USER
+    each = EXAMPLES_OF_A_USER if PIPELINES[engine].divided else 1
     rng = np.random.default_rng(seed)
     spec = build_spec("mlp", features=(FEATURES,), classes=CLASSES, widths=WIDTHS)
     users = tuple(np.arange(each * UNITS).reshape(UNITS, each))

@@ -49,10 +49,11 @@ class DpFedAvg:
           private_worker: whether to refuse a worker that others can reach.
 
         Raises:
-          UserError: the plan protects another unit, or has no steps.
+          ValueError: a plan for another unit.
+          UserError: the plan has no steps.
         """
         if plan.unit != PrivacyUnit.USER:
-            raise UserError(f"privacy.unit={plan.unit} does not fit pipeline=dp_fed_avg, which protects every user")
+            raise ValueError(f"a plan whose unit is {plan.unit} does not fit dp_fed_avg")
         if plan.steps < 1:
             raise UserError(f"mechanism plan: steps={plan.steps}; training needs at least one")
         self._settings = settings

@@ -36,10 +36,7 @@ SETTINGS: list[tuple[Any, dict[str, Any]]] = [
     (dp_sgd(batch_size=UNITS, epochs=1e300), {"noise_multiplier": 1.0}),
     (dp_fed_avg(rounds=10**12, clients_per_round=100), {"noise_multiplier": 1.0, "name": "tree"}),
     (CENTRAL, {"noise_multiplier": 1.0, "population": 10**12}),
-    *(
-        (CENTRAL, {"noise_multiplier": 1.0, "name": "adaptive", "target_quantile": quantile})
-        for quantile in (0.0, 1.0)
-    ),
+    *((CENTRAL, {"noise_multiplier": 1.0, "name": "adaptive", "target_quantile": quantile}) for quantile in (0.0, 1.0)),
 ]
 
 

@@ -27,7 +27,7 @@ from pipelines.tracking.store import open_store
 
 EXPERIMENT = "speed"
 ABOUT = "How fast the pipelines are beside their peers. Metrics are `section/subject/metric`, their step the repeat."
-Measurement = list[tuple[Chapter, Sequence[Subject]]]
+Selection = list[tuple[Chapter, Sequence[Subject]]]
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -68,7 +68,7 @@ def run(chosen: argparse.Namespace) -> None:
         print(f"recorded in {FOLDER}")
 
 
-def plan_of(sections: Sequence[Section], only: Sequence[str]) -> tuple[Measurement, tuple[str, ...]]:
+def plan_of(sections: Sequence[Section], only: Sequence[str]) -> tuple[Selection, tuple[str, ...]]:
     """Chooses subjects, and names the environments that some of them lack.
 
     Args:
@@ -85,14 +85,14 @@ def plan_of(sections: Sequence[Section], only: Sequence[str]) -> tuple[Measureme
     chosen = [(item, [s for s in item.subjects if not only or s.name in only]) for item in built]
     needed = {subject.environment for _, subjects in chosen for subject in subjects}
     missing = tuple(sorted(name for name in needed if not environments.available(name)))
-    plan: Measurement = [(item, [s for s in subjects if s.environment not in missing]) for item, subjects in chosen]
+    plan: Selection = [(item, [s for s in subjects if s.environment not in missing]) for item, subjects in chosen]
     plan = [(item, subjects) for item, subjects in plan if subjects]
     if not plan:
         raise UserError("; ".join(environments.missing_line(name) for name in missing))
     return plan, missing
 
 
-def _measure(plan: Measurement, repeats: int, setting: Setting, origin: Origin, log: RunLog) -> dict[Section, Record]:
+def _measure(plan: Selection, repeats: int, setting: Setting, origin: Origin, log: RunLog) -> dict[Section, Record]:
     progress, records = Progress(plan, repeats), {}
     for built, subjects in plan:
 
@@ -134,7 +134,7 @@ def command_of(chosen: argparse.Namespace) -> str:
     return " ".join([*words, *(["--record"] if chosen.record else [])])
 
 
-def _origin(chosen: argparse.Namespace, plan: Measurement, repeats: int, missing: tuple[str, ...]) -> Origin:
+def _origin(chosen: argparse.Namespace, plan: Selection, repeats: int, missing: tuple[str, ...]) -> Origin:
     used = sorted({subject.environment for _, subjects in plan for subject in subjects} | {"project"}, reverse=True)
     return Origin(
         command=command_of(chosen),

@@ -124,12 +124,11 @@ def composed_epsilon(plans: Sequence[PoissonGaussianMechanism]) -> float:
     return float(total.get_epsilon_for_delta(sure_delta(first.delta, sum(steps for _, _, steps in settings))))
 
 
-def quick_epsilon(plan: Mechanism, coarseness: int = 1) -> float:
+def quick_epsilon(plan: Mechanism) -> float:
     """The same to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
 
     Args:
       plan: what ran, or would run.
-      coarseness: of the discretised privacy loss; 1 is the guarantee's. More is faster and gives a larger epsilon.
 
     Raises:
       UserError: the plan adds no noise.
@@ -138,7 +137,7 @@ def quick_epsilon(plan: Mechanism, coarseness: int = 1) -> float:
         return tree_epsilon(plan)  # quick as it is
     if plan.steps == 0:
         return 0.0
-    return _array_epsilon(_sigma(plan), plan.sampling_probability, coarseness, plan.steps, plan.delta)
+    return _array_epsilon(_sigma(plan), plan.sampling_probability, plan.steps, plan.delta)
 
 
 def _sigma(plan: PoissonGaussianMechanism) -> float:
@@ -179,10 +178,10 @@ def _library_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _array_epsilon(sigma: float, q: float, coarseness: int, steps: int, delta: float) -> float:
+def _array_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
     from pipelines.privacy.accounting.pld import step_losses
 
-    losses = step_losses(sigma, q, coarseness * loss_interval(sigma, q))
+    losses = step_losses(sigma, q, loss_interval(sigma, q))
     return max(direction.epsilon(steps, sure_delta(delta, steps)) for direction in losses)
 
 

@@ -5,19 +5,16 @@ bug in one of them shows. Opacus' GDP accountant is not offered: its central-lim
 aggregation is known to RDP alone, whose upper bound is then the guarantee.
 """
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
-from types import FrameType
 from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.prv import prv_epsilon
+from pipelines.privacy.accounting.time_limit import time_limit
 from pipelines.privacy.accounting.tree_epsilon import tree_epsilon, tree_event
 from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PoissonGaussianMechanism, delta_round_off
 from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
@@ -228,7 +225,7 @@ def _prv_result(plan: PoissonGaussianMechanism) -> AccountantResult:
     value, remark = None, ""
     try:
         opacus = version("opacus")
-        with _time_limit(PRV_TIME_LIMIT_S):
+        with time_limit(PRV_TIME_LIMIT_S):
             value = prv_epsilon(
                 sigma=effective_noise_multiplier(plan),
                 q=plan.sampling_probability,
@@ -244,25 +241,3 @@ def _prv_result(plan: PoissonGaussianMechanism) -> AccountantResult:
     except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         remark = f"failed: {error}".splitlines()[0]
     return AccountantResult(accountant="Opacus PRV", version=opacus, epsilon=value, remark=remark)
-
-
-@contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    """Raises TimeoutError in the main thread after `seconds` of this process' CPUs; elsewhere there is no limit.
-
-    Not of the clock: on a busy machine whether accountants agree must not depend on who else computes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(_signum: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGPROF, expire)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)

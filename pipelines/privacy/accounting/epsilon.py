@@ -5,18 +5,15 @@ upper bound by another route) and Opacus' PRV stand beside it so that a bug in o
 is not offered: its central-limit approximation underestimates. Any other mechanism has RDP's upper bound.
 """
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
-from types import FrameType
 from typing import Any
 
 from pipelines.privacy.accounting.prv import prv_epsilon
+from pipelines.privacy.accounting.time_limit import time_limit
 from pipelines.privacy.mechanisms.base import (
     Composition,
     Mechanism,
@@ -109,19 +106,20 @@ def composed_epsilon(compositions: Sequence[Composition], delta: float) -> float
     return float(total.get_epsilon_for_delta(sure_delta(delta, sum(one.steps for one in compositions))))
 
 
-def quick_pld_epsilon(composition: Composition, delta: float, coarseness: int = 1) -> float:
+def quick_pld_epsilon(composition: Composition, delta: float) -> float:
     """The same to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
 
     Args:
       composition: what ran, or would run.
       delta: of the guarantee.
-      coarseness: of the discretised privacy loss; 1 is the guarantee's. More is faster and gives a larger epsilon.
+
+    Raises:
+      UserError: it adds no noise.
     """
     if composition.steps == 0:
         return 0.0
     require_noise(composition.noise_multiplier)
-    sigma, q = composition.noise_multiplier, composition.sampling_probability
-    return _array_epsilon(sigma, q, coarseness, composition.steps, delta)
+    return _array_epsilon(composition.noise_multiplier, composition.sampling_probability, composition.steps, delta)
 
 
 def loss_interval(sigma: float, q: float) -> float:
@@ -156,10 +154,10 @@ def _library_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _array_epsilon(sigma: float, q: float, coarseness: int, steps: int, delta: float) -> float:
+def _array_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
     from pipelines.privacy.accounting.pld import step_losses
 
-    losses = step_losses(sigma, q, coarseness * loss_interval(sigma, q))
+    losses = step_losses(sigma, q, loss_interval(sigma, q))
     return max(direction.epsilon(steps, sure_delta(delta, steps)) for direction in losses)
 
 
@@ -206,7 +204,7 @@ def _prv_result(composition: Composition, delta: float) -> AccountantResult:
     value, remark = None, ""
     try:
         opacus = version("opacus")
-        with _time_limit(PRV_TIME_LIMIT_S):
+        with time_limit(PRV_TIME_LIMIT_S):
             value = prv_epsilon(
                 sigma=composition.noise_multiplier,
                 q=composition.sampling_probability,
@@ -222,25 +220,3 @@ def _prv_result(composition: Composition, delta: float) -> AccountantResult:
     except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         remark = f"failed: {error}".splitlines()[0]
     return AccountantResult(accountant=PRV, version=opacus, epsilon=value, remark=remark)
-
-
-@contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    """Raises TimeoutError in the main thread after `seconds` of this process' CPUs; elsewhere there is no limit.
-
-    Not of the clock: on a busy machine whether accountants agree must not depend on who else computes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(_signum: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGPROF, expire)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)

@@ -6,19 +6,16 @@ would do to a run that is open, or has trained for hours, happens here, and beco
 
 import os
 import resource
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.cross_check import require_not_too_low
 from pipelines.privacy.accounting.epsilon import accountant_results
 from pipelines.privacy.accounting.group import group_epsilon
+from pipelines.privacy.accounting.time_limit import time_limit
 from pipelines.privacy.mechanisms.base import Mechanism
 from pipelines.privacy.several_units import GROUPS
 
@@ -65,30 +62,11 @@ def accountable(subject: str, remedy: str) -> Iterator[None]:
       UserError: an accountant failed, or reached a bound.
     """
     try:
-        with _bounded_memory(), _bounded_time():
+        with _bounded_memory(), time_limit(TIME_LIMIT_S):
             yield
     except (ArithmeticError, ValueError, RuntimeError, MemoryError, TimeoutError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{subject} is beyond what the accountants can compute ({reason}); {remedy}") from None
-
-
-@contextmanager
-def _bounded_time() -> Iterator[None]:
-    """Raises TimeoutError in the main thread; elsewhere, and where others use the timer, there is no limit."""
-    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_VIRTUAL)[0]:
-        yield
-        return
-
-    def expire(_signum: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"no answer within {TIME_LIMIT_S} s of computing")
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGVTALRM, expire)
-    signal.setitimer(signal.ITIMER_VIRTUAL, TIME_LIMIT_S, 1)  # again, should the first one meet a second opinion
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
 
 
 @contextmanager

@@ -214,12 +214,8 @@ class Mechanism(Protocol):
           UserError: the mechanism adds no noise.
         """
 
-    def quick_epsilon(self, coarseness: int = 1) -> float:
-        """The same to rounding, quickly: for searches and progress, never for a guarantee.
-
-        Args:
-          coarseness: of a discretised privacy loss; 1 is the guarantee's. More is faster and gives a larger epsilon.
-        """
+    def quick_epsilon(self) -> float:
+        """The same to rounding, quickly: for searches and progress, never for a guarantee."""
 
     def lower_bound(self, mu: float) -> float:
         """Epsilon if a contribution is at least `mu` deviations of one draw of noise; 0 for mu <= 0."""

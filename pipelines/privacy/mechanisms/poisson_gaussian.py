@@ -151,9 +151,9 @@ class PoissonGaussianMechanism:
         """By privacy loss distributions."""
         return pld_epsilon(self.composition, self.delta) if self.steps else 0.0
 
-    def quick_epsilon(self, coarseness: int = 1) -> float:
+    def quick_epsilon(self) -> float:
         """By privacy loss distributions as arrays."""
-        return quick_pld_epsilon(self.composition, self.delta, coarseness) if self.steps else 0.0
+        return quick_pld_epsilon(self.composition, self.delta) if self.steps else 0.0
 
     def lower_bound(self, mu: float) -> float:
         """That of updates alone; adaptive clipping releases counts as well."""

@@ -152,7 +152,7 @@ class TreeMechanism:
         require_noise(self.noise_multiplier)
         return _epsilon(self)
 
-    def quick_epsilon(self, coarseness: int = 1) -> float:
+    def quick_epsilon(self) -> float:
         """The same: it is quick as it is."""
         return self.epsilon()
 

@@ -1,6 +1,7 @@
 """A plan at the end of a range is prepared with all its numbers, or refused in one line before anything is logged."""
 
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from math import isfinite
@@ -12,6 +13,7 @@ from pipelines.core.errors import UserError
 from pipelines.privacy.accounting import limits as judgement
 from pipelines.privacy.accounting.epsilon import accountant_results
 from pipelines.privacy.accounting.limits import accountable, judge
+from pipelines.privacy.accounting.time_limit import time_limit
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
@@ -43,7 +45,7 @@ SETTINGS: list[tuple[Any, dict[str, Any]]] = [
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("pipeline", "given"), SETTINGS)
 def test_every_plan_is_accounted_for_or_refused_in_one_line(pipeline: Any, given: dict[str, Any]) -> None:
-    section = {"adaptive": adaptive, "tree": tree}.get(given.get("name", ""), privacy)
+    section: Any = {"adaptive": adaptive, "tree": tree}.get(given.get("name", ""), privacy)
     settings = section(**({"epsilon": None, "noise_multiplier": None, "delta": 1e-5} | given))
     try:
         plan = judged_plan(pipeline, settings, UNITS)
@@ -86,7 +88,28 @@ def test_an_accountant_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(judgement, "TIME_LIMIT_S", 0.05)
     with pytest.raises(UserError, match=r"a subject is beyond .*no answer within"):
         compute_for_ever()
-    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
+def compute(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+def nested_limits() -> None:
+    with time_limit(0.5):
+        with pytest.raises(TimeoutError, match=r"within 0\.05 s"), time_limit(0.05):
+            compute(60)
+        compute(0.1)
+        assert 0 < signal.getitimer(signal.ITIMER_PROF)[0] < 0.45
+        with time_limit(100):
+            compute(60)
+
+
+def test_an_inner_time_limit_leaves_the_rest_to_the_outer() -> None:
+    with pytest.raises(TimeoutError, match=r"within 0\.5 s"):
+        nested_limits()
 
 
 def test_an_accountant_that_asks_for_terabytes_is_stopped() -> None:

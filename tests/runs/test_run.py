@@ -241,14 +241,6 @@ def test_a_run_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
         assert store.client.get_run(log.run_id).info.status == "RUNNING"
 
 
-def test_a_piped_federated_run_ends_when_it_ends(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'runs.db'}"
-    command = f"{sys.executable} -m pipelines.run pipeline=fed_avg pipeline.rounds=2 tracking.uri={uri} | cat"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.startswith("fed_avg seed=0")
-    assert done.stderr == ""
-
-
 def wait_for_metric(database: Path) -> None:
     """Until a first evaluation is in the database."""
     deadline = time.monotonic() + 90

@@ -94,7 +94,7 @@ def test_worker_and_pipes_end_with_the_process(ending: str, code: int) -> None:
     assert (err == "") == (code == 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_worker_ends_with_a_process_that_is_killed(number: signal.Signals) -> None:
     with process_that("killed") as process:
         assert process.stdout is not None

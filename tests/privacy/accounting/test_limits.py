@@ -16,7 +16,7 @@ from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
 from pipelines.privacy.statement import statement
 from pipelines.runs.prepare import judged_plan
-from tests.privacy.conftest import dp_fed_avg, dp_sgd, privacy
+from tests.privacy.conftest import dp_fed_avg, dp_sgd, privacy, privacy_of
 
 UNITS = 1437
 CENTRAL = dp_sgd(batch_size=64, epochs=2)
@@ -26,26 +26,23 @@ TARGETS = [{"epsilon": epsilon} for epsilon in (1e-9, 1e-3, 1.0, 1e3, 1e9)]
 SETTINGS: list[tuple[Any, dict[str, Any]]] = [
     *((CENTRAL, given) for given in NOISE + TARGETS),
     *((FEDERATED, given) for given in NOISE[:3] + NOISE[5:7]),
-    *((FEDERATED, given | {"mechanism": "tree"}) for given in NOISE + TARGETS),
-    *((CENTRAL, given | {"clipping": "adaptive", "count_stddev": 1e12}) for given in NOISE),
-    *((CENTRAL, given | {"clipping": "adaptive", "count_stddev": 1e-12}) for given in NOISE),
+    *((FEDERATED, given | {"name": "tree"}) for given in NOISE + TARGETS),
+    *((CENTRAL, given | {"name": "adaptive", "count_stddev": 1e12}) for given in NOISE),
+    *((CENTRAL, given | {"name": "adaptive", "count_stddev": 1e-12}) for given in NOISE),
     *((CENTRAL, {"noise_multiplier": 1.0, "clip_norm": clip}) for clip in (1e-300, 1e-12, 1e12, 1e300)),
     *((CENTRAL, {"noise_multiplier": 1.0, "delta": delta}) for delta in (1e-9, 0.99 / UNITS, 0.5)),
     *((dp_sgd(batch_size=size, epochs=1e-3), {"noise_multiplier": 1.0}) for size in (1, UNITS, UNITS + 1)),
     (dp_sgd(batch_size=UNITS, epochs=1e300), {"noise_multiplier": 1.0}),
-    (dp_fed_avg(rounds=10**12, clients_per_round=100), {"noise_multiplier": 1.0, "mechanism": "tree"}),
+    (dp_fed_avg(rounds=10**12, clients_per_round=100), {"noise_multiplier": 1.0, "name": "tree"}),
     (CENTRAL, {"noise_multiplier": 1.0, "population": 10**12}),
-    *(
-        (CENTRAL, {"noise_multiplier": 1.0, "clipping": "adaptive", "target_quantile": quantile})
-        for quantile in (0.0, 1.0)
-    ),
+    *((CENTRAL, {"noise_multiplier": 1.0, "name": "adaptive", "target_quantile": quantile}) for quantile in (0.0, 1.0)),
 ]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("pipeline", "given"), SETTINGS)
 def test_every_plan_is_accounted_for_or_refused_in_one_line(pipeline: Any, given: dict[str, Any]) -> None:
-    settings = privacy(**({"epsilon": None, "noise_multiplier": None, "delta": 1e-5} | given))
+    settings = privacy_of(**({"epsilon": None, "noise_multiplier": None, "delta": 1e-5} | given))
     try:
         plan = judged_plan(pipeline, settings, UNITS)
     except UserError as error:

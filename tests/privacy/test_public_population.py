@@ -87,12 +87,11 @@ def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int, Path], 
         assert plan.restart_every == 5
 
 
-@pytest.mark.parametrize("mechanism", ["gaussian", "tree"])
+@pytest.mark.parametrize("mechanism", ["fixed", "tree"])
 def test_a_job_whose_plan_follows_the_private_number_is_refused(
     mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, name = federated_config(POPULATION), "tree_plan_for" if mechanism == "tree" else "plan_for"
-    config = config.model_copy(update={"privacy": config.privacy.model_copy(update={"mechanism": mechanism})})
+    config, name = federated_config(POPULATION, name=mechanism), "tree_plan_for" if mechanism == "tree" else "plan_for"
     real = getattr(planning, name)
     follow = {"population": None}
     monkeypatch.setattr(planning, name, lambda *given: real(given[0], given[1].model_copy(update=follow), given[2]))

@@ -88,12 +88,11 @@ def test_a_job_has_the_same_plan_for_every_population(config: Callable[[int, Pat
         assert plan.restart_every == 5
 
 
-@pytest.mark.parametrize("mechanism", ["gaussian", "tree"])
+@pytest.mark.parametrize("mechanism", ["fixed", "tree"])
 def test_a_job_whose_plan_follows_the_private_number_is_refused(
     mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = federated_config(POPULATION)
-    config = config.model_copy(update={"privacy": config.privacy.model_copy(update={"mechanism": mechanism})})
+    config = federated_config(POPULATION, name=mechanism)
     real = planning.plan_for
     follow = {"population": None}
     monkeypatch.setattr(

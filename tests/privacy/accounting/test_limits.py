@@ -19,7 +19,7 @@ from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.statement import statement
 from pipelines.runs.prepare import judged_plan
-from tests.privacy.conftest import adaptive, dp_fed_avg, dp_sgd, privacy, tree
+from tests.privacy.conftest import dp_fed_avg, dp_sgd, privacy, privacy_of
 
 UNITS = 1437
 CENTRAL = dp_sgd(batch_size=64, epochs=2)
@@ -45,8 +45,7 @@ SETTINGS: list[tuple[Any, dict[str, Any]]] = [
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("pipeline", "given"), SETTINGS)
 def test_every_plan_is_accounted_for_or_refused_in_one_line(pipeline: Any, given: dict[str, Any]) -> None:
-    section: Any = {"adaptive": adaptive, "tree": tree}.get(given.get("name", ""), privacy)
-    settings = section(**({"epsilon": None, "noise_multiplier": None, "delta": 1e-5} | given))
+    settings = privacy_of(**({"epsilon": None, "noise_multiplier": None, "delta": 1e-5} | given))
     try:
         plan = judged_plan(pipeline, settings, UNITS)
     except UserError as error:

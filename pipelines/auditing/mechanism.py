@@ -27,7 +27,6 @@ from scipy import special
 from pipelines.auditing.contributions import OwnModelRuns
 from pipelines.auditing.finding import AuditError, Finding
 from pipelines.auditing.lower_bounds import (
-    binomial_p_value,
     chi_square_interval,
     epsilon_at_noise,
     gaussian_mu_lower_bound,
@@ -45,6 +44,7 @@ from pipelines.privacy.accounting.tree_epsilon import tree_epsilon
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
 from pipelines.privacy.sampling import SamplerRecord
+from pipelines.privacy.sampling_law import binomial_p
 
 THRESHOLD = 0.5
 """Fixed before anything is seen: half of a contribution."""
@@ -209,7 +209,7 @@ def _count_faults(noise: Floats, stddev: float) -> list[str]:
 
 def _sampling_faults(seen: Observation, plan: PoissonGaussianMechanism) -> list[str]:
     count, trials = int(seen.joined[:, : plan.population].sum()), plan.population * len(seen.joined)
-    if binomial_p_value(count, trials, plan.sampling_probability) < FALSE_ALARM:
+    if binomial_p(count, trials, plan.sampling_probability) < FALSE_ALARM:
         return [f"units join with probability {count / trials:.4g}, not {plan.sampling_probability:.4g}"]
     record = SamplerRecord(plan.population, plan.sampling_probability)
     for joined in seen.joined[:, : plan.population]:

@@ -6,7 +6,7 @@ A bound is a certificate: it exceeds the true epsilon at most as often as its co
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 from scipy.optimize import brentq
 
 from pipelines.privacy.accounting.gaussian_pair import MOST_EPSILON
@@ -24,6 +24,7 @@ def clopper_pearson_upper(errors: int, trials: int, confidence: float) -> float:
 
     Source: Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
     """
+    # As stats.binomtest's interval to 2e-10, whose search takes 4 ms where the quantile takes 2 us.
     return 1.0 if errors >= trials else float(special.betaincinv(errors + 1, trials - errors, confidence))
 
 
@@ -95,15 +96,5 @@ def _first_root(excess: Callable[[float], float]) -> float:
 
 def chi_square_interval(degrees: int, confidence: float) -> tuple[float, float]:
     """Two-sided interval of a chi-square number over its degrees of freedom, around 1."""
-    tail = (1 - confidence) / 2
-    return (
-        float(2 * special.gammaincinv(degrees / 2, tail) / degrees),
-        float(2 * special.gammainccinv(degrees / 2, tail) / degrees),
-    )
-
-
-def binomial_p_value(successes: int, trials: int, probability: float) -> float:
-    """Twice the smaller tail of so many successes."""
-    at_most = float(special.bdtr(float(successes), trials, probability)) if successes < trials else 1.0
-    at_least = 1.0 if successes == 0 else float(special.betainc(successes, trials - successes + 1, probability))
-    return min(1.0, 2 * min(at_most, at_least))
+    low, high = stats.chi2.interval(confidence, degrees)
+    return float(low) / degrees, float(high) / degrees

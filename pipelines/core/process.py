@@ -23,7 +23,10 @@ _frozen_modules = 0
 
 
 def pause_collector() -> None:
-    """Stops collection until `resume_collector`; reference counting goes on."""
+    """Stops collection until `resume_collector`; reference counting goes on.
+
+    Without both, experiment=smoke pipeline=sgd takes 1.31 times its CPU, and without freezing 1.2 (six turns).
+    """
     gc.disable()
 
 
@@ -57,8 +60,9 @@ def exit_after(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command line and ends the process with its exit code, the way multiprocessing ends its own.
 
     Threads are joined, exit handlers run and streams are flushed as ever. What does not happen is that Python takes
-    itself apart: freeing one by one what TFF has traced took three seconds, and destroyed its executors after the
-    modules that they use.
+    itself apart: freeing one by one what TFF has traced takes two to three seconds, 1.34 times the CPU of
+    experiment=smoke pipeline=dp_fed_avg and 1.04 of pipeline=sgd, and destroyed its executors after the modules that
+    they use.
     """
     keep_streams()
     try:

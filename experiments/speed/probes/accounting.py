@@ -1,4 +1,4 @@
-"""What calibrating the noise and accounting for it costs a run, the first time and again.
+"""What calibrating the noise and accounting for it costs a run, the first time and again; ours or dp-accounting's own.
 
 Importing the accountants is measured apart: a process, and so a sweep, does it once.
 """
@@ -6,7 +6,7 @@ Importing the accountants is measured apart: a process, and so a sweep, does it 
 import time
 
 from experiments.speed.probes.process import read_options, report
-from pipelines.privacy.accounting.calibration import calibrate
+from pipelines.privacy.accounting.calibration import DECIMALS, LEAST_NOISE, calibrate
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
@@ -27,6 +27,8 @@ def main() -> None:
         sampling_probability=options["sample"] / options["population"], noise_multiplier=0.0, clip_norm=1.0,
         delta=options["delta"],
     )  # fmt: skip
+    if options.get("library"):
+        return report({"import_s": imported, "calibration_s": _library(plan, options["epsilon"])})
     first, again = _run(plan, options["epsilon"]), _run(plan, options["epsilon"])
     report(
         {
@@ -37,6 +39,19 @@ def main() -> None:
             "again_s": sum(again),
         }
     )
+
+
+def _library(plan: PoissonGaussianMechanism, target: float) -> float:
+    """Seconds of dp-accounting's search with its own privacy loss distributions, on the guarantee's grid."""
+    from dp_accounting import mechanism_calibration
+    from dp_accounting.pld import PLDAccountant
+
+    start = time.perf_counter()
+    mechanism_calibration.calibrate_dp_mechanism(
+        PLDAccountant, lambda sigma: plan.with_noise(sigma).dp_event(), target, plan.delta,
+        mechanism_calibration.LowerEndpointAndGuess(LEAST_NOISE, 1.0), tol=1 / DECIMALS,
+    )  # fmt: skip
+    return time.perf_counter() - start
 
 
 def _run(plan: PoissonGaussianMechanism, target: float) -> tuple[float, float]:

@@ -3,7 +3,9 @@
 The library walks over every grid point of the loss in Python, once to discretise and once to read epsilon off, and
 transforms afresh for every number of steps. Here the same formulas run on whole arrays, and all numbers of steps share
 one discretisation and its spectrum. The epsilons are the library's to the rounding of both transforms. They serve the
-search for noise and a run's progress; what a guarantee states comes from the library itself.
+search for noise and a run's progress; what a guarantee states comes from the library itself. Calibration, which asks
+for a dozen of them, is 32 times as fast as with the library's: `account_library` over `account_examples` in
+experiments/speed.
 
 Source: Doroshenko et al. 2022, arXiv:2207.04380 (connect the dots); Koskela et al. 2020, arXiv:1906.03049 (Fourier).
 """

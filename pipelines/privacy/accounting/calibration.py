@@ -35,8 +35,9 @@ def calibrate(plan: AnyMechanism, target: float) -> AnyMechanism:
 
     Raises:
       UserError: no multiplier in [0.2, 1000] gives that epsilon.
+      ArithmeticError: rounding hides the answer.
     """
-    from dp_accounting.mechanism_calibration import calibrate_dp_mechanism
+    from dp_accounting.mechanism_calibration import NoOptimumFoundError, calibrate_dp_mechanism
 
     if plan.adaptive is not None:
         # Adaptive clipping shares the same total noise between update and count, which only the answer must allow.
@@ -44,9 +45,12 @@ def calibrate(plan: AnyMechanism, target: float) -> AnyMechanism:
         while shared.epsilon() > target:  # the two parts add up to the total, less a rounding
             shared = shared.with_noise(shared.noise_multiplier + 1 / DECIMALS)
         return shared
-    root = calibrate_dp_mechanism(
-        _QuickAccountant, plan.with_noise, target, plan.delta, _bracket(plan, target), tol=1 / DECIMALS
-    )
+    try:
+        root = calibrate_dp_mechanism(
+            _QuickAccountant, plan.with_noise, target, plan.delta, _bracket(plan, target), tol=1 / DECIMALS
+        )
+    except NoOptimumFoundError as error:
+        raise ArithmeticError(f"the search for the noise found none ({error})") from None
     sigma = ceil(root * DECIMALS)
     while plan.with_noise((sigma - 1) / DECIMALS).quick_epsilon() <= target:
         sigma -= 1

@@ -43,7 +43,7 @@ def _of_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, NotImplementedError):  # the last: of a version that no zip has
         return None
     for part, kind, remedy in INSIDE:
         if any(part in name for name in names):

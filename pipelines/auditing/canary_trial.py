@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from pipelines.auditing.canaries import ClientCanaries, ExampleCanaries
 from pipelines.auditing.finding import Finding
-from pipelines.auditing.lower_bounds import Gaussian, gaussian_pair_epsilon, one_run_lower_bound
+from pipelines.auditing.lower_bounds import one_run_lower_bound
 from pipelines.auditing.scores import ClientScores, ExampleScores, Floats, Score
 from pipelines.core.errors import UserError
 from pipelines.engines.interface import OnRound, RoundRecord, TrainingData
+from pipelines.privacy.accounting.gaussian_pair import Gaussian, gaussian_pair_epsilon
 
 
 class CanaryTrial:

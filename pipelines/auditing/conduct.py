@@ -15,7 +15,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.engines.interface import FittedModel, OnRound, TrainingData
 from pipelines.model.spec import ModelSpec
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import Mechanism, NeighboringRelation
 
 if TYPE_CHECKING:
     from pipelines.auditing.canaries import ClientCanaries, ExampleCanaries
@@ -172,8 +172,9 @@ def _plant(job: PlannedRun, data: TrainingData) -> "ExampleCanaries | ClientCana
     assert audit.canaries is not None, "the schema has seen to it"
     streams = {"content": public_stream(job.config.seed, "canaries"), "coins": private_stream(None, "coins")}
     if audit.name == "canary_clients":
+        stay = job.plan is not None and job.plan.relation is NeighboringRelation.REPLACE_SPECIAL
         length = CANARY_LENGTH * (1.0 if job.plan is None else job.plan.clip_norm)
-        return plant_clients(data, audit.canaries, length=length, stay=isinstance(job.plan, TreeMechanism), **streams)
+        return plant_clients(data, audit.canaries, length=length, stay=stay, **streams)
     test = job.dataset.test.inputs  # no epsilon covers what comes from these, while the canaries are trained on
     usual = float(np.median(np.linalg.norm(test.reshape(len(test), -1), axis=1)))
     return plant_examples(data, audit.canaries, length=usual if audit.canary == "noise" else None, **streams)

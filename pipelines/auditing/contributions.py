@@ -7,16 +7,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.auditing.nodes import whitened
 from pipelines.auditing.noise_checks import noise_faults
 from pipelines.auditing.observation import UNLIKELY
 from pipelines.auditing.own_model import OwnModel, Path, still_move, twin_move
-from pipelines.auditing.probe import STILL, noise_per_release
+from pipelines.auditing.probe import STILL
 from pipelines.core.randomness import public_stream
 from pipelines.engines.interface import FittedModel
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 
 Floats = NDArray[np.float64]
 TWINS = 3
@@ -100,7 +98,7 @@ class OwnModelRuns:
         everybody = np.arange(len(np.unique(own.owners)))
         data = own.data(everybody, without_units=True, start=zeros)
         path = own.run(data, self.plan, move=still_move(self.plan), seed=None)  # it is not repeated
-        return _independent(-np.diff(path.weights, axis=0) / still_move(self.plan), self.plan), path.model
+        return self.plan.whitened(-np.diff(path.weights, axis=0) / still_move(self.plan)), path.model
 
     @property
     def still(self) -> Floats:
@@ -153,7 +151,7 @@ class OwnModelRuns:
         """What is wrong with noise alone."""
         short = len(self.still) != self.plan.steps
         found = [f"{len(self.still)} steps ran of {self.plan.steps} planned"] if short else []
-        return found + noise_faults(self.still, noise_per_release(self.plan), self.tensors)
+        return found + noise_faults(self.still, self.plan.update_noise_multiplier, self.tensors)
 
     def twin_faults(self) -> list[str]:
         """What is wrong with contributions, and with noise beside them."""
@@ -200,15 +198,15 @@ class OwnModelRuns:
 
     def _twin_noise_faults(self) -> list[str]:
         """Noise beside contributions: as in the repetition without units, and in step with the clip norm."""
-        sigma = noise_per_release(self.twin_plan)
+        sigma = self.twin_plan.update_noise_multiplier
         if sigma < LEAST_TWIN_NOISE:
             return []
-        adaptive = isinstance(self.twin_plan, PoissonGaussianMechanism) and self.twin_plan.adaptive is not None
+        adaptive = self.twin_plan.adaptive is not None
         scale = np.concatenate([twin.scale for twin in self.twins])
         if not adaptive and np.abs(scale - 1).max() > OFF:
             return ["noise depends on who contributes"]
         noise = np.concatenate(
-            [_independent((twin.noise / twin.levels[:, None])[twin.unsure == 0], self.twin_plan) for twin in self.twins]
+            [self.twin_plan.whitened((twin.noise / twin.levels[:, None])[twin.unsure == 0]) for twin in self.twins]
         )
         if not len(noise):
             return []
@@ -231,10 +229,6 @@ class OwnModelRuns:
             "own_model_unexplained_in_clip_norms": max(float(twin.rest.max()) for twin in self.twins),
             "own_model_noise_multipliers": noise,
         }
-
-
-def _independent(noise: Floats, plan: Mechanism) -> Floats:
-    return whitened(noise, plan.executed(len(noise)).trees) if isinstance(plan, TreeMechanism) else noise
 
 
 def _twin(
@@ -311,13 +305,13 @@ def _levels(plan: Mechanism, lengths: Floats, sizes: Floats, noise: Floats) -> t
     Where it moves: of those that it cuts, or else as the noise has it.
     """
     levels, unsure = np.ones(len(lengths)), np.zeros(len(lengths))
-    if not isinstance(plan, PoissonGaussianMechanism) or plan.adaptive is None or plan.adaptive.learning_rate == STILL:
+    if plan.adaptive is None or plan.adaptive.learning_rate == STILL:
         return levels, unsure
     for step, (mine, full, draws) in enumerate(zip(lengths, sizes, noise, strict=True)):
         cut = mine[(mine > LEAST_LEVEL) & (mine < (1 - 2 * OFF) * full)]
         if len(cut):
             levels[step] = np.median(cut[cut > cut.max() / 2])
         else:
-            levels[step] = np.sqrt(np.mean(draws**2)) / noise_per_release(plan)
+            levels[step] = np.sqrt(np.mean(draws**2)) / plan.update_noise_multiplier
             unsure[step] = UNLIKELY / np.sqrt(2 * len(draws))
     return levels, unsure

@@ -3,24 +3,15 @@
 A bound is a certificate: it exceeds the true epsilon at most as often as its confidence allows. An estimate is not.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from scipy import special
 from scipy.optimize import brentq
 
-from pipelines.privacy.accounting.epsilon import quick_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.accounting.gaussian_pair import MOST_EPSILON
 
-LEAST_NOISE, MOST_NOISE = 0.1, 1000.0
-"""A smaller noise multiplier counts as the least, where epsilon is beyond any use, and a larger one as epsilon 0."""
-MOST_EPSILON = 40.0
-"""Where searches for epsilon end; nobody calls more privacy."""
 GRID = 0.05
-Gaussian = tuple[float, float]
-"""Mean and standard deviation."""
 
 
 def clopper_pearson_upper(errors: int, trials: int, confidence: float) -> float:
@@ -59,23 +50,6 @@ def gaussian_mu_lower_bound(
     false_positive_rate = clopper_pearson_upper(false_positives, negatives, each)
     false_negative_rate = clopper_pearson_upper(false_negatives, positives, each)
     return float(special.ndtri(1 - false_positive_rate) - special.ndtri(false_negative_rate))
-
-
-def epsilon_at_noise(plan: PoissonGaussianMechanism, sigma: float) -> float:
-    """Epsilon of a plan's sampling and steps with another noise multiplier, by the accountant of the guarantee.
-
-    Args:
-      plan: its own noise and adaptive clipping are ignored.
-      sigma: > 0, may be infinite.
-    """
-    if sigma > MOST_NOISE:
-        return 0.0
-    return quick_epsilon(replace(plan, noise_multiplier=max(sigma, LEAST_NOISE), adaptive=None))
-
-
-def mechanism_lower_bound(plan: PoissonGaussianMechanism, mu: float) -> float:
-    """Epsilon of the plan if its steps are no more private than Gaussians at distance `mu`; 0 for mu <= 0."""
-    return 0.0 if mu <= 0 else epsilon_at_noise(plan, 1 / mu)
 
 
 def one_run_p_value(epsilon: float, *, canaries: int, guesses: int, correct: int, delta: float) -> float:
@@ -117,57 +91,6 @@ def _first_root(excess: Callable[[float], float]) -> float:
             low = k * GRID
             return 0.0 if k == 0 and excess(0.0) >= 0 else float(brentq(excess, low, low + GRID, xtol=1e-6))
     return MOST_EPSILON
-
-
-def gaussian_pair_epsilon(absent: Gaussian, present: Gaussian, delta: float) -> float:
-    """Epsilon at delta between two Gaussians, in the worse direction: an estimate where they were fitted to scores.
-
-    Args:
-      absent: mean and standard deviation, > 0, of the scores of canaries that were left out.
-      present: of those that were in.
-      delta: in (0, 1).
-
-    Returns:
-      At most `MOST_EPSILON`.
-
-    Source: Andrew et al. 2023, arXiv:2302.03098, section 3 and appendix A.
-    """
-
-    def excess(value: float) -> float:
-        return max(hockey_stick(value, absent, present), hockey_stick(value, present, absent)) - delta
-
-    if excess(0.0) <= 0:
-        return 0.0
-    return MOST_EPSILON if excess(MOST_EPSILON) >= 0 else float(brentq(excess, 0.0, MOST_EPSILON, xtol=1e-6))
-
-
-def hockey_stick(epsilon: float, first: Gaussian, second: Gaussian) -> float:
-    """Largest P[A] - e^epsilon Q[A] over events A, for Gaussians P = `first` and Q = `second`; in [0, 1].
-
-    In units of Q, the densities' log ratio exceeds epsilon where a x^2 + b x + c > 0.
-    """
-    mean, std = (first[0] - second[0]) / second[1], first[1] / second[1]
-    a, b, c = (1 - std**-2) / 2, mean / std**2, -((mean / std) ** 2) / 2 - math.log(std) - epsilon
-    if abs(a) < 1e-9:
-        if b == 0:
-            return 0.0
-        edge = -c / b
-        events = [(edge, math.inf)] if b > 0 else [(-math.inf, edge)]
-    elif (discriminant := b * b - 4 * a * c) <= 0:
-        events = [(-math.inf, math.inf)] if a > 0 else []
-    else:
-        low, high = sorted(((-b - math.sqrt(discriminant)) / (2 * a), (-b + math.sqrt(discriminant)) / (2 * a)))
-        events = [(-math.inf, low), (high, math.inf)] if a > 0 else [(low, high)]
-    gained = sum(_mass((low - mean) / std, (high - mean) / std) for low, high in events)
-    paid = sum(_mass(low, high) for low, high in events)
-    return max(0.0, gained - math.exp(epsilon) * paid)
-
-
-def _mass(low: float, high: float) -> float:
-    """Probability of a standard normal number in [low, high], from the tail that keeps its digits."""
-    if low > 0:
-        return float(special.ndtr(-low) - special.ndtr(-high))
-    return float(special.ndtr(high) - special.ndtr(low))
 
 
 def chi_square_interval(degrees: int, confidence: float) -> tuple[float, float]:

@@ -18,33 +18,22 @@ It looks at the run's own engine in two ways.
 Source: Nasr et al. 2023, arXiv:2302.07956, sections 4 and 5.
 """
 
-from dataclasses import replace
-
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
 
 from pipelines.auditing.contributions import OwnModelRuns
 from pipelines.auditing.finding import AuditError, Finding
 from pipelines.auditing.lower_bounds import (
-    binomial_p_value,
     chi_square_interval,
-    epsilon_at_noise,
     gaussian_mu_lower_bound,
-    mechanism_lower_bound,
 )
-from pipelines.auditing.nodes import tree_lower_bound
 from pipelines.auditing.noise_checks import FALSE_ALARM, noise_faults
 from pipelines.auditing.observation import EMPTY_STEPS, Observation, fresh_seeds
 from pipelines.auditing.own_model import OwnModel
-from pipelines.auditing.probe import CALM, LEAST_COUNTS, Floats, Probe, noise_per_release, resolved_noise
+from pipelines.auditing.probe import CALM, LEAST_COUNTS, Floats, Probe, resolved_noise
 from pipelines.config.schema import Config
 from pipelines.core.errors import UserError
 from pipelines.model.spec import ModelSpec
-from pipelines.privacy.accounting.tree_epsilon import tree_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
-from pipelines.privacy.sampling import SamplerRecord
+from pipelines.privacy.mechanisms.base import Mechanism, epsilon_at_noise
 
 THRESHOLD = 0.5
 """Fixed before anything is seen: half of a contribution."""
@@ -114,10 +103,10 @@ def judge(
     sizes = seen.sizes
     sensitivity = float(sizes.max()) if len(sizes) else 0.0
     deviation, interval = _spread(seen.noise)
-    resolved = resolved_noise(plan) == noise_per_release(plan)
+    resolved = resolved_noise(plan) == plan.update_noise_multiplier
     bound = 0.0
     if resolved:
-        bound = tree_lower_bound(plan, mu) if isinstance(plan, TreeMechanism) else mechanism_lower_bound(plan, mu)
+        bound = plan.lower_bound(mu)
     return Finding(
         audit="mechanism",
         claim=claim,
@@ -132,7 +121,7 @@ def judge(
             "observations_without": len(without),
             "mu_lower_bound": mu,
             "sensitivity_in_clip_norms": [float(sizes.min()) if len(sizes) else 0.0, sensitivity],
-            "noise_multiplier_claimed": noise_per_release(seen.probe.plan),
+            "noise_multiplier_claimed": seen.probe.plan.update_noise_multiplier,
             "noise_multiplier_measured": deviation,
             "noise_multiplier_interval": interval,
             "noise_interval_false_alarm": FALSE_ALARM,
@@ -161,9 +150,13 @@ def _count_evidence(seen: Observation) -> dict[str, object]:
 
 
 def _estimate(seen: Observation, plan: Mechanism, sigma: float) -> float:
-    """What the guarantee's accountant makes of the noise that was measured."""
-    if isinstance(plan, TreeMechanism):
-        return tree_epsilon(replace(plan, noise_multiplier=sigma))
+    """What the guarantee's accountant makes of the noise that was measured.
+
+    Args:
+      seen: of the linear problem.
+      plan: of the run.
+      sigma: measured noise over measured sensitivity, of updates.
+    """
     if plan.adaptive is not None and seen.probe.adaptive is not None and len(seen.count_noise):
         # The probe's count has noise of a size that suits it: what counts is how far it is from the one asked for.
         ratio = max(_spread(seen.count_noise)[0], 1e-12) / seen.probe.adaptive.count_stddev
@@ -173,7 +166,7 @@ def _estimate(seen: Observation, plan: Mechanism, sigma: float) -> float:
 
 def _faults(seen: Observation) -> list[str]:
     """Every way in which what was seen is not what the plan says."""
-    plan, sigma, sizes, found = seen.probe.plan, noise_per_release(seen.probe.plan), seen.sizes, []
+    plan, sigma, sizes, found = seen.probe.plan, seen.probe.plan.update_noise_multiplier, seen.sizes, []
     steps = len(seen.with_units.parallel)
     rounding = ROUNDING + 1e-6 * sigma * steps**0.5  # of float32 weights that noise has moved
     if steps != plan.steps or len(seen.alone.parallel) != EMPTY_STEPS:
@@ -184,7 +177,7 @@ def _faults(seen: Observation) -> list[str]:
     found += _clip_norm_faults(seen, rounding)
     if seen.joined[:, plan.population :].any():
         found.append("weights of nobody move, or noise does not follow its stream")
-    found += _turn_faults(seen, plan) if isinstance(plan, TreeMechanism) else _sampling_faults(seen, plan)
+    found += plan.participation_faults(seen.joined[:, : plan.population], FALSE_ALARM)
     found += noise_faults(seen.noise, sigma)
     if seen.probe.adaptive is not None:
         found += _count_faults(seen.count_noise, seen.probe.adaptive.count_stddev)
@@ -205,41 +198,3 @@ def _count_faults(noise: Floats, stddev: float) -> list[str]:
         return [f"only {len(noise)} steps show the noise on the count of clipped units"]
     # In contributions, which are of 1/2, as the accountant has it.
     return [f"on the count of clipped units, {fault}" for fault in noise_faults(2 * noise[:, None], 2 * stddev)]
-
-
-def _sampling_faults(seen: Observation, plan: PoissonGaussianMechanism) -> list[str]:
-    count, trials = int(seen.joined[:, : plan.population].sum()), plan.population * len(seen.joined)
-    if binomial_p_value(count, trials, plan.sampling_probability) < FALSE_ALARM:
-        return [f"units join with probability {count / trials:.4g}, not {plan.sampling_probability:.4g}"]
-    record = SamplerRecord(plan.population, plan.sampling_probability)
-    for joined in seen.joined[:, : plan.population]:
-        record.observe(np.flatnonzero(joined))
-    verdict = record.verdict()
-    if verdict.p_value < FALSE_ALARM:
-        return [f"the samples that trained are not those of the plan ({verdict.test}: p = {verdict.p_value:g})"]
-    return _repeated_samples(seen.joined[:, : plan.population], plan.sampling_probability)
-
-
-def _repeated_samples(joined: NDArray[np.bool_], q: float) -> list[str]:
-    """Two steps, however far apart, share as many units as independent samples do."""
-    steps, units = joined.shape
-    as_numbers = joined.astype(np.float32)
-    shared = np.rint(as_numbers @ as_numbers.T)[np.triu_indices(steps, 1)]
-    if q == 1 or not len(shared):
-        return []
-    most, least = shared.max(), shared.min()
-    above = special.bdtrc(most - 1, units, q * q) if most else 1.0
-    below = special.bdtr(least, units, q * q)
-    if len(shared) * min(above, below) < FALSE_ALARM / 2:
-        return [f"two steps share {int(most if above < below else least)} of {units} units: a sample was used again"]
-    return []
-
-
-def _turn_faults(seen: Observation, plan: TreeMechanism) -> list[str]:
-    found, cohorts = [], seen.joined.sum(axis=1)
-    trees = np.split(seen.joined, np.cumsum(plan.executed(len(cohorts)).trees)[:-1])
-    if any(tree.sum(axis=0).max() > 1 for tree in trees):
-        found.append(f"a {plan.unit} joins a tree more than once")
-    if (cohorts != plan.clients_per_round).any():
-        found.append(f"rounds have {cohorts.min()} to {cohorts.max()} {plan.unit}s, not {plan.clients_per_round}")
-    return found

@@ -7,10 +7,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.auditing.nodes import whitened
 from pipelines.auditing.probe import Floats, Moves, Probe, secret_seed
 from pipelines.config.schema import Config
-from pipelines.privacy.mechanisms.tree import TreeMechanism
 
 JOINED = 0.01
 """Least noise-free contribution, in clip norms, that counts as taking part."""
@@ -90,16 +88,12 @@ class Observation:
         That of a tree as independent draws of a node's size.
         """
         raw = np.concatenate([self.with_units.parallel - self.shifts * self.joined, self.with_units.orthogonal], axis=1)
-        return self._independent((raw / self.levels[:, None])[self.known])
+        return self.probe.plan.whitened((raw / self.levels[:, None])[self.known])
 
     @cached_property
     def noise_alone(self) -> Floats:
         """The noise of the run whose samples are mostly empty, (steps, rows + 2)."""
-        return self._independent(self.alone.orthogonal)
-
-    def _independent(self, noise: Floats) -> Floats:
-        plan = self.probe.plan
-        return whitened(noise, plan.executed(len(noise)).trees) if isinstance(plan, TreeMechanism) else noise
+        return self.probe.plan.whitened(self.alone.orthogonal)
 
     @cached_property
     def arms(self) -> tuple[Floats, Floats]:

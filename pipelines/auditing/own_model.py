@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import qr
 
 from pipelines.auditing.finding import AuditError
-from pipelines.auditing.probe import LARGEST_TREE, STILL, noise_per_release, probing
+from pipelines.auditing.probe import LARGEST_TREE, STILL, probing
 from pipelines.config.schema import Config
 from pipelines.core.errors import DivergedError
 from pipelines.core.randomness import public_stream
@@ -32,8 +32,7 @@ from pipelines.data.partition.division import Partition
 from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import FittedModel, RoundRecord, TrainingData
 from pipelines.model.spec import ModelSpec, Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, PrivacyUnit
 
 Floats = NDArray[np.float64]
 CANDIDATES, UNITS = 36, 18
@@ -201,64 +200,36 @@ class OwnModel:
     def still_plan(self) -> Mechanism:
         """Many steps with the plan's noise."""
         steps = min(max(LEAST_STILL, ceil(STILL_DRAWS / self.spec.parameters)), MOST_STILL)
-        if isinstance(self.plan, TreeMechanism):
-            return _of_turns(self.plan, CANDIDATES + POISON, LARGEST_TREE, steps)
-        plan = _of_samples(self.plan, CANDIDATES + POISON, steps)
+        plan = _on_canaries(self.plan, CANDIDATES + POISON, LARGEST_TREE, steps)
         return plan if plan.adaptive is None else replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
 
     def twin_plan(self, units: int, clip_norm: float, steps: int = TWIN_STEPS, rate: float = RATE) -> Mechanism:
         """A few steps with little noise; an adaptive clip norm moves at that rate."""
-        if isinstance(self.plan, TreeMechanism):
-            plan: Mechanism = _of_turns(self.plan, units + POISON, TWIN_TREE, steps)
-            return replace(plan, clip_norm=clip_norm, noise_multiplier=min(plan.noise_multiplier, MOST_TWIN_NOISE))
-        own = _of_samples(self.plan, units + POISON, steps)
-        if own.adaptive is None:
-            return replace(own, clip_norm=clip_norm, noise_multiplier=min(own.noise_multiplier, MOST_TWIN_NOISE))
-        adaptive = replace(own.adaptive, learning_rate=rate)
-        sigma = _shared(min(own.update_noise_multiplier, MOST_TWIN_NOISE), adaptive)
-        return replace(own, clip_norm=clip_norm, adaptive=adaptive, noise_multiplier=sigma)
+        own = _on_canaries(self.plan, units + POISON, TWIN_TREE, steps)
+        adaptive = None if own.adaptive is None else replace(own.adaptive, learning_rate=rate)
+        sigma = min(self.plan.update_noise_multiplier, MOST_TWIN_NOISE)
+        return replace(own, clip_norm=clip_norm).with_update_noise(sigma, adaptive)
 
 
 def twin_move(plan: Mechanism) -> float:
     """What a contribution of one clip norm moves a twin's weights by."""
-    return WALK / (max(noise_per_release(plan), 1.0) * plan.steps**0.5)
+    return WALK / (max(plan.update_noise_multiplier, 1.0) * plan.steps**0.5)
 
 
 def still_move(plan: Mechanism) -> float:
     """The same of a still run, whose noise has one size."""
-    return STILL_MOVE / noise_per_release(plan)
+    return STILL_MOVE / plan.update_noise_multiplier
 
 
 def _flat(weights: Weights) -> Floats:
     return np.concatenate([np.ravel(value) for value in weights]).astype(np.float64)
 
 
-def _of_samples(plan: PoissonGaussianMechanism, units: int, steps: int) -> PoissonGaussianMechanism:
-    """The plan with other sizes; the noise on the count suits them."""
-    q = max(plan.sampling_probability, JOIN)
-    own = replace(
-        plan, population=units, sampling_probability=q, steps=steps, delta=min(plan.delta, 0.5 / units),
-        noise_multiplier=plan.update_noise_multiplier, adaptive=None,
-    )  # fmt: skip
-    if plan.adaptive is None:
+def _on_canaries(plan: Mechanism, units: int, longest: int, steps: int) -> Mechanism:
+    """The plan among so few units, with the noise on its updates; the noise on a count suits them."""
+    own = plan.among(units, steps, join=JOIN, longest=longest)
+    if own.adaptive is None:
         return own
-    stddev = min(plan.adaptive.count_stddev, units * q / 4)
+    stddev = min(own.adaptive.count_stddev, own.expected_batch_size / 4)
     adaptive = AdaptiveClipping(target_quantile=0.0, learning_rate=RATE, count_stddev=stddev)
-    return replace(own, adaptive=adaptive, noise_multiplier=_shared(plan.update_noise_multiplier, adaptive))
-
-
-def _shared(update_noise_multiplier: float, adaptive: AdaptiveClipping) -> float:
-    """Noise multiplier of a step whose update has this one."""
-    return float((update_noise_multiplier**-2 + (2 * adaptive.count_stddev) ** -2) ** -0.5)
-
-
-def _of_turns(plan: TreeMechanism, units: int, largest: int, steps: int) -> TreeMechanism:
-    rounds = min(plan.restart_every, largest)
-    return replace(
-        plan,
-        population=units,
-        clients_per_round=max(1, min(plan.clients_per_round, units // rounds // 2)),
-        restart_every=rounds if rounds <= units else units,
-        steps=steps,
-        delta=min(plan.delta, 0.5 / units),
-    )
+    return own.with_update_noise(plan.update_noise_multiplier, adaptive)

@@ -16,7 +16,7 @@ the noised count that moves the clip norm lies far from its limits.
 import secrets
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil, log
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,7 @@ from pipelines.data.partition.division import Partition
 from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import RoundRecord, TrainingData
 from pipelines.model.spec import build_spec
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, PrivacyUnit, ProblemSize
 
 Floats = NDArray[np.float64]
 SHIFT = 1e-9
@@ -81,14 +80,23 @@ class Probe:
           observations: contributions to observe; None takes as many as a tight bound needs.
         """
         if observations is None:
-            sigma = noise_per_release(plan)
+            sigma = plan.update_noise_multiplier
             observations = min(max(LEAST_OBSERVATIONS, ceil((RESOLUTION * sigma) ** 2)), MOST_OBSERVATIONS)
-        if isinstance(plan, TreeMechanism):
-            turns = _of_turns(plan, observations)
-            return cls(plan=turns, rows=turns.population)
-        own = _of_samples(plan, observations)
+        moves = plan.adaptive is not None
+        size = ProblemSize(
+            observations=observations * (2 if moves else 1),
+            sample=SAMPLE,
+            least_units=LEAST_ADAPTIVE_UNITS if moves else LEAST_UNITS,
+            most_units=MOST_UNITS,
+            least_steps=LEAST_COUNTS if moves else LEAST_STEPS,
+            most_steps=MOST_STEPS,
+            longest=LARGEST_TREE,
+            rare=ALWAYS,
+        )
+        own = _resolved(plan, plan.resized(size))
         # Where most units join, rows of nobody show what a step looks like without one.
-        return cls(plan=own, rows=own.population if own.sampling_probability <= 0.5 else 2 * own.population)
+        few = own.cohort_size(own.population) <= own.population / 2
+        return cls(plan=own, rows=own.population if few else 2 * own.population)
 
     @cached_property
     def signs(self) -> Floats:
@@ -98,7 +106,7 @@ class Probe:
     @cached_property
     def adaptive(self) -> AdaptiveClipping | None:
         """How the clip norm moves; None where it does not."""
-        return self.plan.adaptive if isinstance(self.plan, PoissonGaussianMechanism) else None
+        return self.plan.adaptive
 
     @cached_property
     def large(self) -> NDArray[np.bool_]:
@@ -108,12 +116,12 @@ class Probe:
     @cached_property
     def shift(self) -> float:
         """What one clipped contribution moves a weight by: so little that the logits stay near zero."""
-        return SHIFT / max(1.0, noise_per_release(self.plan))
+        return SHIFT / max(1.0, self.plan.update_noise_multiplier)
 
     def lasting(self, steps: int) -> "Probe":
         """Returns this problem over another number of steps, in which the clip norm stays."""
         plan = replace(self.plan, steps=steps)
-        if isinstance(plan, PoissonGaussianMechanism) and plan.adaptive is not None:
+        if plan.adaptive is not None:
             plan = replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
         return replace(self, plan=plan)
 
@@ -164,59 +172,23 @@ class Probe:
         return Moves(parallel=np.array(parallel), orthogonal=np.array(orthogonal))
 
 
-def noise_per_release(plan: Mechanism) -> float:
-    """The noise multiplier of the update alone, or of a tree's node."""
-    return plan.noise_multiplier if isinstance(plan, TreeMechanism) else plan.update_noise_multiplier
-
-
 def resolved_noise(plan: Mechanism) -> float:
-    """The noise multiplier of a release, or the nearest one that contributions can be told beside."""
-    return min(max(noise_per_release(plan), LEAST_NOISE), MOST_NOISE)
+    """The noise multiplier of a draw, or the nearest one that contributions can be told beside."""
+    return min(max(plan.update_noise_multiplier, LEAST_NOISE), MOST_NOISE)
 
 
-def _of_samples(plan: PoissonGaussianMechanism, observations: int) -> PoissonGaussianMechanism:
-    """A plan of Poisson samples that fits a probe."""
-    q, adaptive = plan.sampling_probability, plan.adaptive
-    least_units, least_steps = (LEAST_ADAPTIVE_UNITS, LEAST_COUNTS) if adaptive else (LEAST_UNITS, LEAST_STEPS)
-    units = min(max(least_units, ceil(SAMPLE / q)), MOST_UNITS)
-    if q < 1:  # somebody who always joins shows
-        least_steps = max(least_steps, ceil(log(ALWAYS / units) / log(q)))
-    steps = min(max(least_steps, ceil(observations / (units * q) * (2 if adaptive else 1))), MOST_STEPS)
-    own = replace(
-        plan,
-        population=units,
-        steps=steps,
-        delta=min(plan.delta, 0.5 / units),  # no engine reads it
-        noise_multiplier=resolved_noise(plan),
-        clip_norm=min(plan.clip_norm, LARGEST_CLIP),
-        adaptive=None,
-    )
-    if adaptive is None:
-        return own
-    stddev = min(adaptive.count_stddev, COUNT_NOISE * own.expected_batch_size)
-    return replace(
-        own,
-        clip_norm=ROOM,
-        noise_multiplier=float((own.noise_multiplier**-2 + (2 * stddev) ** -2) ** -0.5),
-        adaptive=AdaptiveClipping(target_quantile=0.5, learning_rate=CALM, count_stddev=stddev),
-    )
+def _resolved(plan: Mechanism, own: Mechanism) -> Mechanism:
+    """A problem's mechanism with noise and a clip norm that float32 resolves.
 
-
-def _of_turns(plan: TreeMechanism, observations: int) -> TreeMechanism:
-    """A plan of trees that fits a probe."""
-    rounds = min(plan.restart_every, LARGEST_TREE)
-    cohort = min(plan.clients_per_round, MOST_UNITS // rounds, SAMPLE)
-    units = max(LEAST_UNITS, rounds * cohort)
-    return replace(
-        plan,
-        population=units,
-        clients_per_round=cohort,
-        restart_every=rounds,
-        steps=min(max(LEAST_STEPS, ceil(observations / cohort)), MOST_STEPS),
-        delta=min(plan.delta, 0.5 / units),
-        noise_multiplier=resolved_noise(plan),
-        clip_norm=min(plan.clip_norm, LARGEST_CLIP),
-    )
+    Args:
+      plan: of the run.
+      own: the same kind of mechanism on the problem.
+    """
+    if own.adaptive is None:
+        return replace(own, clip_norm=min(plan.clip_norm, LARGEST_CLIP)).with_noise(resolved_noise(plan))
+    stddev = min(own.adaptive.count_stddev, COUNT_NOISE * own.expected_batch_size)
+    calm = AdaptiveClipping(target_quantile=0.5, learning_rate=CALM, count_stddev=stddev)
+    return replace(own, clip_norm=ROOM).with_update_noise(resolved_noise(plan), calm)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from pipelines.config.schema import (
 )
 from pipelines.core.errors import UserError
 from pipelines.engines.interface import Pipeline
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
-from pipelines.privacy.mechanisms.tree import Mechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 
 
 def build_pipeline(config: Config, plan: Mechanism | None, threads: int) -> Pipeline:
@@ -40,9 +39,7 @@ def build_pipeline(config: Config, plan: Mechanism | None, threads: int) -> Pipe
                 from pipelines.engines.central.training import Hardware
 
                 hardware = Hardware(device=config.device, threads=threads)
-                planned = _planned(plan)
-                assert isinstance(planned, PoissonGaussianMechanism), "trees are for dp_fed_avg"
-                return DpSgd(settings, planned, noise_seed=noise_seed, hardware=hardware)
+                return DpSgd(settings, _planned(plan), noise_seed=noise_seed, hardware=hardware)
             case FedAvgConfig():
                 from pipelines.engines.federated.fed_avg import FedAvg
 

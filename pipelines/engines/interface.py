@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipelines.core.errors import UserError
 from pipelines.data.partition.division import Partition
 from pipelines.model.spec import ModelSpec, Weights
-from pipelines.privacy.mechanisms.tree import Mechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 from pipelines.privacy.sampling import Participation, SamplerVerdict
 
 Inputs = NDArray[np.float32]

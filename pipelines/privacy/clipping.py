@@ -4,7 +4,7 @@ from math import exp
 
 import numpy as np
 
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
+from pipelines.privacy.mechanisms.base import AdaptiveClipping
 from pipelines.privacy.noise_grid import noise_grid
 
 # A user's update beyond this on any coordinate is cut: the square of its norm would overflow float32, the clip would

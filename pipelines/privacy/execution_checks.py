@@ -9,8 +9,7 @@ from math import isclose
 from typing import Any
 
 from pipelines.core.errors import GuaranteeError
-from pipelines.privacy.accounting import epsilon as accounting
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 
 EVENT_TOLERANCE = 1e-5
 """Relative; TensorFlow computes noise multipliers in float32."""
@@ -20,7 +19,7 @@ def require_executed(planned: Mechanism, executed: Mechanism | None, steps: int)
     """Compares the plan that was accounted for in advance with the one that an engine says it ran.
 
     Args:
-      planned: from `plan_for`.
+      planned: from `public_plan`.
       executed: of the engine's `Fit`.
       steps: that were reported to `on_round`.
 
@@ -62,7 +61,7 @@ def require_event(plan: Mechanism, event: Any) -> None:
         found = 0.0
     else:
         found = float(sum(part.noise_multiplier**-2 for part in parts) ** -0.5)
-    claimed = plan.noise_multiplier if isinstance(plan, TreeMechanism) else accounting.effective_noise_multiplier(plan)
+    claimed = plan.effective_noise_multiplier
     if not isclose(found, claimed, rel_tol=EVENT_TOLERANCE):
         raise GuaranteeError(
             f"the engine reports noise_multiplier={found:g} where the plan has {claimed:g}: its epsilon would be "

@@ -6,16 +6,8 @@ from typing import Any
 
 from pipelines.privacy.accounting.cross_check import contradictions, require_not_too_low
 from pipelines.privacy.accounting.epsilon import AccountantResult, accountant_results
-from pipelines.privacy.mechanisms.poisson_gaussian import (
-    AdaptiveClipping,
-    NeighboringRelation,
-    PoissonGaussianMechanism,
-    PrivacyUnit,
-)
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
-
-SAMPLER = "poisson"
-NO_SAMPLER = "none: each user at most once a tree"
+from pipelines.privacy.mechanisms.base import Mechanism
+from pipelines.privacy.mechanisms.planning import mechanism_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +60,7 @@ class PrivacyGuarantee:
             "unit": str(plan.unit),
             "relation": str(plan.relation),
             "population": plan.population,
-            **_schedule(plan),
+            **plan.schedule(),
             "steps": plan.steps,
             "noise_multiplier": plan.noise_multiplier,
             "clip_norm": plan.clip_norm,
@@ -85,7 +77,7 @@ class PrivacyGuarantee:
         values = in_todays_words(values)
         return cls(
             epsilon=values["epsilon"],
-            executed=_plan_from(values),
+            executed=mechanism_from(values),
             accountant_results=tuple(AccountantResult(**opinion) for opinion in values["accountants"]),
             simulated=values["simulated"],
             secure_aggregation=values.get("secure_aggregation", False),
@@ -99,37 +91,3 @@ RENAMED = {"normaliser": "expected_batch_size"}
 def in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
     """A written guarantee with the keys of today, whichever release wrote it."""
     return {RENAMED.get(key, key): value for key, value in values.items()}
-
-
-def _schedule(plan: Mechanism) -> dict[str, Any]:
-    """The mechanism, and who joins when."""
-    if isinstance(plan, TreeMechanism):
-        return {
-            "mechanism": "tree",
-            "sampler": NO_SAMPLER,
-            "clients_per_round": plan.clients_per_round,
-            "restart_every": plan.restart_every,
-        }
-    return {
-        "mechanism": "gaussian",
-        "sampler": SAMPLER,
-        "sampling_probability": plan.sampling_probability,
-        "adaptive_clipping": None if plan.adaptive is None else asdict(plan.adaptive),
-    }
-
-
-def _plan_from(values: dict[str, Any]) -> Mechanism:
-    common: dict[str, Any] = {
-        key: values[key] for key in ("population", "steps", "noise_multiplier", "clip_norm", "delta")
-    }
-    common |= {"unit": PrivacyUnit(values["unit"]), "relation": NeighboringRelation(values["relation"])}
-    if values.get("mechanism", "gaussian") == "tree":
-        return TreeMechanism(
-            **common, clients_per_round=values["clients_per_round"], restart_every=values["restart_every"]
-        )
-    adaptive = values["adaptive_clipping"]
-    return PoissonGaussianMechanism(
-        **common,
-        sampling_probability=values["sampling_probability"],
-        adaptive=None if adaptive is None else AdaptiveClipping(**adaptive),
-    )

@@ -19,23 +19,9 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
 from pipelines.core.errors import UserError
-from pipelines.privacy.accounting.epsilon import (
-    dp_event,
-    effective_noise_multiplier,
-    epsilon,
-    loss_interval,
-    neighbouring,
-    renyi,
-    sure_delta,
-)
+from pipelines.privacy.accounting.epsilon import loss_interval, neighbouring, renyi, sure_delta
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import (
-    NeighboringRelation,
-    PoissonGaussianMechanism,
-    PrivacyUnit,
-    least_delta,
-)
-from pipelines.privacy.mechanisms.tree import Mechanism
+from pipelines.privacy.mechanisms.base import Mechanism, NeighboringRelation, PrivacyUnit, least_delta
 from pipelines.privacy.rounding import rounded_up
 
 SHOWN = 12  # characters of a fingerprint
@@ -140,7 +126,7 @@ def cost_metrics(costs: Sequence[ChoosingCost]) -> dict[str, float]:
 def _cost(runs: Sequence[PrivacyGuarantee], delta: float) -> ChoosingCost:
     plans, first = [run.executed for run in runs], runs[0].executed
     relation = neighbouring(first.relation)
-    single = max(epsilon(replace(plan, delta=delta)) for plan in set(plans))
+    single = max(replace(plan, delta=delta).epsilon() for plan in set(plans))
     best = geometric = None
     if len(runs) > 1:  # with a mean of one a Poisson number is still 2 or more a quarter of the time
         best, geometric = (_select_best(plans, shape, relation, delta) for shape in (POISSON, GEOMETRIC))
@@ -163,15 +149,17 @@ def _select_best(plans: Sequence[Mechanism], shape: float, relation: Neighboring
 def _publish_all(plans: Sequence[Mechanism], relation: NeighboringRelation, delta: float) -> tuple[float, str]:
     """Epsilon of all events, and the accountant: PLD where it knows them and delta exceeds its rounding, else RDP."""
     steps = sum(plan.steps for plan in plans)
-    known = delta >= least_delta(steps) and all(PLDAccountant(relation).supports(dp_event(plan)) for plan in set(plans))
+    known = delta >= least_delta(steps) and all(
+        PLDAccountant(relation).supports(plan.dp_event()) for plan in set(plans)
+    )
     if known:
-        sampled = {plan for plan in plans if isinstance(plan, PoissonGaussianMechanism)}
-        grids = [loss_interval(effective_noise_multiplier(plan), plan.sampling_probability) for plan in sampled]
+        known_as = [plan.composition for plan in plans if plan.composition is not None]
+        grids = [loss_interval(one.noise_multiplier, one.sampling_probability) for one in known_as]
         accountant = PLDAccountant(relation, value_discretization_interval=max(grids))
     else:
         accountant = RdpAccountant(neighboring_relation=relation)
     for plan, count in Counter(plans).items():
-        accountant.compose(dp_event(plan), count)
+        accountant.compose(plan.dp_event(), count)
     together = accountant.get_epsilon(sure_delta(delta, steps) if known else delta)
     return float(together), "PLD" if known else "RDP"
 

@@ -1,5 +1,7 @@
 """Who joins when under tree aggregation: users take turns, and nothing is sampled."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,3 +77,20 @@ class TurnRecord:
     def verdict(self) -> SamplerVerdict:
         """Whatever broke the plan has been refused by then."""
         return SamplerVerdict(p_value=1.0, test="each user at most once a tree", law="turns")
+
+
+def turn_faults(joined: NDArray[np.bool_], *, trees: Sequence[int], size: int, unit: str) -> list[str]:
+    """How observed turns differ from a schedule.
+
+    Args:
+      joined: who joined, (rounds, units).
+      trees: rounds of each tree, in order.
+      size: users of a full cohort, which every cohort is.
+      unit: what one is called.
+    """
+    found, cohorts = [], joined.sum(axis=1)
+    if any(tree.sum(axis=0).max() > 1 for tree in np.split(joined, np.cumsum(trees)[:-1])):
+        found.append(f"a {unit} joins a tree more than once")
+    if (cohorts != size).any():
+        found.append(f"rounds have {cohorts.min()} to {cohorts.max()} {unit}s, not {size}")
+    return found

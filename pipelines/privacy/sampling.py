@@ -113,6 +113,46 @@ class _Seen:
     sets: bool
 
 
+def sampling_faults(joined: NDArray[np.bool_], q: float, level: float) -> list[str]:
+    """How observed samples differ from Poisson samples.
+
+    Args:
+      joined: who joined, (steps, units).
+      q: sampling probability.
+      level: false alarm rate of each test.
+    """
+    from pipelines.privacy.sampling_law import binomial_p
+
+    steps, units = joined.shape
+    count, trials = int(joined.sum()), units * steps
+    if binomial_p(count, trials, q) < level:
+        return [f"units join with probability {count / trials:.4g}, not {q:.4g}"]
+    record = SamplerRecord(units, q)
+    for sample in joined:
+        record.observe(np.flatnonzero(sample))
+    verdict = record.verdict()
+    if verdict.p_value < level:
+        return [f"the samples that trained are not those of the plan ({verdict.test}: p = {verdict.p_value:g})"]
+    return _repeated_samples(joined, q, level)
+
+
+def _repeated_samples(joined: NDArray[np.bool_], q: float, level: float) -> list[str]:
+    """Two steps, however far apart, share as many units as independent samples do."""
+    from scipy import special
+
+    steps, units = joined.shape
+    as_numbers = joined.astype(np.float32)
+    shared = np.rint(as_numbers @ as_numbers.T)[np.triu_indices(steps, 1)]
+    if q == 1 or not len(shared):
+        return []
+    most, least = shared.max(), shared.min()
+    above = special.bdtrc(most - 1, units, q * q) if most else 1.0
+    below = special.bdtr(least, units, q * q)
+    if len(shared) * min(above, below) < level / 2:
+        return [f"two steps share {int(most if above < below else least)} of {units} units: a sample was used again"]
+    return []
+
+
 class SamplerRecord:
     """What an engine trained on, in memory of the order of the number of units.
 

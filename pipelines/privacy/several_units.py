@@ -1,8 +1,7 @@
 """What a guarantee for one unit says of several, of copies of one, and of units that were invented: in words."""
 
 from pipelines.privacy.accounting.group import group_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Mechanism
+from pipelines.privacy.mechanisms.base import Mechanism, PrivacyUnit
 from pipelines.privacy.rounding import rounded_up
 
 GROUPS = (2, 5)

@@ -4,10 +4,9 @@ from math import ceil, exp
 
 from pipelines.privacy.accounting.cross_check import PRV_RELATIVE, PRV_TOLERANCE
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import Mechanism, NeighboringRelation, PrivacyUnit
 from pipelines.privacy.noise_grid import GRID_BITS
-from pipelines.privacy.rounding import rounded_down, rounded_up
+from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.several_units import groups
 
 WHO = {
@@ -71,7 +70,7 @@ def statement(
     return "\n\n".join(
         (
             head if users is None else f"{head}\n\n**Simulated users:** {users}",
-            _mechanism(guarantee),
+            f"## How\n\n{guarantee.executed.how()}",
             _accountants(guarantee),
             groups(guarantee.executed, copies),
             _assumptions(guarantee, population_stated, sampler_judged),
@@ -148,7 +147,7 @@ def caveats(guarantee: PrivacyGuarantee, *, sampler_judged: bool = True, exposur
     plan = guarantee.executed
     checked = "which was checked" if sampler_judged else "which was not checked, since the run did not end"
     return (
-        f"It assumes that {_joins(plan)}, {checked}, and a trusted {_role(plan)}. It does not cover a choice "
+        f"It assumes that {plan.law}, {checked}, and a trusted {_role(plan)}. It does not cover a choice "
         "among runs or settings, anything computed on the test split, and floating point; privacy_statement.md has the "
         f"whole list.{_exposed(exposure)}"
     )
@@ -161,54 +160,8 @@ def _exposed(exposure: str | None) -> str:
     return f" While it trained, {exposure}: whoever could connect to it could read that data, which no epsilon covers."
 
 
-def _joins(plan: Mechanism) -> str:
-    """The law of participation that the accounting assumes."""
-    if isinstance(plan, TreeMechanism):
-        return f"no {plan.unit} joins a tree twice"
-    return f"each {plan.unit} joins each step independently of everything else"
-
-
 def _role(plan: Mechanism) -> str:
     return "trainer" if plan.unit is PrivacyUnit.EXAMPLE else "server"
-
-
-def _mechanism(guarantee: PrivacyGuarantee) -> str:
-    plan = guarantee.executed
-    if isinstance(plan, TreeMechanism):
-        return _trees(plan)
-    clip = f"clipped to L2 norm {plan.clip_norm:g}"
-    if plan.adaptive is not None:
-        clip = (
-            f"clipped to an L2 norm that starts at {plan.clip_norm:g} and follows the private "
-            f"{plan.adaptive.target_quantile:g} quantile of the norms; the noise multiplier covers the count released "
-            f"for it (standard deviation {plan.adaptive.count_stddev:g})"
-        )
-    return (
-        "## How\n\n"
-        f"In each of the {plan.steps:,} steps that ran, every {plan.unit} joined independently with probability "
-        f"{plan.sampling_probability:.6g} (Poisson sampling). Each contribution was {clip}. Gaussian noise of "
-        f"{rounded_down(plan.update_noise_multiplier, 6)} times the clip norm was added to their sum, "
-        f"which was divided by the public constant {plan.expected_batch_size:g}. Steps with an empty sample "
-        "added noise too and are counted. "
-        f"Neighbouring datasets differ by adding or removing one {plan.unit}; the population of {plan.population:,} "
-        "is taken as public."
-    )
-
-
-def _trees(plan: TreeMechanism) -> str:
-    count = len(plan.trees)
-    return (
-        "## How\n\n"
-        f"DP-FTRL: in each of the {plan.steps:,} rounds that ran, up to {plan.clients_per_round:,} {plan.unit}s took "
-        f"their turn, in an order that does not depend on what they hold. Rounds form {count:,} "
-        f"tree{'s' * (count != 1)} of up to {plan.restart_every:,}, and no {plan.unit} joins a tree twice; nothing "
-        "else is assumed of who joins when, and no sampling. Each contribution was clipped to L2 norm "
-        f"{plan.clip_norm:g}. Gaussian noise of {rounded_down(plan.noise_multiplier, 6)} times the clip norm was "
-        "added to every node of a binary tree over the rounds' sums, which were divided by the public constant "
-        f"{plan.expected_batch_size:g}; the model follows from noised nodes alone. Rounds with fewer {plan.unit}s, or "
-        f"none, added noise too and are counted. Neighbouring datasets differ by one {plan.unit} whose contributions "
-        f"are replaced by zeros (zero-out); the population of {plan.population:,} is taken as public."
-    )
 
 
 def _accountants(guarantee: PrivacyGuarantee) -> str:
@@ -226,8 +179,8 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
 
 
 def _confirmed(guarantee: PrivacyGuarantee) -> str:
-    if isinstance(guarantee.executed, TreeMechanism):
-        return "It is an upper bound, and the only accountant that knows tree aggregation."
+    if guarantee.executed.composition is None:
+        return "It is an upper bound, and the only accountant that knows this mechanism."
     answered = {opinion.accountant for opinion in guarantee.accountant_results[1:] if opinion.epsilon is not None}
     found = [word for name, word in CONFIRMATIONS.items() if name in answered]
     return " ".join(found) or "No other accountant answered, so that none confirms it."
@@ -235,19 +188,8 @@ def _confirmed(guarantee: PrivacyGuarantee) -> str:
 
 def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_judged: bool) -> str:
     plan = guarantee.executed
-    unit, population, joins = plan.unit, f"{plan.population:,}", _joins(plan)
-    if isinstance(plan, TreeMechanism):
-        sampler = (
-            f"The order of turns: it does not depend on the data, and {joins}. Every round is held to that "
-            "before it trains, and a run that breaks it fails (tag `privacy.sampler`)."
-        )
-    elif sampler_judged:
-        sampler = (
-            f"The sampler: {joins}. The samples that were trained on are tested against this law, and a run that "
-            "contradicts it fails (tag `privacy.sampler`)."
-        )
-    else:
-        sampler = f"The sampler: {joins}. This was not checked, since the run did not end."
+    unit, population = plan.unit, f"{plan.population:,}"
+    sampler = plan.participation_assumption(judged=sampler_judged)
     sees = "the sums of updates" if guarantee.secure_aggregation else "the data or the updates"
     return (
         f"## Assumed\n\n- {sampler}\n"

@@ -9,18 +9,18 @@ from typing import Any
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.cross_check import PRV_TOLERANCE, RDP_TOLERANCE, refutations
 from pipelines.privacy.accounting.epsilon import (
-    NO_TREES,
     NOT_INSTALLED,
     TOO_SLOW,
+    UNKNOWN,
     AccountantResult,
     accountant_results,
-    effective_noise_multiplier,
     loss_interval,
     rdp_epsilon,
 )
 from pipelines.privacy.guarantee import PrivacyGuarantee, in_todays_words
+from pipelines.privacy.mechanisms.base import Mechanism
+from pipelines.privacy.mechanisms.planning import KINDS
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
-from pipelines.privacy.mechanisms.tree import Mechanism
 
 ROUNDING = 1e-6
 """Of the same library on another machine, for an epsilon of 1 or less; relative above."""
@@ -29,15 +29,11 @@ MOST_STEPS = 10**7
 MOST_POINTS = 3e7
 """Of a discretised privacy loss that is still quick to compose."""
 NUMBER, WHOLE, WORD = "a finite number", "a whole number", "a text"
-KINDS = {
+TYPES = {
     "epsilon": NUMBER, "delta": NUMBER, "unit": WORD, "relation": WORD, "population": WHOLE, "sampler": WORD,
     "steps": WHOLE, "noise_multiplier": NUMBER, "clip_norm": NUMBER,
     "expected_batch_size": NUMBER, "simulated": "true or false", "accountants": "a list", "contradictions": "a list",
 }  # fmt: skip
-OF_MECHANISM = {
-    "gaussian": {"sampling_probability": NUMBER},
-    "tree": {"clients_per_round": WHOLE, "restart_every": WHOLE},
-}
 LATER = {"mechanism", "secure_aggregation"}
 """Keys that older files do not have."""
 
@@ -107,8 +103,8 @@ def _recompute(plan: Mechanism) -> tuple[AccountantResult, ...]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # absurd numbers overflow, and what comes of it is judged
-            if isinstance(plan, PoissonGaussianMechanism) and plan.steps and plan.noise_multiplier > 0:
-                grid = loss_interval(effective_noise_multiplier(plan), plan.sampling_probability)
+            if plan.steps and plan.noise_multiplier > 0 and (known := plan.composition) is not None:
+                grid = loss_interval(known.noise_multiplier, known.sampling_probability)
                 if not rdp_epsilon(plan) < MOST_POINTS * grid:
                     raise UserError("the plan's epsilon is too large to recompute: it protects nobody")
             return accountant_results(plan)
@@ -122,10 +118,10 @@ def _read(values: Any) -> PrivacyGuarantee:
     """Builds the guarantee of values that have the right types."""
     if not isinstance(values, Mapping):
         raise UserError("a guarantee is a JSON object with epsilon, delta, unit and more; this is none")
-    mechanism = values.get("mechanism", "gaussian")
-    if mechanism not in OF_MECHANISM:
-        raise UserError(f"mechanism={str(mechanism)[:60]!r} is none of {', '.join(OF_MECHANISM)}")
-    for key, kind in {**KINDS, **OF_MECHANISM[mechanism]}.items():
+    mechanism = values.get("mechanism", PoissonGaussianMechanism.name)
+    if mechanism not in KINDS:
+        raise UserError(f"mechanism={str(mechanism)[:60]!r} is none of {', '.join(KINDS)}")
+    for key, kind in {**TYPES, **KINDS[mechanism].SCHEDULE}.items():
         if key not in values:
             raise UserError(f"the guarantee has no {key}; without it nothing can be recomputed")
         _require(key, values[key], kind)
@@ -207,7 +203,7 @@ def _compare(written: AccountantResult | None, here: AccountantResult, *, claime
     if written is None:
         return Comparison(written=written, here=here, remark="missing", agrees=False)
     if here.epsilon is None:
-        invented = here.remark == NO_TREES and written.epsilon is not None
+        invented = here.remark == UNKNOWN and written.epsilon is not None
         return Comparison(written=written, here=here, remark=f"not compared: {here.remark}", agrees=not invented)
     if written.epsilon is None:
         plausible = "PRV" in here.accountant and written.remark.startswith((NOT_INSTALLED, TOO_SLOW))

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.subplots import make_subplots
 
-from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PrivacyUnit
+from pipelines.privacy.mechanisms.base import NeighboringRelation, PrivacyUnit
 from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.statement import bound_in_words
 from pipelines.report.command import commands, folded

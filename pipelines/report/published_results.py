@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from pipelines.config.files import Text, read_yaml
 from pipelines.config.section import Positive, Section
 from pipelines.privacy.accounting.epsilon import composed_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import Composition
 
 PUBLISHED = "published.yaml"
 Count = Annotated[int, Field(gt=0)]
@@ -83,25 +83,21 @@ class PublishedPoint(Section):
     @cached_property
     def epsilon_here(self) -> float | None:
         """Epsilon as our runs are accounted, at the published delta; None where the parameters are not known."""
-        return composed_epsilon(self._plans()) if self.stages else None
+        return composed_epsilon(self._compositions(), self.delta) if self.stages else None
 
     @cached_property
     def epsilon_of_training(self) -> float | None:
         """The same of the first stage alone; None unless there are more."""
-        return composed_epsilon(self._plans()[:1]) if len(self.stages) > 1 else None
+        return composed_epsilon(self._compositions()[:1], self.delta) if len(self.stages) > 1 else None
 
-    def _plans(self) -> list[PoissonGaussianMechanism]:
+    def _compositions(self) -> list[Composition]:
         population = self.population
         assert population is not None, "checked at construction"
         return [
-            PoissonGaussianMechanism(
-                unit=PrivacyUnit(self.unit),
-                population=population,
+            Composition(
+                noise_multiplier=stage.noise_multiplier,
                 sampling_probability=stage.sample / population,
                 steps=stage.steps,
-                noise_multiplier=stage.noise_multiplier,
-                clip_norm=1.0,  # a unit of length: epsilon does not depend on it
-                delta=self.delta,
             )
             for stage in self.stages
         ]

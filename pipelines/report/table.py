@@ -8,7 +8,7 @@ from textwrap import fill
 
 from tabulate import tabulate
 
-from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PrivacyUnit
+from pipelines.privacy.mechanisms.base import NeighboringRelation, PrivacyUnit
 from pipelines.privacy.rounding import rounded_down, rounded_up
 from pipelines.privacy.statement import bound_in_words
 from pipelines.report.command import commands, folded

@@ -17,10 +17,10 @@ from pipelines.engines.evaluation import Evaluation, score
 from pipelines.engines.interface import Fit, Labels, RoundRecord, TrainingData
 from pipelines.model.spec import initial_weights
 from pipelines.privacy.accounting.cross_check import require_not_too_low
-from pipelines.privacy.accounting.epsilon import accountant_of, accountant_results, epsilon, quick_epsilon
+from pipelines.privacy.accounting.epsilon import accountant_of, accountant_results
 from pipelines.privacy.execution_checks import require_executed
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 from pipelines.privacy.sampling import SamplerVerdict
 from pipelines.privacy.statement import SECURE_SUM_NOTE
 from pipelines.report.confusion import confusion_page
@@ -124,7 +124,7 @@ class _Watcher:
         spent = None
         if self._job.plan is not None:
             so_far = self._job.plan.executed(record.step)
-            spent = epsilon(so_far) if record.step == record.steps else quick_epsilon(so_far)
+            spent = so_far.epsilon() if record.step == record.steps else so_far.quick_epsilon()
             metrics["privacy/epsilon"] = spent
         self._log.metrics(record.step, metrics)
         self.progress.report(self.evaluation, spent)
@@ -278,7 +278,7 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
             "privacy.population": str(job.plan.population),
             "privacy.noise_multiplier": f"{job.plan.noise_multiplier:g}",
             "privacy.accountant": f"{accountant_of(job.plan)} {version('dp-accounting')}",
-            "privacy.mechanism": "tree" if isinstance(job.plan, TreeMechanism) else "gaussian",
+            "privacy.mechanism": job.plan.name,
             "privacy.simulated": str(_simulated(config)).lower(),
         }
     return tags

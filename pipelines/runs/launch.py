@@ -127,7 +127,6 @@ def _run_job(values: DictConfig) -> None:
 
 def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int) -> str:
     """Runs one configuration and returns its outcome: a line, and outside a sweep where the run is recorded."""
-    from pipelines.privacy.planning import remark_on
     from pipelines.runs.execute import execute
     from pipelines.runs.prepare import prepare
     from pipelines.runs.spent import account_for_dead
@@ -136,7 +135,7 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
 
     pause_collector()
     job = prepare(config, threads)
-    for line in filter(None, (*job.remarks, remark_on(job.plan))):
+    for line in filter(None, (*job.remarks, job.plan and job.plan.remark())):
         remark(line)
     if sweep is None:
         store = open_store(config.tracking.uri, config.tracking.experiment or job.dataset.name)

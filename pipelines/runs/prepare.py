@@ -22,8 +22,8 @@ from pipelines.engines.interface import Pipeline
 from pipelines.model.spec import ModelSpec, build_spec
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.accounting.limits import accountable, judge
-from pipelines.privacy.mechanisms.tree import Mechanism
-from pipelines.privacy.planning import public_plan
+from pipelines.privacy.mechanisms.base import Mechanism
+from pipelines.privacy.mechanisms.planning import public_plan
 from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.several_units import simulated_users
 
@@ -72,8 +72,8 @@ class Job:
         if self.plan is not None:
             if self.plan.unit != PRIVATE_UNITS[pipeline][0]:
                 parts.append(f"unit={self.plan.unit}")
-            if privacy.mechanism == "tree":
-                parts.append("tree")
+            if self.plan.label:
+                parts.append(self.plan.label)
             parts.append(
                 f"eps={rounded_up(privacy.epsilon, 6)}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}"
             )

@@ -12,7 +12,7 @@ from pipelines.tracking.store import impatient
 
 if TYPE_CHECKING:
     from pipelines.privacy.guarantee import PrivacyGuarantee
-    from pipelines.privacy.mechanisms.tree import Mechanism
+    from pipelines.privacy.mechanisms.base import Mechanism
     from pipelines.privacy.sampling import SamplerVerdict
     from pipelines.tracking.store import Store
 

@@ -125,6 +125,9 @@ def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> 
       unit: who is protected.
       examples: of the logged dataset; the population of examples unless the configuration states another.
     """
+    from pipelines.privacy.mechanisms.planning import KINDS
+    from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+
     given = {key: float(value) for key, value in params.items() if re.fullmatch(r"[0-9.]+(e[-+]?[0-9]+)?", value)}
     sample = given.get("pipeline.clients_per_round", given.get("pipeline.batch_size"))
     natural = params.get("partition.name") == "natural"
@@ -135,9 +138,9 @@ def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> 
     steps = given.get("pipeline.rounds")
     if steps is None and "pipeline.epochs" in given:
         steps = max(1, round(given["pipeline.epochs"] * population / sample))
-    joins = "clients_per_round" if params.get("privacy.mechanism") == "tree" else "sampling_probability"
-    share = sample if joins == "clients_per_round" else sample / population
-    found = {"population": population, "steps": steps, "expected_batch_size": sample, joins: share}
+    kind = KINDS[params.get("privacy.mechanism", PoissonGaussianMechanism.name)]
+    schedule = kind.logged_schedule(sample, population, params)
+    found = {"population": population, "steps": steps, "expected_batch_size": sample, **schedule}
     return {key: None if value is None else repr(value) for key, value in found.items()}
 
 
@@ -161,19 +164,14 @@ def _same(value: Any, logged: str) -> bool:
 
 
 def _report(source: str, found: "Verification", objections: list[str] | None) -> str:
-    from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
     from pipelines.privacy.rounding import rounded_up
     from pipelines.privacy.statement import promise
 
     plan = found.guarantee.executed
     lines = [source, "", fill(promise(found.guarantee), WIDTH), ""]
-    joins = (
-        f"sampling probability {plan.sampling_probability:.6g}"
-        if isinstance(plan, PoissonGaussianMechanism)
-        else f"{plan.clients_per_round} users a round, trees of {plan.restart_every} rounds"
-    )
     lines.append(
-        f"plan: {plan.steps} steps, {joins}, noise multiplier {plan.noise_multiplier:.6g}, clip norm {plan.clip_norm:g}"
+        f"plan: {plan.steps} steps, {plan.schedule_in_words}, noise multiplier {plan.noise_multiplier:.6g}, "
+        f"clip norm {plan.clip_norm:g}"
     )
     lines.append(f"{'accountant':20s} {'version':9s} {'written':>10s} {'recomputed':>11s}")
     for item in found.comparisons:

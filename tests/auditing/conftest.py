@@ -11,7 +11,8 @@ from pipelines.config.schema import Config, parse
 from pipelines.core.randomness import public_stream
 from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 
 @pytest.fixture(autouse=True)

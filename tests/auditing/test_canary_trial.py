@@ -20,8 +20,7 @@ from pipelines.engines.central.sgd import Sgd
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.tff_model import TensorFlowModel
 from pipelines.engines.interface import RoundRecord, TrainingData
-from pipelines.privacy.accounting.epsilon import epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
 from tests.auditing.conftest import PIPELINES, blobs, plan_of
 
 CPU = Hardware(device="cpu", threads=1)
@@ -169,7 +168,7 @@ def test_training_without_privacy_gives_a_large_bound(score: Any, least: float) 
 def test_bounds_of_private_training_exceed_the_claim_no_more_often_than_their_confidence_allows() -> None:
     data = blobs(300, features=60)
     plan = plan_of("dp_sgd", population=300, sampling_probability=0.2, steps=15, noise_multiplier=2.5, delta=1e-4)
-    claim = epsilon(plan)
+    claim = plan.epsilon()
     assert claim < 1.5
     settings = DpSgdConfig.model_validate({"name": "dp_sgd"} | PIPELINES["dp_sgd"] | {"momentum": 0.0})
     found = [
@@ -207,7 +206,7 @@ def trained_over_users(
     )  # fmt: skip
     found = plant_clients(data, 60, length=10 * plan.clip_norm, stay=False, content=content, coins=coins)
     settings = DpSgdConfig.model_validate({"name": "dp_sgd"} | PIPELINES["dp_sgd"] | {"momentum": 0.0})
-    claim = epsilon(plan)
+    claim = plan.epsilon()
     engine = DpSgd(settings, plan, noise_seed=seed, hardware=CPU)
     trial = CanaryTrial(found, score)
     asked = {"audit": "canary_clients", "guesses": 40, "claim": claim, "delta": plan.delta}

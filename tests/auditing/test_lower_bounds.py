@@ -12,15 +12,12 @@ from pipelines.auditing.lower_bounds import (
     binomial_p_value,
     chi_square_interval,
     clopper_pearson_upper,
-    epsilon_at_noise,
     gaussian_mu_lower_bound,
-    gaussian_pair_epsilon,
-    hockey_stick,
-    mechanism_lower_bound,
     one_run_lower_bound,
     one_run_p_value,
 )
-from pipelines.privacy.accounting.epsilon import epsilon
+from pipelines.privacy.accounting.gaussian_pair import gaussian_pair_epsilon, hockey_stick
+from pipelines.privacy.mechanisms.base import epsilon_at_noise
 from tests.auditing.conftest import plan_of
 
 PUBLISHED = {"population": 60_000, "sampling_probability": 256 / 60_000, "steps": 14_063, "noise_multiplier": 1.1}
@@ -41,8 +38,8 @@ def test_mechanism_bound_is_as_tight_as_an_ideal_attack_allows(arm: int, expecte
     mu = gaussian_mu_lower_bound(
         false_positives=errors, negatives=arm, false_negatives=errors, positives=arm, confidence=0.95
     )
-    assert mechanism_lower_bound(plan, mu) == pytest.approx(expected, abs=0.03)
-    assert epsilon(plan) == pytest.approx(2.3818, abs=1e-3)
+    assert plan.lower_bound(mu) == pytest.approx(expected, abs=0.03)
+    assert plan.epsilon() == pytest.approx(2.3818, abs=1e-3)
 
 
 def test_mechanism_bound_exceeds_the_truth_no_more_often_than_its_confidence_allows() -> None:
@@ -61,8 +58,8 @@ def test_what_tells_nothing_apart_bounds_nothing() -> None:
     plan = plan_of("dp_sgd")
     mu = gaussian_mu_lower_bound(false_positives=50, negatives=100, false_negatives=50, positives=100, confidence=0.95)
     assert mu < 0
-    assert mechanism_lower_bound(plan, mu) == 0
-    assert mechanism_lower_bound(plan, 1e-9) == 0
+    assert plan.lower_bound(mu) == 0
+    assert plan.lower_bound(1e-9) == 0
     assert epsilon_at_noise(plan, math.inf) == 0
 
 

@@ -21,9 +21,9 @@ from pipelines.engines.build import build_pipeline
 from pipelines.engines.central import book_keeping, gradients
 from pipelines.engines.interface import Pipeline
 from pipelines.model.spec import build_spec
-from pipelines.privacy.accounting.epsilon import epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.auditing.conftest import config_of, plan_of
 from tests.mutants import central
 
@@ -34,7 +34,7 @@ SPEC = build_spec("mlp", features=(12,), classes=3, widths=(8,))
 def audit(pipeline: str = "dp_sgd", plan: PoissonGaussianMechanism | None = None, **changes: Any) -> Finding:
     plan = plan or plan_of(pipeline)
     return audit_mechanism(
-        config_of(pipeline, **changes), plan, SPEC, claim=epsilon(plan), confidence=0.95, threads=THREADS
+        config_of(pipeline, **changes), plan, SPEC, claim=plan.epsilon(), confidence=0.95, threads=THREADS
     )
 
 
@@ -47,7 +47,7 @@ def test_dp_sgd_is_what_its_plan_says(q: float, sigma: float, clip: float, mode:
     found = audit(plan=plan, grad_sample=mode)
     assert found.faults == ()
     found.require()
-    claim = epsilon(plan)
+    claim = plan.epsilon()
     assert 0.6 * claim < found.epsilon_lower_bound < claim
     assert found.epsilon_estimate == pytest.approx(claim, rel=0.02)
     assert found.evidence["observations_with_unit"] >= 4500
@@ -64,14 +64,14 @@ def observed(plan: Mechanism) -> Observation:
 
 
 def judged(plan: Mechanism, seen: Observation) -> Finding:
-    return judge(seen, plan, claim=epsilon(plan), confidence=0.95)
+    return judge(seen, plan, claim=plan.epsilon(), confidence=0.95)
 
 
 def test_dp_fed_avg_is_what_its_plan_says() -> None:
     found = judged(plan := plan_of("dp_fed_avg"), observed(plan))
     assert found.faults == ()
     found.require()
-    assert 0.5 * epsilon(plan) < found.epsilon_lower_bound < epsilon(plan)
+    assert 0.5 * plan.epsilon() < found.epsilon_lower_bound < plan.epsilon()
 
 
 ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=4.0)
@@ -80,7 +80,7 @@ ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev
 def assert_adaptive(found: Finding, plan: PoissonGaussianMechanism, *, estimate_within: float) -> None:
     assert found.faults == ()
     found.require()
-    claim = epsilon(plan)
+    claim = plan.epsilon()
     assert 0.3 * claim < found.epsilon_lower_bound < claim
     assert found.epsilon_estimate == pytest.approx(claim, rel=estimate_within)
     # The update's own noise is larger than the step's, which the count shares.
@@ -129,8 +129,8 @@ def test_trees_are_what_their_plan_says() -> None:
     found.require()
     low, high = found.evidence["noise_multiplier_interval"]
     assert low < 2.0 < high < 1.1 * low
-    assert found.epsilon_estimate == pytest.approx(epsilon(plan), rel=0.03)
-    assert 0.4 * epsilon(plan) < found.epsilon_lower_bound < epsilon(plan)
+    assert found.epsilon_estimate == pytest.approx(plan.epsilon(), rel=0.03)
+    assert 0.4 * plan.epsilon() < found.epsilon_lower_bound < plan.epsilon()
     # Somebody who joins in two rounds of a tree, which a run's own record of turns would refuse before.
     parallel = seen.with_units.parallel.copy()
     parallel[1] += seen.shifts[0]
@@ -140,7 +140,7 @@ def test_trees_are_what_their_plan_says() -> None:
 
 def test_bounds_of_correct_runs_exceed_the_claim_no_more_often_than_their_confidence_allows() -> None:
     plan, config = plan_of("dp_sgd"), config_of("dp_sgd")
-    claim, small = epsilon(plan), Probe.of(plan, observations=400)
+    claim, small = plan.epsilon(), Probe.of(plan, observations=400)
     found = [judge(Observation.of(config, small, THREADS), plan, claim=claim, confidence=0.95) for _ in range(40)]
     assert not [one.faults for one in found if one.faults]
     assert sum(one.refuted for one in found) <= binom.ppf(0.999, 40, 0.05)

@@ -11,8 +11,8 @@ from pipelines.auditing.own_model import OwnModel
 from pipelines.engines.central.compiled import kernel_layers
 from pipelines.engines.interface import FittedModel
 from pipelines.model.spec import build_spec
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.auditing.conftest import config_of, plan_of
 
 MLP = build_spec("mlp", features=(12,), classes=3, widths=(8,))
@@ -68,7 +68,7 @@ def test_no_scale_of_noise_or_clipping_blames_a_correct_engine(
 def test_other_plans_of_examples_and_users_hold(plan: Mechanism, spec: Any, changes: dict[str, Any]) -> None:
     seen = seen_of("dp_sgd", plan, spec, **changes)
     assert seen.faults() == []
-    if plan.adaptive:  # type: ignore[union-attr]
+    if plan.adaptive:
         assert min(twin.levels.min() for twin in seen.twins) < 0.6  # the clip norm moved, and noise with it
 
 

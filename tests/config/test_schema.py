@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from pipelines.config.schema import Config, DpFedAvgConfig, DpSgdConfig, parse
 from pipelines.core.errors import UserError
-from pipelines.privacy.planning import plan_for
+from pipelines.privacy.mechanisms.planning import plan_for
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

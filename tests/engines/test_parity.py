@@ -18,7 +18,8 @@ from pipelines.engines.federated.fed_avg import FedAvg
 from pipelines.engines.federated.tff_model import TensorFlowModel
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
 from pipelines.model.spec import ModelSpec, Weights, build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 CPU = Hardware(device="cpu", threads=2)
 MODELS = [

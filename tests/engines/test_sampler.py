@@ -13,7 +13,8 @@ from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
 from pipelines.privacy import sampling
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.sampling import SamplerRecord
 from pipelines.tracking.read import RunRow
 from pipelines.tracking.store import open_store

@@ -13,7 +13,8 @@ from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.interface import Fit, TrainingData
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 from .test_parity import FEDERATED, close, make_data, trajectory
 

@@ -13,7 +13,8 @@ from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.federated.fed_avg import FedAvg
 from pipelines.engines.interface import Pipeline
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 from .test_parity import CPU, FEDERATED, close, make_data
 

@@ -11,12 +11,12 @@ from experiments.speed.environments import available, interpreter
 from pipelines.auditing.lower_bounds import (
     clopper_pearson_upper,
     gaussian_mu_lower_bound,
-    gaussian_pair_epsilon,
     one_run_lower_bound,
     one_run_p_value,
 )
 from pipelines.auditing.membership import roc
 from pipelines.core.paths import REPOSITORY
+from pipelines.privacy.accounting.gaussian_pair import gaussian_pair_epsilon
 
 KITS = REPOSITORY / "experiments" / "kits"
 RECORD = json.loads((KITS / "jax_privacy_bounds.json").read_text())

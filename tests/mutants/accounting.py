@@ -11,8 +11,8 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.split import Split
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.interface import Fit
-from pipelines.privacy import planning
-from pipelines.privacy.accounting import epsilon as accounting
+from pipelines.privacy.mechanisms import planning
+from pipelines.privacy.mechanisms.base import Mechanism
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.runs import prepare as job
 
@@ -57,8 +57,8 @@ def _epsilon_of(change: Callable[[PoissonGaussianMechanism], PoissonGaussianMech
     """The guarantee's epsilon is that of `change(plan)`."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        real = accounting.epsilon
-        patch.setattr(accounting, "epsilon", lambda plan: real(change(plan)))
+        real = PoissonGaussianMechanism.epsilon
+        patch.setattr(PoissonGaussianMechanism, "epsilon", lambda plan: real(change(plan)))
 
     return plant
 
@@ -69,7 +69,8 @@ half_the_probability = _epsilon_of(lambda plan: replace(plan, sampling_probabili
 
 def free_count(patch: pytest.MonkeyPatch) -> None:
     """Adaptive clipping whose count is accounted for as if it were free."""
-    patch.setattr(accounting, "effective_noise_multiplier", lambda plan: plan.update_noise_multiplier)
+    own = property(lambda plan: plan.update_noise_multiplier)
+    patch.setattr(PoissonGaussianMechanism, "effective_noise_multiplier", own)
 
 
 def central_limit(patch: pytest.MonkeyPatch) -> None:
@@ -84,13 +85,13 @@ def central_limit(patch: pytest.MonkeyPatch) -> None:
             )
         )  # fmt: skip
 
-    patch.setattr(accounting, "epsilon", gdp)
+    patch.setattr(PoissonGaussianMechanism, "epsilon", gdp)
 
 
 def private_size(patch: pytest.MonkeyPatch) -> None:
     real = planning.plan_for
 
-    def plan_for(pipeline: Any, privacy: Any, units: int) -> PoissonGaussianMechanism:
+    def plan_for(pipeline: Any, privacy: Any, units: int) -> Mechanism:
         return real(pipeline, privacy.model_copy(update={"population": None}), units)
 
     patch.setattr(planning, "plan_for", plan_for)

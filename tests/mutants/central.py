@@ -13,7 +13,7 @@ from pipelines.core.randomness import public_stream
 from pipelines.engines.central import gradients, training, users
 from pipelines.engines.central.gradients import KeyedOptimizer, SummedGradients
 from pipelines.privacy import sampling
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
+from pipelines.privacy.mechanisms.base import AdaptiveClipping
 from tests.mutants import clipping
 
 UNBOUNDED = 1e12

@@ -62,7 +62,7 @@ def mechanism_audit(folder: Path, overrides: tuple[str, ...]) -> None:
         if found := faults():
             raise AuditError(f"audit=mechanism REFUTES THIS RUN: on the run's model, {'; '.join(found)}")
     seen = Observation.of(job.config, Probe.of(plan, OBSERVATIONS), THREADS)
-    judge(seen, plan, runs, claim=accounting.epsilon(plan), confidence=CONFIDENCE).require()
+    judge(seen, plan, runs, claim=plan.epsilon(), confidence=CONFIDENCE).require()
 
 
 def run(folder: Path, overrides: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.privacy.clipping import next_clip_norm
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
+from pipelines.privacy.mechanisms.base import AdaptiveClipping
 
 EXACT = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=0.0)
 RNG = np.random.default_rng(0)

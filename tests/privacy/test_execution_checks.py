@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.core.errors import GuaranteeError
 from pipelines.privacy.execution_checks import require_event, require_executed
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 PLAN = PoissonGaussianMechanism(
     unit=PrivacyUnit.USER, population=100, sampling_probability=0.1, steps=20, noise_multiplier=1.5, clip_norm=2.0,

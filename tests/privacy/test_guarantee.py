@@ -6,15 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.privacy.accounting.epsilon import epsilon
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import (
-    AdaptiveClipping,
-    NeighboringRelation,
-    PoissonGaussianMechanism,
-    PrivacyUnit,
-)
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, NeighboringRelation, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.sampling import poisson_sample
 from pipelines.privacy.statement import bound_in_words, statement
@@ -33,7 +28,7 @@ def test_guarantee_survives_json(adaptive: AdaptiveClipping | None) -> None:
 
 def test_guarantee_is_the_pld_epsilon_of_the_steps_that_ran() -> None:
     guarantee = PrivacyGuarantee.of(PLAN.executed(40), simulated=False)
-    assert guarantee.epsilon == epsilon(PLAN.executed(40)) < epsilon(PLAN)
+    assert guarantee.epsilon == PLAN.executed(40).epsilon() < PLAN.epsilon()
     assert guarantee.to_dict()["steps"] == 40
     assert [opinion.accountant for opinion in guarantee.accountant_results] == [
         "dp-accounting PLD", "dp-accounting RDP", "Opacus PRV",

@@ -7,7 +7,7 @@ import pytest
 from dp_accounting import dp_event as events
 from dp_accounting.rdp import RdpAccountant
 
-from pipelines.privacy.accounting.epsilon import dp_event, epsilon, rdp_epsilon
+from pipelines.privacy.accounting.epsilon import rdp_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.hyperparameter_selection import (
     ChoosingCost,
@@ -17,7 +17,8 @@ from pipelines.privacy.hyperparameter_selection import (
     cost_metrics,
     no_common_bound,
 )
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.rounding import rounded_up
 
 STRONG = PoissonGaussianMechanism(
@@ -31,7 +32,8 @@ USERS = replace(WEAK, unit=PrivacyUnit.USER, population=1000)
 def runs(*plans: PoissonGaussianMechanism, division: str = "") -> list[PrivateRun]:
     # Second accountant_results play no part here.
     found = [
-        PrivacyGuarantee(epsilon=epsilon(plan), executed=plan, accountant_results=(), simulated=False) for plan in plans
+        PrivacyGuarantee(epsilon=plan.epsilon(), executed=plan, accountant_results=(), simulated=False)
+        for plan in plans
     ]
     return [PrivateRun(guarantee=guarantee, division=division) for guarantee in found]
 
@@ -42,7 +44,7 @@ def cost(*plans: PoissonGaussianMechanism) -> ChoosingCost:
 
 
 def library(plan: PoissonGaussianMechanism, mean: float, shape: float) -> float:
-    event = events.RepeatAndSelectDpEvent(dp_event(plan), mean=mean, shape=shape)
+    event = events.RepeatAndSelectDpEvent(plan.dp_event(), mean=mean, shape=shape)
     return float(RdpAccountant().compose(event).get_epsilon(plan.delta))
 
 
@@ -50,7 +52,7 @@ def test_the_best_of_ten_runs_costs_what_the_reference_says() -> None:
     # One run has 3.27 by RDP; the best of a geometric number of runs 6.17, of a Poisson number 7.12, mean 10.
     assert rdp_epsilon(WEAK) == pytest.approx(3.27, abs=0.01)
     found = cost(*[WEAK] * 10)
-    assert (found.runs, found.single) == (10, epsilon(WEAK))
+    assert (found.runs, found.single) == (10, WEAK.epsilon())
     assert found.select_best == pytest.approx(7.12, abs=0.01)
     assert found.select_best_geometric == pytest.approx(6.17, abs=0.01)
     assert found.select_best == pytest.approx(library(WEAK, 10, inf), rel=1e-12)
@@ -60,14 +62,14 @@ def test_the_best_of_ten_runs_costs_what_the_reference_says() -> None:
 def test_a_stronger_setting_in_the_list_changes_nothing_but_the_number_of_runs() -> None:
     mixed = cost(*[WEAK] * 2, *[STRONG] * 2)
     assert mixed.select_best == pytest.approx(library(WEAK, 4, inf), rel=1e-12)
-    assert mixed.single == epsilon(WEAK)
+    assert mixed.single == WEAK.epsilon()
 
 
 def test_settings_of_which_none_is_the_worst_at_every_order_are_bounded_together() -> None:
     # Rare samples with little noise, and all data with much: their divergences cross.
     rare = replace(STRONG, sampling_probability=0.001, noise_multiplier=0.7, steps=1000)
     every = replace(STRONG, sampling_probability=1.0, noise_multiplier=20.0, steps=50)
-    curves = [RdpAccountant().compose(dp_event(plan)).rdp for plan in (rare, every)]
+    curves = [RdpAccountant().compose(plan.dp_event()).rdp for plan in (rare, every)]
     assert (curves[0] > curves[1]).any()
     assert (curves[0] < curves[1]).any()
     both = cost(rare, every).select_best
@@ -97,7 +99,7 @@ def test_a_sweep_logs_no_metric_of_a_theorem_that_it_does_not_meet() -> None:
 
 def test_publishing_everything_is_the_composition_of_all_runs() -> None:
     # Three times 600 steps are 1800 steps; full samples compose as mu^2 adds up: 2 (1/2)^2 + (1/sqrt 2)^2 = 1.
-    assert cost(WEAK, WEAK, WEAK).publish_all == pytest.approx(epsilon(replace(WEAK, steps=1800)), abs=1e-3)
+    assert cost(WEAK, WEAK, WEAK).publish_all == pytest.approx(replace(WEAK, steps=1800).epsilon(), abs=1e-3)
     half = replace(STRONG, sampling_probability=1.0, steps=1, noise_multiplier=2.0)
     other = replace(half, noise_multiplier=2**0.5)
     assert cost(half, other, half).publish_all == pytest.approx(4.377178, abs=1e-3)
@@ -106,8 +108,8 @@ def test_publishing_everything_is_the_composition_of_all_runs() -> None:
 
 def test_one_run_is_no_choice_and_no_step_no_run() -> None:
     alone = cost(WEAK, WEAK.executed(0))
-    assert (alone.runs, alone.single) == (1, epsilon(WEAK))
-    assert alone.publish_all == pytest.approx(epsilon(WEAK), abs=1e-4)
+    assert (alone.runs, alone.single) == (1, WEAK.epsilon())
+    assert alone.publish_all == pytest.approx(WEAK.epsilon(), abs=1e-4)
     # A random number of runs with mean one is another thing: it may come out at two or more, and costs more.
     assert library(WEAK, 1, inf) > alone.single + 0.3
     assert alone.select_best is alone.select_best_geometric is None
@@ -186,7 +188,7 @@ def test_runs_with_different_users_have_no_bound_together() -> None:
     # What one division costs is what it would cost alone.
     (alone,) = choosing_costs(first)
     assert replace(found[1], division=None) == alone
-    assert alone.publish_all > epsilon(USERS) + 1
+    assert alone.publish_all > USERS.epsilon() + 1
     assert no_common_bound([alone]) == ""
 
 

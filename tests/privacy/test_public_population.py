@@ -18,8 +18,9 @@ from pipelines.engines.federated.dp_fed_avg import DpFedAvg, noise_of
 from pipelines.engines.federated.learning_process import Server
 from pipelines.engines.federated.runtime import ensure_worker
 from pipelines.engines.interface import TrainingData
-from pipelines.privacy import planning
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms import planning
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.runs.prepare import prepare
 from tests.engines.federated.conftest import dp_settings, federated_data, ignore
 
@@ -89,11 +90,13 @@ def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int, Path], 
 def test_a_job_whose_plan_follows_the_private_number_is_refused(
     mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, name = federated_config(POPULATION), "tree_plan_for" if mechanism == "tree" else "plan_for"
+    config = federated_config(POPULATION)
     config = config.model_copy(update={"privacy": config.privacy.model_copy(update={"mechanism": mechanism})})
-    real = getattr(planning, name)
+    real = planning.plan_for
     follow = {"population": None}
-    monkeypatch.setattr(planning, name, lambda *given: real(given[0], given[1].model_copy(update=follow), given[2]))
+    monkeypatch.setattr(
+        planning, "plan_for", lambda *given: real(given[0], given[1].model_copy(update=follow), given[2])
+    )
     with pytest.raises(GuaranteeError, match="follows the private number of units"):
         prepare(config, threads=1)
     # Where no population is stated, the number of units is public: the plan may follow it, and the statement says so.

@@ -9,7 +9,8 @@ import pytest
 from pipelines.auditing.finding import AuditError, Finding, Membership
 from pipelines.auditing.membership_figure import membership_table
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.statement import statement
 from pipelines.recipes import stages
 from pipelines.recipes.drift import build_cells

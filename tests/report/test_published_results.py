@@ -7,7 +7,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.core.paths import REPOSITORY
 from pipelines.privacy.accounting.epsilon import composed_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import Composition
 from pipelines.report.published_results import PublishedPoint, read_published, read_references
 
 FILES = sorted((REPOSITORY / "experiments").glob("*/published.yaml"))
@@ -18,19 +18,16 @@ points:
 REFERENCE = "references: [{label: trees, accuracy: 0.9, command: python a.py, unit: example}]"
 
 
-def gaussian(sigma: float, steps: int, q: float = 1.0) -> PoissonGaussianMechanism:
-    return PoissonGaussianMechanism(
-        unit=PrivacyUnit.EXAMPLE, population=60_000, sampling_probability=q, steps=steps, noise_multiplier=sigma,
-        clip_norm=1.0, delta=1e-5,
-    )  # fmt: skip
+def gaussian(sigma: float, steps: int, q: float = 1.0) -> Composition:
+    return Composition(noise_multiplier=sigma, sampling_probability=q, steps=steps)
 
 
 def test_gaussians_compose_into_one() -> None:
     # Precisions add: 1/2 + 1/4 + 1/4 = 1, a Gaussian of mu = 1, whose epsilon at 1e-5 is 4.377178 in closed form.
-    assert composed_epsilon([gaussian(2**0.5, 1), gaussian(2.0, 2)]) == pytest.approx(4.377178, abs=1e-3)
+    assert composed_epsilon([gaussian(2**0.5, 1), gaussian(2.0, 2)], 1e-5) == pytest.approx(4.377178, abs=1e-3)
     subsampled = gaussian(3.04, 560, 4096 / 60_000)
-    assert composed_epsilon([subsampled]) == pytest.approx(2.2539, abs=1e-3)
-    assert composed_epsilon([subsampled, gaussian(8.0, 2)]) > composed_epsilon([subsampled])
+    assert composed_epsilon([subsampled], 1e-5) == pytest.approx(2.2539, abs=1e-3)
+    assert composed_epsilon([subsampled, gaussian(8.0, 2)], 1e-5) > composed_epsilon([subsampled], 1e-5)
 
 
 def test_a_published_mechanism_is_recomputed_on_our_axis() -> None:

@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from pipelines.data.digits import load_digits
-from pipelines.privacy.accounting.epsilon import epsilon
 from pipelines.privacy.rounding import rounded_up
 from pipelines.runs.result import RunResult
 from pipelines.tracking.orphans import close_orphans
@@ -77,7 +76,7 @@ def test_a_private_run_logs_the_whole_contract(cli: Cli, tmp_path: Path) -> None
     }  # fmt: skip
     result = RunResult.from_dict(json.loads(artifact(done.uri, row.run_id, "result.json", tmp_path).read_text()))
     assert result.guarantee is not None
-    assert result.guarantee.epsilon == epsilon(result.guarantee.executed) == row.metrics["privacy/epsilon"]
+    assert result.guarantee.epsilon == result.guarantee.executed.epsilon() == row.metrics["privacy/epsilon"]
     assert result.evaluation.accuracy == row.metrics["test/accuracy"]
     assert RunResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
     overrides = yaml.safe_load(artifact(done.uri, row.run_id, "overrides.yaml", tmp_path).read_text())

@@ -19,7 +19,8 @@ import pytest
 
 from pipelines.core.errors import StoreError
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.runs.spent import Terms, account_for_dead, keep_for_dead
 from pipelines.tracking import ledger
 from pipelines.tracking.ledger import Entry, open_entries

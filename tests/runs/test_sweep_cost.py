@@ -9,7 +9,8 @@ import pytest
 
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.hyperparameter_selection import PrivateRun, choosing_costs
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.runs.sweep_cost import in_words, record_cost
 from pipelines.tracking.parent_run import start_sweep
 from pipelines.tracking.read import read_row

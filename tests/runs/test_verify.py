@@ -14,7 +14,8 @@ from pipelines.core.errors import UserError
 from pipelines.core.paths import REPOSITORY
 from pipelines.privacy.accounting import epsilon as accounting
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.mechanisms.tree import TreeMechanism
 from pipelines.privacy.verification import verify_guarantee
 from pipelines.verify import main

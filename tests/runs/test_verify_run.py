@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.core.paths import REPOSITORY
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.runs.verify_run import _planned, main
 from pipelines.tracking.read import REFUTED_TAG
 from pipelines.tracking.run_log import open_run

@@ -18,8 +18,8 @@ from pipelines.data.partition.division import Partition
 from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import Pipeline, RoundRecord, TrainingData
 from pipelines.model.spec import ModelSpec, build_spec, initial_weights
-from pipelines.privacy.accounting.epsilon import epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 Floats = NDArray[np.float64]
 FEATURES, CLASSES, WIDTHS = 4, 4, (4,)
@@ -94,7 +94,7 @@ class OneStep:
     @property
     def epsilon(self) -> float:
         """Of one step at the plan's delta, as the project claims it."""
-        return epsilon(self.plan)
+        return self.plan.epsilon()
 
     def __call__(self, dataset: TrainingData, num_samples: int) -> Floats:
         """Draws the mechanism's output; shape (num_samples, 2), in standard deviations of the noise."""

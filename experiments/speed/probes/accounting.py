@@ -7,9 +7,9 @@ import time
 
 from experiments.speed.probes.process import read_options, report
 from pipelines.privacy.accounting.calibration import calibrate
-from pipelines.privacy.accounting.epsilon import epsilon, quick_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 EVALUATIONS = 10
 
@@ -44,8 +44,8 @@ def _run(plan: PoissonGaussianMechanism, target: float) -> tuple[float, float]:
     calibrated = calibrate(plan, target)
     between = time.perf_counter()
     for k in range(1, EVALUATIONS):  # as a run does: the quick form on the way, the guarantee's at the end
-        quick_epsilon(calibrated.executed(plan.steps * k // EVALUATIONS))
-    epsilon(calibrated)
+        calibrated.executed(plan.steps * k // EVALUATIONS).quick_epsilon()
+    calibrated.epsilon()
     PrivacyGuarantee.of(calibrated, simulated=False)
     return between - start, time.perf_counter() - between
 

@@ -5,7 +5,7 @@ from typing import Any
 from experiments.speed.probes import problem
 from experiments.speed.probes.process import Stopwatch, peak_mb, read_options, report, resident_mb, restart_peak
 from pipelines.engines.interface import Fit, TrainingData
-from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
 
 
 def main() -> None:

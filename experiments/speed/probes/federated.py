@@ -7,7 +7,7 @@ import numpy as np
 from experiments.speed.probes import problem
 from experiments.speed.probes.process import Stopwatch, peak_mb, read_options, report, resident_mb, worker_pid
 from pipelines.engines.interface import Fit, OnRound, TrainingData
-from pipelines.privacy.mechanisms.poisson_gaussian import PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
 
 SETTLED = 0.2
 """Share of a long run after which its memory should no longer grow."""

@@ -11,7 +11,8 @@ from pipelines.core.randomness import public_stream
 from pipelines.data.partition.division import Partition
 from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 FEATURES = 3969  # what a scattering transform of depth 2 makes of a 28 x 28 image: 81 x 7 x 7
 DELTA = 1e-6

@@ -28,8 +28,7 @@ from pipelines.engines.central.users import UserUpdates, canary_updates
 from pipelines.engines.interface import Fit, OnRound, TrainingData, require_partition
 from pipelines.model.spec import ModelSpec
 from pipelines.privacy.execution_checks import require_event
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
-from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
+from pipelines.privacy.mechanisms.base import Mechanism, PrivacyUnit
 
 _Engine = tuple[TrainState, PrivateGradients]
 logger = logging.getLogger(__name__)
@@ -38,9 +37,7 @@ logger = logging.getLogger(__name__)
 class DpSgd:
     """Runs a mechanism plan whose units are examples, or users of the partition."""
 
-    def __init__(
-        self, settings: DpSgdConfig, plan: PoissonGaussianMechanism, *, noise_seed: int | None, hardware: Hardware
-    ) -> None:
+    def __init__(self, settings: DpSgdConfig, plan: Mechanism, *, noise_seed: int | None, hardware: Hardware) -> None:
         """Holds settings and plan, not data.
 
         Args:
@@ -63,6 +60,8 @@ class DpSgd:
                 f"privacy.clipping=adaptive needs the norm of every gradient, which "
                 f"pipeline.grad_sample={settings.grad_sample} keeps to itself; use pipeline.grad_sample=auto"
             )
+        if plan.restart_every is not None:
+            raise UserError(f"privacy.mechanism={plan.name} is for pipeline=dp_fed_avg; use privacy=fixed here")
         self._settings, self._plan, self._noise_seed, self._hardware = settings, plan, noise_seed, hardware
 
     def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
@@ -78,8 +77,7 @@ class DpSgd:
         names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
         stream, *others = private_streams(self._noise_seed, *names)
         bench, gradients = (self._over_users if by_user else self._over_examples)(data, *others)
-        sampler = PoissonSampler(units, plan.sampling_probability, stream)
-        seen = SamplerRecord(units, plan.sampling_probability)
+        sampler, seen = plan.sampler(units, stream), plan.participation(units)
         clock = StepRecorder(plan.steps, on_round, bench, settings.ema_decay, plan, seen)
         for step in range(1, plan.steps + 1):
             sample = sampler.draw()

@@ -28,7 +28,7 @@ from pipelines.engines.central.gradient_trial import require_sound
 from pipelines.engines.central.training import TrainState, build_optimizer
 from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 
 Mode = Literal["fast", "hooks", "ghost", "functorch"]
 
@@ -60,7 +60,7 @@ def private_gradients(
     bench: TrainState,
     spec: ModelSpec,
     settings: DpSgdConfig,
-    plan: PoissonGaussianMechanism,
+    plan: Mechanism,
     rng: np.random.Generator,
 ) -> PrivateGradients:
     """Builds the way that a mode names.
@@ -97,9 +97,7 @@ class KeyedOptimizer(DPOptimizer):
     PyTorch's CPU generator keeps 32 bits of its seed: whoever tries them all could take the noise off a model.
     """
 
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, *, plan: PoissonGaussianMechanism, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, *, plan: Mechanism, rng: np.random.Generator) -> None:
         super().__init__(
             optimizer,
             noise_multiplier=plan.update_noise_multiplier,
@@ -159,7 +157,7 @@ class PerExampleGradients:
         self,
         bench: TrainState,
         settings: DpSgdConfig,
-        plan: PoissonGaussianMechanism,
+        plan: Mechanism,
         rng: np.random.Generator,
         *,
         force_functorch: bool,

@@ -15,8 +15,8 @@ from pipelines.core.errors import DivergedError, UserError
 from pipelines.engines.central.torch_model import TorchModel, build_module
 from pipelines.engines.interface import OnRound, RoundRecord, TrainingData
 from pipelines.model.averaging import share_of_newest
-from pipelines.privacy.mechanisms.tree import Mechanism
-from pipelines.privacy.sampling import SamplerRecord
+from pipelines.privacy.mechanisms.base import Mechanism
+from pipelines.privacy.sampling import Participation
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -149,7 +149,7 @@ class StepRecorder:
         bench: TrainState,
         ema_decay: float,
         plan: Mechanism | None = None,
-        sampler: SamplerRecord | None = None,
+        sampler: Participation | None = None,
     ) -> None:
         self._steps, self._on_round, self._bench = steps, on_round, bench
         self._plan, self._sampler = plan, sampler

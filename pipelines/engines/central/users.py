@@ -21,7 +21,7 @@ from pipelines.engines.central.torch_model import to_tensors
 from pipelines.engines.central.training import TrainState, build_optimizer
 from pipelines.engines.interface import TrainingData
 from pipelines.privacy.clipping import PRIVATE_REACH
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 
 
 def canary_updates(data: TrainingData, device: torch.device) -> dict[int, list[Tensor]]:
@@ -42,7 +42,7 @@ class UserUpdates:
         bench: TrainState,
         partition: Partition,
         settings: DpSgdConfig,
-        plan: PoissonGaussianMechanism,
+        plan: Mechanism,
         *,
         noise: np.random.Generator,
         order: np.random.Generator,

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from pipelines.config.schema import DpFedAvgConfig
 from pipelines.core.errors import DivergedError, UserError
 from pipelines.core.randomness import private_streams
@@ -12,17 +10,14 @@ from pipelines.engines.federated.rounds import Cohort, engine_facts, run_rounds
 from pipelines.engines.federated.runtime import ensure_worker
 from pipelines.engines.federated.tff_noise import Noise
 from pipelines.engines.interface import Fit, OnRound, TrainingData, require_partition
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
-from pipelines.privacy.participation import TurnRecord, TurnSampler
-from pipelines.privacy.sampling import Participation, PoissonSampler, Sampler, SamplerRecord
+from pipelines.privacy.mechanisms.base import Mechanism, PrivacyUnit
 
 
 class DpFedAvg:
     """Differentially private federated averaging in TFF; a `Pipeline`.
 
     Every round, each user joins independently with the plan's sampling probability. TFF's Gaussian mechanism clips
-    each user's delta, sums, adds noise and divides by the plan's constant expected batch size. Under a `TreeMechanism`
+    each user's delta, sums, adds noise and divides by the plan's constant expected batch size. With noise on trees
     (DP-FTRL) users take turns, each at most one a tree, and the noise is that of TFF's tree aggregation. An empty
     cohort is a round like any other: it adds noise and counts. Nothing else leaves the clients: no training metrics,
     no counts.
@@ -75,7 +70,8 @@ class DpFedAvg:
         """
         settings, plan, partition = self._settings, self._plan, require_partition(data)
         stream, order, noise = private_streams(self._noise_seed, "cohorts", "batch_order", "noise")
-        cohorts, seen = _sampler(plan, len(partition), stream)
+        users = len(partition)
+        cohorts, seen = plan.sampler(users, stream), plan.participation(users)
         worker = ensure_worker(self._threads, private=self._private_worker)
         server = Server(
             settings,
@@ -83,7 +79,7 @@ class DpFedAvg:
             noise_of(plan, secure=settings.secure_aggregation),
             order=order,
             noise=noise,
-            cohort_size=_expected_size(plan, len(partition)),
+            cohort_size=plan.cohort_size(users),
         )
         record = run_rounds(
             server,
@@ -99,7 +95,7 @@ class DpFedAvg:
             exposure=worker.exposure,
         )
         facts = engine_facts(settings, worker)
-        if isinstance(plan, PoissonGaussianMechanism) and plan.adaptive is not None:
+        if plan.adaptive is not None:
             # The norm follows noised counts only, so it is as public as the weights.
             facts["final_clip_norm"] = f"{server.metrics['aggregator']['dp_query_metrics']['clip']:.6g}"
         return Fit(record=record, executed=plan.executed(record.step), facts=facts, sampler=seen.verdict())
@@ -116,24 +112,10 @@ def noise_of(plan: Mechanism, *, secure: bool = False) -> Noise:
         noise_multiplier=plan.noise_multiplier,
         clip_norm=plan.clip_norm,
         expected_batch_size=plan.expected_batch_size,
-        adaptive=None if isinstance(plan, TreeMechanism) else plan.adaptive,
-        restart_every=plan.restart_every if isinstance(plan, TreeMechanism) else None,
+        adaptive=plan.adaptive,
+        restart_every=plan.restart_every,
         secure=secure,
     )
-
-
-def _sampler(plan: Mechanism, users: int, rng: np.random.Generator) -> tuple[Sampler, Participation]:
-    """Who joins a round, as the plan's accounting has it, and what holds the run to that."""
-    if isinstance(plan, TreeMechanism):
-        turns = TurnSampler(users, size=plan.clients_per_round, restart_every=plan.restart_every, rng=rng)
-        return turns, TurnRecord(users, size=plan.clients_per_round, restart_every=plan.restart_every)
-    q = plan.sampling_probability
-    return PoissonSampler(users, q, rng), SamplerRecord(users, q)
-
-
-def _expected_size(plan: Mechanism, users: int) -> float:
-    """Of a cohort of the users present, who may be more or fewer than the public population."""
-    return plan.clients_per_round if isinstance(plan, TreeMechanism) else plan.sampling_probability * users
 
 
 def _require_finite_update(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from pipelines.engines.interface import OnRound, RoundRecord
 from pipelines.model.averaging import share_of_newest
 from pipelines.model.spec import ModelSpec, Weights
 from pipelines.privacy.execution_checks import require_event
-from pipelines.privacy.mechanisms.tree import Mechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 from pipelines.privacy.sampling import Participation
 
 Cohort = NDArray[np.int64]

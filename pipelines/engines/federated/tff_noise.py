@@ -25,7 +25,7 @@ from pipelines.engines.federated.engine import tf, tff, tfp
 from pipelines.engines.federated.keys import key_after, stateless_normal
 from pipelines.engines.federated.secure import tightened
 from pipelines.engines.federated.tree_noise import KeyedTreeSum
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
+from pipelines.privacy.mechanisms.base import AdaptiveClipping
 
 
 @dataclass(frozen=True, kw_only=True)

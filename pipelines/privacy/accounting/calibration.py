@@ -7,19 +7,17 @@ from math import ceil, exp, log
 from typing import TypeVar
 
 from pipelines.core.errors import UserError
-from pipelines.privacy.accounting.epsilon import epsilon, quick_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 
 LEAST_NOISE, MOST_NOISE = 0.2, 1000.0
 COARSENESS = 10
 DECIMALS = 10_000
 
-AnyPlan = TypeVar("AnyPlan", bound=Mechanism)
+AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)
 
 
 @lru_cache(maxsize=256)
-def calibrate(plan: AnyPlan, target: float) -> AnyPlan:
+def calibrate(plan: AnyMechanism, target: float) -> AnyMechanism:
     """Returns the plan with the smallest noise multiplier whose epsilon does not exceed the target.
 
     The multiplier is rounded up to 4 decimals, so the epsilon that comes out is at most the target.
@@ -31,22 +29,22 @@ def calibrate(plan: AnyPlan, target: float) -> AnyPlan:
     Raises:
       UserError: no multiplier in [0.2, 1000] gives that epsilon.
     """
-    if isinstance(plan, PoissonGaussianMechanism) and plan.adaptive is not None:
+    if plan.adaptive is not None:
         # Adaptive clipping shares the same total noise between update and count, which only the answer must allow.
         shared = replace(calibrate(replace(plan, adaptive=None), target), adaptive=plan.adaptive)
-        while epsilon(shared) > target:  # the two parts add up to the total, less a rounding
-            shared = _with_noise(shared, shared.noise_multiplier + 1 / DECIMALS)
+        while shared.epsilon() > target:  # the two parts add up to the total, less a rounding
+            shared = shared.with_noise(shared.noise_multiplier + 1 / DECIMALS)
         return shared
     # A coarse discretisation finds the neighbourhood at a tenth of the price.
     root = _root(plan, target, *_bracket(plan, target))
-    if isinstance(plan, PoissonGaussianMechanism):  # the accountant of trees has no grid to refine
+    if plan.composition is not None:  # else the accountant has no grid to refine
         root = _refined(plan, target, root)
     sigma = ceil(root * DECIMALS)
-    while quick_epsilon(_with_noise(plan, (sigma - 1) / DECIMALS)) <= target:
+    while plan.with_noise((sigma - 1) / DECIMALS).quick_epsilon() <= target:
         sigma -= 1
-    while epsilon(_with_noise(plan, sigma / DECIMALS)) > target:  # the accountant of the guarantee has the last word
+    while plan.with_noise(sigma / DECIMALS).epsilon() > target:  # the accountant of the guarantee has the last word
         sigma += 1
-    return _with_noise(plan, sigma / DECIMALS)
+    return plan.with_noise(sigma / DECIMALS)
 
 
 def _root(plan: Mechanism, target: float, low: float, high: float) -> float:
@@ -71,7 +69,7 @@ def _excess(plan: Mechanism, target: float, coarseness: int) -> Callable[[float]
 
     def excess(log_sigma: float) -> float:
         # An epsilon of exactly zero has no logarithm; it occurs far below any target only.
-        return log(max(quick_epsilon(_with_noise(plan, exp(log_sigma)), coarseness), 1e-12)) - log(target)
+        return log(max(plan.with_noise(exp(log_sigma)).quick_epsilon(coarseness), 1e-12)) - log(target)
 
     return excess
 
@@ -80,7 +78,7 @@ def _bracket(plan: Mechanism, target: float) -> tuple[float, float]:
     """Two noise multipliers with epsilon above and at most the target."""
 
     def meets(sigma: float) -> bool:
-        return quick_epsilon(_with_noise(plan, sigma), COARSENESS) <= target
+        return plan.with_noise(sigma).quick_epsilon(COARSENESS) <= target
 
     low = high = 1.0
     while not meets(high):
@@ -101,8 +99,5 @@ def _bracket(plan: Mechanism, target: float) -> tuple[float, float]:
 
 
 def _sampled(plan: Mechanism) -> str:
-    return "" if isinstance(plan, TreeMechanism) else f" at sampling probability {plan.sampling_probability:g}"
-
-
-def _with_noise(plan: AnyPlan, sigma: float) -> AnyPlan:
-    return replace(plan, noise_multiplier=sigma)
+    q = None if plan.composition is None else plan.composition.sampling_probability
+    return "" if q is None else f" at sampling probability {q:g}"

@@ -1,8 +1,8 @@
-"""Epsilon of a plan by three independent accountants, or by the one that knows its mechanism.
+"""Epsilon of a mechanism by three independent accountants, or by the one that knows it.
 
-The guarantee is the PLD accountant's; RDP (an upper bound by another route) and Opacus' PRV stand beside it so that a
-bug in one of them shows. Opacus' GDP accountant is not offered: its central-limit approximation underestimates. Tree
-aggregation is known to RDP alone, whose upper bound is then the guarantee.
+A mechanism that amounts to a composition of Poisson-subsampled Gaussians has the PLD accountant's epsilon; RDP (an
+upper bound by another route) and Opacus' PRV stand beside it so that a bug in one of them shows. Opacus' GDP accountant
+is not offered: its central-limit approximation underestimates. Any other mechanism has RDP's upper bound.
 """
 
 import signal
@@ -16,11 +16,14 @@ from math import isfinite
 from types import FrameType
 from typing import Any
 
-from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.prv import prv_epsilon
-from pipelines.privacy.accounting.tree_epsilon import tree_epsilon, tree_event
-from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PoissonGaussianMechanism, delta_round_off
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import (
+    Composition,
+    Mechanism,
+    NeighboringRelation,
+    delta_round_off,
+    require_noise,
+)
 
 # Of the discretised privacy loss; halving the interval moves epsilon by less than 1e-4 at the test vectors. Little
 # noise spreads the loss over tens of units, where a tenth as many points leave epsilon as it is to 1e-5.
@@ -28,7 +31,8 @@ PLD_INTERVAL, PLD_POINTS = 1e-4, 30_000
 NEGLIGIBLE = 1e-6
 """Share of delta that its rounding may have: it moves epsilon by less than the discretisation adds to it."""
 PRV_TIME_LIMIT_S = 20
-NO_TREES = "does not account for tree aggregation"
+UNKNOWN = "does not account for this mechanism"
+PLD, RDP, PRV = "dp-accounting PLD", "dp-accounting RDP", "Opacus PRV"
 NOT_INSTALLED, TOO_SLOW = "Opacus is not installed", "no answer within"
 """Why PRV may be silent on one machine and answer on another."""
 
@@ -50,28 +54,14 @@ class AccountantResult:
     remark: str = ""
 
 
-def effective_noise_multiplier(plan: PoissonGaussianMechanism) -> float:
-    """Noise multiplier of one step as a single Gaussian mechanism on one unit.
-
-    Under adaptive clipping a step releases two Gaussians, the update (z_u) and the count of unclipped units, whose
-    sensitivity is 1/2 (z_c = 2 count_stddev). Releasing both is one Gaussian with (z_u^-2 + z_c^-2)^-1/2.
-
-    Source: Andrew et al. 2021, arXiv:1905.03871, theorem 1.
-    """
-    if plan.adaptive is None or plan.noise_multiplier == 0:
-        return plan.noise_multiplier
-    parts = (plan.update_noise_multiplier, 2 * plan.adaptive.count_stddev)
-    return float(sum(part**-2 for part in parts) ** -0.5)
-
-
-def dp_event(plan: Mechanism) -> Any:
-    """The plan as a dp_accounting DpEvent: a self-composed Poisson-sampled Gaussian, or composed trees."""
+def composition_event(composition: Composition) -> Any:
+    """A composition as a dp_accounting DpEvent: a self-composed Poisson-sampled Gaussian."""
     from dp_accounting import dp_event as events
 
-    if isinstance(plan, TreeMechanism):
-        return tree_event(plan)
-    step = events.GaussianDpEvent(effective_noise_multiplier(plan))
-    return events.SelfComposedDpEvent(events.PoissonSampledDpEvent(plan.sampling_probability, step), plan.steps)
+    step = events.GaussianDpEvent(composition.noise_multiplier)
+    return events.SelfComposedDpEvent(
+        events.PoissonSampledDpEvent(composition.sampling_probability, step), composition.steps
+    )
 
 
 def neighbouring(relation: NeighboringRelation) -> Any:
@@ -84,67 +74,54 @@ def neighbouring(relation: NeighboringRelation) -> Any:
     }[relation]
 
 
-def epsilon(plan: Mechanism) -> float:
-    """Epsilon of the plan at its delta, by dp-accounting's privacy loss distributions (add-or-remove-one).
-
-    Tree aggregation's is by Renyi differential privacy (zero-out). Zero steps touch no data and have epsilon 0.
+def pld_epsilon(composition: Composition, delta: float) -> float:
+    """Epsilon of a composition by dp-accounting's privacy loss distributions (add-or-remove-one).
 
     Raises:
-      UserError: the plan adds no noise.
+      UserError: it adds no noise.
 
     Source: Doroshenko et al. 2022, arXiv:2207.04380, as implemented in dp-accounting.
     """
-    if isinstance(plan, TreeMechanism):
-        return tree_epsilon(plan)
-    if plan.steps == 0:
+    if composition.steps == 0:
         return 0.0
-    return _library_epsilon(_sigma(plan), plan.sampling_probability, plan.steps, plan.delta)
+    require_noise(composition.noise_multiplier)
+    sigma, q = composition.noise_multiplier, composition.sampling_probability
+    return _library_epsilon(sigma, q, composition.steps, delta)
 
 
-def composed_epsilon(plans: Sequence[PoissonGaussianMechanism]) -> float:
-    """Epsilon of mechanisms that all ran on the same units, at the delta of the first; of one plan, its `epsilon`.
-
-    Raises:
-      UserError: a plan adds no noise.
-    """
+def composed_epsilon(compositions: Sequence[Composition], delta: float) -> float:
+    """Epsilon at delta of compositions that all ran on the same units; of one, its `pld_epsilon`."""
     from dp_accounting.pld import privacy_loss_distribution
 
-    first, *others = plans
+    first, *others = compositions
     if not others:
-        return epsilon(first)
-    settings = [(_sigma(plan), plan.sampling_probability, plan.steps) for plan in plans]
-    interval = max(loss_interval(sigma, q) for sigma, q, _ in settings)
+        return pld_epsilon(first, delta)
+    for one in compositions:
+        require_noise(one.noise_multiplier)
+    interval = max(loss_interval(one.noise_multiplier, one.sampling_probability) for one in compositions)
     losses = [
         privacy_loss_distribution.from_gaussian_mechanism(
-            sigma, sampling_prob=q, value_discretization_interval=interval
-        ).self_compose(steps)
-        for sigma, q, steps in settings
+            one.noise_multiplier, sampling_prob=one.sampling_probability, value_discretization_interval=interval
+        ).self_compose(one.steps)
+        for one in compositions
     ]
     total = reduce(lambda one, other: one.compose(other), losses)
-    return float(total.get_epsilon_for_delta(sure_delta(first.delta, sum(steps for _, _, steps in settings))))
+    return float(total.get_epsilon_for_delta(sure_delta(delta, sum(one.steps for one in compositions))))
 
 
-def quick_epsilon(plan: Mechanism, coarseness: int = 1) -> float:
+def quick_pld_epsilon(composition: Composition, delta: float, coarseness: int = 1) -> float:
     """The same to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
 
     Args:
-      plan: what ran, or would run.
+      composition: what ran, or would run.
+      delta: of the guarantee.
       coarseness: of the discretised privacy loss; 1 is the guarantee's. More is faster and gives a larger epsilon.
-
-    Raises:
-      UserError: the plan adds no noise.
     """
-    if isinstance(plan, TreeMechanism):
-        return tree_epsilon(plan)  # quick as it is
-    if plan.steps == 0:
+    if composition.steps == 0:
         return 0.0
-    return _array_epsilon(_sigma(plan), plan.sampling_probability, coarseness, plan.steps, plan.delta)
-
-
-def _sigma(plan: PoissonGaussianMechanism) -> float:
-    if plan.noise_multiplier == 0:
-        raise UserError("privacy.noise_multiplier=0 gives no finite epsilon; give a positive value")
-    return effective_noise_multiplier(plan)
+    require_noise(composition.noise_multiplier)
+    sigma, q = composition.noise_multiplier, composition.sampling_probability
+    return _array_epsilon(sigma, q, coarseness, composition.steps, delta)
 
 
 def loss_interval(sigma: float, q: float) -> float:
@@ -186,55 +163,55 @@ def _array_epsilon(sigma: float, q: float, coarseness: int, steps: int, delta: f
     return max(direction.epsilon(steps, sure_delta(delta, steps)) for direction in losses)
 
 
-def rdp_epsilon(plan: PoissonGaussianMechanism) -> float:
-    """Epsilon of the plan by Renyi differential privacy; an upper bound that PLD should not exceed.
+def rdp_epsilon(mechanism: Mechanism) -> float:
+    """Epsilon by Renyi differential privacy, an upper bound. Zero steps have epsilon 0.
 
     Source: Mironov et al. 2019, arXiv:1908.10530, as implemented in dp-accounting.
     """
-    return float(renyi(plan).get_epsilon(plan.delta))
+    return float(renyi(mechanism).get_epsilon(mechanism.delta)) if mechanism.steps else 0.0
 
 
 @lru_cache(maxsize=256)
-def renyi(plan: Mechanism) -> Any:
-    """A `dp_accounting` RdpAccountant that holds the plan and nothing else: to be asked, never to be composed further.
+def renyi(mechanism: Mechanism) -> Any:
+    """A `dp_accounting` RdpAccountant that holds the mechanism and nothing else: to be asked, not composed further.
 
-    Its curve, a quarter of a second's work, serves everybody who converts it: accountant_results, groups and sweeps.
+    Its curve, a quarter of a second's work, serves everything that converts it: results, groups and sweeps.
     """
     from dp_accounting.rdp import RdpAccountant
 
-    return RdpAccountant(neighboring_relation=neighbouring(plan.relation)).compose(dp_event(plan))
+    return RdpAccountant(neighboring_relation=neighbouring(mechanism.relation)).compose(mechanism.dp_event())
 
 
-def accountant_of(plan: Mechanism) -> str:
+def accountant_of(mechanism: Mechanism) -> str:
     """Which accountant's epsilon is the guarantee."""
-    return "dp-accounting RDP" if isinstance(plan, TreeMechanism) else "dp-accounting PLD"
+    return RDP if mechanism.composition is None else PLD
 
 
 @lru_cache(maxsize=256)
-def accountant_results(plan: Mechanism) -> tuple[AccountantResult, ...]:
-    """All accountants on one plan, the guarantee's own first: PLD, or RDP for tree aggregation."""
+def accountant_results(mechanism: Mechanism) -> tuple[AccountantResult, ...]:
+    """All accountants on one mechanism, the guarantee's own first: PLD, or RDP where PLD does not know it."""
     library = version("dp-accounting")
-    found = [AccountantResult(accountant=accountant_of(plan), version=library, epsilon=epsilon(plan))]
-    if plan.steps == 0:
+    found = [AccountantResult(accountant=accountant_of(mechanism), version=library, epsilon=mechanism.epsilon())]
+    if mechanism.steps == 0:
         return tuple(found)
-    if isinstance(plan, TreeMechanism):
-        others = (("dp-accounting PLD", library), ("Opacus PRV", ""))
-        return (*found, *(AccountantResult(accountant=a, version=v, epsilon=None, remark=NO_TREES) for a, v in others))
-    found.append(AccountantResult(accountant="dp-accounting RDP", version=library, epsilon=rdp_epsilon(plan)))
-    found.append(_prv_result(plan))
+    if mechanism.composition is None:
+        others = ((PLD, library), (PRV, ""))
+        return (*found, *(AccountantResult(accountant=a, version=v, epsilon=None, remark=UNKNOWN) for a, v in others))
+    found.append(AccountantResult(accountant=RDP, version=library, epsilon=rdp_epsilon(mechanism)))
+    found.append(_prv_result(mechanism.composition, mechanism.delta))
     return tuple(found)
 
 
-def _prv_result(plan: PoissonGaussianMechanism) -> AccountantResult:
+def _prv_result(composition: Composition, delta: float) -> AccountantResult:
     value, remark = None, ""
     try:
         opacus = version("opacus")
         with _time_limit(PRV_TIME_LIMIT_S):
             value = prv_epsilon(
-                sigma=effective_noise_multiplier(plan),
-                q=plan.sampling_probability,
-                steps=plan.steps,
-                delta=plan.delta,
+                sigma=composition.noise_multiplier,
+                q=composition.sampling_probability,
+                steps=composition.steps,
+                delta=delta,
             )
         if not isfinite(value):
             value, remark = None, f"failed: its epsilon is {value}"
@@ -244,7 +221,7 @@ def _prv_result(plan: PoissonGaussianMechanism) -> AccountantResult:
         remark = f"{TOO_SLOW} {PRV_TIME_LIMIT_S} s of computing"
     except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         remark = f"failed: {error}".splitlines()[0]
-    return AccountantResult(accountant="Opacus PRV", version=opacus, epsilon=value, remark=remark)
+    return AccountantResult(accountant=PRV, version=opacus, epsilon=value, remark=remark)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from functools import lru_cache
 from math import expm1, log
 
 from pipelines.privacy.accounting.epsilon import renyi
-from pipelines.privacy.mechanisms.tree import Mechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 
 LARGEST = 50.0  # of one unit's epsilon: e^50 promises nothing
 STEP = 0.1

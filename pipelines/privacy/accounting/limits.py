@@ -17,10 +17,9 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.cross_check import require_not_too_low
-from pipelines.privacy.accounting.epsilon import accountant_results, quick_epsilon
+from pipelines.privacy.accounting.epsilon import accountant_results
 from pipelines.privacy.accounting.group import group_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
-from pipelines.privacy.mechanisms.tree import Mechanism
+from pipelines.privacy.mechanisms.base import Mechanism
 from pipelines.privacy.several_units import GROUPS
 
 TIME_LIMIT_S = 180
@@ -38,7 +37,7 @@ def judge(plan: Mechanism) -> None:
       UserError: noise or clip norm that float32 cannot hold, or an epsilon that is not finite.
       GuaranteeError: the accountants contradict the epsilon.
     """
-    sigma = plan.update_noise_multiplier if isinstance(plan, PoissonGaussianMechanism) else plan.noise_multiplier
+    sigma = plan.update_noise_multiplier
     if not (LEAST <= plan.clip_norm <= MOST and LEAST <= sigma * plan.clip_norm <= MOST):
         raise UserError(
             f"privacy.clip_norm={plan.clip_norm:g} with a noise multiplier of {sigma:g} leaves the range of 32-bit "
@@ -49,7 +48,7 @@ def judge(plan: Mechanism) -> None:
     require_not_too_low(found)
     if found[0].epsilon is None or not isfinite(found[0].epsilon):
         raise ArithmeticError(f"{found[0].accountant} has an epsilon of {found[0].epsilon}")
-    quick_epsilon(plan)
+    plan.quick_epsilon()
     for members in GROUPS:
         group_epsilon(plan, members)
 

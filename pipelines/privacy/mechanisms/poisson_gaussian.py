@@ -1,87 +1,40 @@
-"""What a private run does to its units: the one object that drives training and accounting alike."""
+"""The Gaussian mechanism on Poisson samples, step after step: DP-SGD, and federated averaging with privacy."""
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from math import ceil, log
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.core.errors import UserError
-from pipelines.privacy.rounding import rounded_down, rounded_up
-
-
-class PrivacyUnit(StrEnum):
-    """Whose participation the guarantee hides."""
-
-    EXAMPLE = "example"
-    USER = "user"
-
-
-class NeighboringRelation(StrEnum):
-    """Which datasets count as neighbours."""
-
-    ADD_OR_REMOVE_ONE = "add_or_remove_one"
-    REPLACE_SPECIAL = "zero_out_one"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptiveClipping:
-    """A clip norm that follows a private quantile of the update norms.
-
-    Attributes:
-      target_quantile: share of updates left unclipped, in [0, 1].
-      learning_rate: of the geometric update of the norm, > 0.
-      count_stddev: standard deviation of the noise on the number of unclipped units; each unit moves the centred
-        count by 1/2, so its noise multiplier is 2 * count_stddev.
-
-    Source: Andrew et al. 2021, arXiv:1905.03871, algorithm 1 and theorem 1.
-    """
-
-    target_quantile: float
-    learning_rate: float
-    count_stddev: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.target_quantile <= 1 or self.learning_rate <= 0 or self.count_stddev < 0:
-            raise UserError(f"adaptive clipping: {self} needs a quantile in [0, 1], a positive rate and a stddev >= 0")
-
-
-ROUND_OFF, OWN_STEPS = 2.0**-52, 1000
-"""What the transforms of the PLD accountant may get wrong of a delta: so much a step, and as for so many more steps.
-
-Each transform rounds probabilities that add up to 1, and the power of its spectrum multiplies that by the steps. The
-worst of some hundred plans of up to two million steps had a third of it, against the exact value.
-"""
-
-
-def delta_round_off(steps: int) -> float:
-    """Bound on the error of a delta that is computed for that many steps, of a mechanism or of several."""
-    return (steps + OWN_STEPS) * ROUND_OFF
-
-
-def least_delta(steps: int) -> float:
-    """Smallest delta that the PLD accountant can tell from its rounding; twice that."""
-    return 2 * delta_round_off(steps)
-
-
-def require_delta(delta: float, population: int, unit: PrivacyUnit) -> None:
-    """Refuses a delta that would allow to publish one unit outright.
-
-    Raises:
-      UserError: not in (0, 1/population).
-    """
-    if not 0 < delta < 1 / population:
-        raise UserError(
-            f"privacy.delta={delta:g} must lie in (0, {rounded_down(1 / population, 3)}), that is below "
-            f"1/population for {population} {unit}s; choose a smaller delta"
-        )
+from pipelines.privacy.accounting.epsilon import composition_event, pld_epsilon, quick_pld_epsilon
+from pipelines.privacy.mechanisms.base import (
+    AdaptiveClipping,
+    Composition,
+    Floats,
+    NeighboringRelation,
+    PrivacyUnit,
+    ProblemSize,
+    epsilon_at_noise,
+    require_delta,
+    require_planned,
+    require_resolved_delta,
+    require_sizes,
+    resized_delta,
+)
+from pipelines.privacy.rounding import rounded_down
+from pipelines.privacy.sampling import PoissonSampler, SamplerRecord, sampling_faults
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoissonGaussianMechanism:
-    """A Poisson-subsampled Gaussian mechanism, composed over steps.
+    """A Poisson-subsampled Gaussian mechanism, composed over steps; a `Mechanism`.
 
     Each step includes each of `population` units independently with probability `sampling_probability`, clips each
     unit's contribution to `clip_norm` in L2, sums, adds N(0, (noise_multiplier * clip_norm)^2) per coordinate and
-    divides by the public constant `expected_batch_size`. A step whose sample is empty still adds noise and still
-    counts.
+    divides by the public constant `expected_batch_size`. A step whose sample is empty still adds noise and counts.
 
     Attributes:
       unit: who is protected.
@@ -97,7 +50,15 @@ class PoissonGaussianMechanism:
 
     Raises:
       UserError: a value out of range.
+
+    Source: Abadi et al. 2016, arXiv:1607.00133, algorithm 1; McMahan et al. 2018, arXiv:1710.06963, algorithm 1.
     """
+
+    name: ClassVar[str] = "gaussian"
+    SCHEDULE: ClassVar[Mapping[str, str]] = {"sampling_probability": "a finite number"}
+    label: ClassVar[str] = ""
+    restart_every: ClassVar[int | None] = None
+    coefficients: ClassVar[tuple[float, ...]] = (1.0,)
 
     unit: PrivacyUnit
     population: int
@@ -121,17 +82,9 @@ class PoissonGaussianMechanism:
                 f"mechanism plan: the sampling probability is {self.sampling_probability:g}; it must lie in (0, 1]: "
                 "lower pipeline.batch_size or pipeline.clients_per_round"
             )
-        if self.noise_multiplier < 0 or self.clip_norm <= 0:
-            raise UserError(
-                f"mechanism plan: noise_multiplier={self.noise_multiplier:g} must be >= 0 and "
-                f"clip_norm={self.clip_norm:g} > 0"
-            )
+        require_sizes(self.noise_multiplier, self.clip_norm)
         require_delta(self.delta, self.population, self.unit)
-        if self.delta < least_delta(self.steps):
-            raise UserError(
-                f"privacy.delta={self.delta:g} is lost in the rounding of {self.steps:,} steps; choose "
-                f"{rounded_up(least_delta(self.steps), 2)} or more, or fewer steps"
-            )
+        require_resolved_delta(self.delta, self.steps)
         if self.adaptive is not None and self.noise_multiplier >= max(2 * self.adaptive.count_stddev, 1e-12):
             raise UserError(
                 f"privacy.count_stddev={self.adaptive.count_stddev:g} must exceed half of the noise multiplier "
@@ -150,8 +103,163 @@ class PoissonGaussianMechanism:
             return self.noise_multiplier
         return float((self.noise_multiplier**-2 - (2 * self.adaptive.count_stddev) ** -2) ** -0.5)
 
+    @property
+    def effective_noise_multiplier(self) -> float:
+        """Noise multiplier of one step as a single Gaussian mechanism on one unit.
+
+        Under adaptive clipping a step releases two Gaussians, the update (z_u) and the count of unclipped units, whose
+        sensitivity is 1/2 (z_c = 2 count_stddev). Releasing both is one Gaussian with (z_u^-2 + z_c^-2)^-1/2.
+
+        Source: Andrew et al. 2021, arXiv:1905.03871, theorem 1.
+        """
+        if self.adaptive is None or self.noise_multiplier == 0:
+            return self.noise_multiplier
+        parts = (self.update_noise_multiplier, 2 * self.adaptive.count_stddev)
+        return float(sum(part**-2 for part in parts) ** -0.5)
+
+    @property
+    def composition(self) -> Composition:
+        """The steps, each a Poisson-subsampled Gaussian mechanism."""
+        return Composition(
+            noise_multiplier=self.effective_noise_multiplier,
+            sampling_probability=self.sampling_probability,
+            steps=self.steps,
+        )
+
     def executed(self, steps: int) -> "PoissonGaussianMechanism":
         """Returns this plan with the steps that really ran."""
-        if not 0 <= steps <= self.steps:
-            raise UserError(f"mechanism plan: {steps} executed steps do not fit the {self.steps} planned")
+        require_planned(steps, self.steps)
         return replace(self, steps=steps)
+
+    def with_noise(self, sigma: float) -> "PoissonGaussianMechanism":
+        """Returns this plan with another noise multiplier of the whole step."""
+        return replace(self, noise_multiplier=sigma)
+
+    def with_update_noise(self, sigma: float, adaptive: AdaptiveClipping | None = None) -> "PoissonGaussianMechanism":
+        """Returns this plan with the noise multiplier of a step whose update has this one."""
+        if self.adaptive is None:
+            return replace(self, noise_multiplier=sigma)
+        adaptive = adaptive or self.adaptive
+        total = float((sigma**-2 + (2 * adaptive.count_stddev) ** -2) ** -0.5)
+        return replace(self, noise_multiplier=total, adaptive=adaptive)
+
+    def dp_event(self) -> Any:
+        """A self-composed Poisson-sampled Gaussian."""
+        return composition_event(self.composition)
+
+    def epsilon(self) -> float:
+        """By privacy loss distributions."""
+        return pld_epsilon(self.composition, self.delta) if self.steps else 0.0
+
+    def quick_epsilon(self, coarseness: int = 1) -> float:
+        """By privacy loss distributions as arrays."""
+        return quick_pld_epsilon(self.composition, self.delta, coarseness) if self.steps else 0.0
+
+    def lower_bound(self, mu: float) -> float:
+        """That of updates alone; adaptive clipping releases counts as well."""
+        return 0.0 if mu <= 0 else epsilon_at_noise(self, 1 / mu)
+
+    def cohort_size(self, units: int) -> float:
+        """Expected number of units that join a step."""
+        return self.sampling_probability * units
+
+    def sampler(self, units: int, rng: np.random.Generator) -> PoissonSampler:
+        """A Poisson sample each step."""
+        return PoissonSampler(units, self.sampling_probability, rng)
+
+    def participation(self, units: int) -> SamplerRecord:
+        """A record that is tested against Poisson sampling."""
+        return SamplerRecord(units, self.sampling_probability)
+
+    def participation_faults(self, joined: NDArray[np.bool_], level: float) -> list[str]:
+        """How samples differ from independent ones of the plan's probability."""
+        return sampling_faults(joined, self.sampling_probability, level)
+
+    def whitened(self, noise: Floats) -> Floats:
+        """Noise of steps is independent as it is."""
+        return noise
+
+    def resized(self, size: ProblemSize) -> "PoissonGaussianMechanism":
+        """Units so that samples are not tiny, steps so that enough of them join."""
+        q = self.sampling_probability
+        units = min(max(size.least_units, ceil(size.sample / q)), size.most_units)
+        least_steps = size.least_steps
+        if q < 1:  # somebody who always joins shows
+            least_steps = max(least_steps, ceil(log(size.rare / units) / log(q)))
+        steps = min(max(least_steps, ceil(size.observations / (units * q))), size.most_steps)
+        return replace(self, population=units, steps=steps, delta=resized_delta(self.delta, units))
+
+    def among(self, units: int, steps: int, *, join: float, longest: int) -> "PoissonGaussianMechanism":
+        """Each of so few units joins with the plan's probability, or that share where it is less."""
+        return replace(
+            self,
+            population=units,
+            sampling_probability=max(self.sampling_probability, join),
+            steps=steps,
+            delta=resized_delta(self.delta, units),
+        )
+
+    @property
+    def law(self) -> str:
+        """Poisson sampling."""
+        return f"each {self.unit} joins each step independently of everything else"
+
+    @property
+    def schedule_in_words(self) -> str:
+        """The sampling probability."""
+        return f"sampling probability {self.sampling_probability:.6g}"
+
+    def how(self) -> str:
+        """Sampling, clipping, noise and division."""
+        clip = f"clipped to L2 norm {self.clip_norm:g}"
+        if self.adaptive is not None:
+            clip = (
+                f"clipped to an L2 norm that starts at {self.clip_norm:g} and follows the private "
+                f"{self.adaptive.target_quantile:g} quantile of the norms; the noise multiplier covers the count "
+                f"released for it (standard deviation {self.adaptive.count_stddev:g})"
+            )
+        return (
+            f"In each of the {self.steps:,} steps that ran, every {self.unit} joined independently with probability "
+            f"{self.sampling_probability:.6g} (Poisson sampling). Each contribution was {clip}. Gaussian noise of "
+            f"{rounded_down(self.update_noise_multiplier, 6)} times the clip norm was added to their sum, which was "
+            f"divided by the public constant {self.expected_batch_size:g}. Steps with an empty sample added noise too "
+            f"and are counted. Neighbouring datasets differ by adding or removing one {self.unit}; the population of "
+            f"{self.population:,} is taken as public."
+        )
+
+    def participation_assumption(self, *, judged: bool) -> str:
+        """What is assumed of the sampler, and how it was checked."""
+        if judged:
+            return (
+                f"The sampler: {self.law}. The samples that were trained on are tested against this law, and a run "
+                "that contradicts it fails (tag `privacy.sampler`)."
+            )
+        return f"The sampler: {self.law}. This was not checked, since the run did not end."
+
+    def remark(self) -> str | None:
+        """There is nothing to say."""
+        return None
+
+    def schedule(self) -> dict[str, Any]:
+        """Poisson sampling with its probability, and adaptive clipping."""
+        return {
+            "mechanism": self.name,
+            "sampler": "poisson",
+            "sampling_probability": self.sampling_probability,
+            "adaptive_clipping": None if self.adaptive is None else asdict(self.adaptive),
+        }
+
+    @classmethod
+    def from_schedule(cls, values: Mapping[str, Any], common: Mapping[str, Any]) -> "PoissonGaussianMechanism":
+        """Reads what `schedule` wrote."""
+        adaptive = values["adaptive_clipping"]
+        return cls(
+            **common,
+            sampling_probability=values["sampling_probability"],
+            adaptive=None if adaptive is None else AdaptiveClipping(**adaptive),
+        )
+
+    @classmethod
+    def logged_schedule(cls, sample: float, population: float, params: Mapping[str, str]) -> dict[str, float]:
+        """The sampling probability."""
+        return {"sampling_probability": sample / population}

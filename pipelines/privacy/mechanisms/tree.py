@@ -1,19 +1,41 @@
-"""What a run of DP-FTRL does to its users: the plan of tree aggregation, which needs no sampling at all."""
+"""Tree aggregation without sampling (DP-FTRL): users take turns, and noise sits on the nodes of a tree over rounds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import ceil, sqrt
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.core.errors import UserError
-from pipelines.privacy.mechanisms.poisson_gaussian import (
+from pipelines.privacy.accounting.epsilon import rdp_epsilon
+from pipelines.privacy.accounting.gaussian_pair import gaussian_pair_epsilon
+from pipelines.privacy.mechanisms.base import (
+    AdaptiveClipping,
+    Composition,
+    Floats,
     NeighboringRelation,
-    PoissonGaussianMechanism,
     PrivacyUnit,
+    ProblemSize,
     require_delta,
+    require_noise,
+    require_planned,
+    require_sizes,
+    resized_delta,
 )
+from pipelines.privacy.mechanisms.tree_nodes import leaf_distance, whitened
+from pipelines.privacy.participation import TurnRecord, TurnSampler, turn_faults
+from pipelines.privacy.rounding import rounded_down
+
+WORTHWHILE = 8
+"""Rounds of a tree whose node count, 4, is well below them; what a remedy proposes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreeMechanism:
-    """Tree aggregation with restarts, in which each user joins each tree at most once.
+    """Tree aggregation with restarts, in which each user joins each tree at most once; a `Mechanism`.
 
     Round after round, `clients_per_round` users take their turn, in an order that does not depend on what they hold.
     Their contributions are clipped to `clip_norm` in L2 and summed. A binary tree whose leaves are the sums of
@@ -38,6 +60,13 @@ class TreeMechanism:
     Source: Kairouz et al. 2021, arXiv:2103.00039, algorithm 1 and appendix D; definition 1.1 for the relation.
     """
 
+    name: ClassVar[str] = "tree"
+    SCHEDULE: ClassVar[Mapping[str, str]] = {"clients_per_round": "a whole number", "restart_every": "a whole number"}
+    label: ClassVar[str] = "tree"
+    adaptive: ClassVar[AdaptiveClipping | None] = None
+    composition: ClassVar[Composition | None] = None
+    coefficients: ClassVar[tuple[float, ...]] = (1.0,)
+
     population: int
     clients_per_round: int
     steps: int
@@ -59,17 +88,23 @@ class TreeMechanism:
                 f"gives a tree {self.restart_every * self.clients_per_round} turns, and each of the {self.population} "
                 "users may join it once: lower pipeline.clients_per_round, or privacy.restart_every where it is above 1"
             )
-        if self.noise_multiplier < 0 or self.clip_norm <= 0:
-            raise UserError(
-                f"tree plan: noise_multiplier={self.noise_multiplier:g} must be >= 0 and clip_norm="
-                f"{self.clip_norm:g} > 0"
-            )
+        require_sizes(self.noise_multiplier, self.clip_norm)
         require_delta(self.delta, self.population, self.unit)
 
     @property
     def expected_batch_size(self) -> float:
         """The public constant that sums are divided by: the users of a full round."""
         return float(self.clients_per_round)
+
+    @property
+    def update_noise_multiplier(self) -> float:
+        """Noise multiplier of a node."""
+        return self.noise_multiplier
+
+    @property
+    def effective_noise_multiplier(self) -> float:
+        """Noise multiplier of a node."""
+        return self.noise_multiplier
 
     @property
     def trees(self) -> tuple[int, ...]:
@@ -79,9 +114,195 @@ class TreeMechanism:
 
     def executed(self, steps: int) -> "TreeMechanism":
         """Returns this plan with the rounds that really ran."""
-        if not 0 <= steps <= self.steps:
-            raise UserError(f"tree plan: {steps} executed steps do not fit the {self.steps} planned")
+        require_planned(steps, self.steps)
         return replace(self, steps=steps)
 
+    def with_noise(self, sigma: float) -> "TreeMechanism":
+        """Returns this plan with another noise multiplier of each node."""
+        return replace(self, noise_multiplier=sigma)
 
-Mechanism = PoissonGaussianMechanism | TreeMechanism
+    def with_update_noise(self, sigma: float, adaptive: AdaptiveClipping | None = None) -> "TreeMechanism":
+        """Returns this plan with another noise multiplier of each node."""
+        return replace(self, noise_multiplier=sigma)
+
+    def dp_event(self) -> Any:
+        """Its trees, composed, since a user joins each of them once."""
+        from dp_accounting import dp_event as events
+
+        trees = self.trees
+        return events.ComposedDpEvent(
+            [
+                events.SelfComposedDpEvent(
+                    events.SingleEpochTreeAggregationDpEvent(self.noise_multiplier, length), trees.count(length)
+                )
+                for length in sorted(set(trees))
+            ]
+        )
+
+    def epsilon(self) -> float:
+        """By Renyi differential privacy under the zero-out relation, the one accountant that knows the mechanism.
+
+        A round is a leaf below ceil(log2(rounds + 1)) nodes at most, itself included, and each of them is a Gaussian
+        mechanism.
+
+        Source: Kairouz et al. 2021, arXiv:2103.00039, appendix D, as implemented in dp-accounting.
+        """
+        if self.steps == 0:
+            return 0.0
+        require_noise(self.noise_multiplier)
+        return _epsilon(self)
+
+    def quick_epsilon(self, coarseness: int = 1) -> float:
+        """The same: it is quick as it is."""
+        return self.epsilon()
+
+    def lower_bound(self, mu: float) -> float:
+        """Exact for an adversary who sees what the rounds release.
+
+        The accountant grants them every node, so that its epsilon for the same noise is larger.
+        """
+        if mu <= 0:
+            return 0.0
+        distance = mu * sqrt(sum(leaf_distance(rounds) ** 2 for rounds in self.trees))
+        return gaussian_pair_epsilon((0.0, 1.0), (distance, 1.0), self.delta)
+
+    def cohort_size(self, units: int) -> float:
+        """Users of a full round."""
+        return float(self.clients_per_round)
+
+    def sampler(self, units: int, rng: np.random.Generator) -> TurnSampler:
+        """Turns in a random order, anew for each tree."""
+        return TurnSampler(units, size=self.clients_per_round, restart_every=self.restart_every, rng=rng)
+
+    def participation(self, units: int) -> TurnRecord:
+        """A record that ends a run before a user joins a tree twice."""
+        return TurnRecord(units, size=self.clients_per_round, restart_every=self.restart_every)
+
+    def participation_faults(self, joined: NDArray[np.bool_], level: float) -> list[str]:
+        """Who joined a tree more than once, and cohorts of another size."""
+        return turn_faults(joined, trees=self.executed(len(joined)).trees, size=self.clients_per_round, unit=self.unit)
+
+    def whitened(self, noise: Floats) -> Floats:
+        """Turns what rounds added into as many draws, independent and as large as a node's."""
+        return whitened(noise, self.executed(len(noise)).trees)
+
+    def resized(self, size: ProblemSize) -> "TreeMechanism":
+        """Trees, and cohorts, that are no larger than the problem."""
+        rounds = min(self.restart_every, size.longest)
+        cohort = min(self.clients_per_round, size.most_units // rounds, size.sample)
+        units = max(size.least_units, rounds * cohort)
+        return replace(
+            self,
+            population=units,
+            clients_per_round=cohort,
+            restart_every=rounds,
+            steps=min(max(size.least_steps, ceil(size.observations / cohort)), size.most_steps),
+            delta=resized_delta(self.delta, units),
+        )
+
+    def among(self, units: int, steps: int, *, join: float, longest: int) -> "TreeMechanism":
+        """Trees of at most that length, with half of the turns that there are users for."""
+        rounds = min(self.restart_every, longest)
+        return replace(
+            self,
+            population=units,
+            clients_per_round=max(1, min(self.clients_per_round, int(units * join) // rounds)),
+            restart_every=min(rounds, units),
+            steps=steps,
+            delta=resized_delta(self.delta, units),
+        )
+
+    @property
+    def law(self) -> str:
+        """No user joins a tree twice."""
+        return f"no {self.unit} joins a tree twice"
+
+    @property
+    def schedule_in_words(self) -> str:
+        """Users of a round, and rounds of a tree."""
+        return f"{self.clients_per_round} users a round, trees of {self.restart_every} rounds"
+
+    def how(self) -> str:
+        """Turns, clipping, the trees' noise and division."""
+        count = len(self.trees)
+        return (
+            f"DP-FTRL: in each of the {self.steps:,} rounds that ran, up to {self.clients_per_round:,} {self.unit}s "
+            f"took their turn, in an order that does not depend on what they hold. Rounds form {count:,} "
+            f"tree{'s' * (count != 1)} of up to {self.restart_every:,}, and {self.law}; nothing else is assumed of who "
+            "joins when, and no sampling. Each contribution was clipped to L2 norm "
+            f"{self.clip_norm:g}. Gaussian noise of {rounded_down(self.noise_multiplier, 6)} times the clip norm was "
+            "added to every node of a binary tree over the rounds' sums, which were divided by the public constant "
+            f"{self.expected_batch_size:g}; the model follows from noised nodes alone. Rounds with fewer {self.unit}s, "
+            f"or none, added noise too and are counted. Neighbouring datasets differ by one {self.unit} whose "
+            f"contributions are replaced by zeros (zero-out); the population of {self.population:,} is taken as public."
+        )
+
+    def participation_assumption(self, *, judged: bool) -> str:
+        """Every round is held to its law before it trains, whether the run ended or not."""
+        return (
+            f"The order of turns: it does not depend on the data, and {self.law}. Every round is held to that before "
+            "it trains, and a run that breaks it fails (tag `privacy.sampler`)."
+        )
+
+    def require_worthwhile(self) -> None:
+        """Refuses trees of one round, which lose the amplification by sampling and save no noise.
+
+        Raises:
+          UserError: trees of one round, and several rounds.
+        """
+        if self.restart_every == 1 < self.steps:
+            raise UserError(
+                f"{self._short_trees()}, which is plain noise in every round without amplification by sampling; "
+                f"{self._longer_trees()}, or use privacy=fixed"
+            )
+
+    def remark(self) -> str | None:
+        """Short trees hardly save noise."""
+        if self.restart_every == 2 < self.steps:
+            return (
+                f"{self._short_trees()}, which hardly saves noise over privacy=fixed without its amplification by "
+                f"sampling; {self._longer_trees()}"
+            )
+        return None
+
+    def _short_trees(self) -> str:
+        rounds = "one round" if self.restart_every == 1 else "two rounds"
+        return (
+            f"privacy=tree with pipeline.clients_per_round={self.clients_per_round} of {self.population} users and "
+            f"privacy.restart_every={self.restart_every} has trees of {rounds}"
+        )
+
+    def _longer_trees(self) -> str:
+        """The remedy: a schedule with longer trees."""
+        longest = self.population // self.clients_per_round
+        if longest > 2:
+            return f"raise privacy.restart_every, up to {longest}"
+        few = max(1, self.population // WORTHWHILE)
+        return (
+            f"lower pipeline.clients_per_round ({few} gives trees of {self.population // few} rounds) or take more "
+            "users (partition.clients)"
+        )
+
+    def schedule(self) -> dict[str, Any]:
+        """Turns: users of a round, and rounds of a tree."""
+        return {
+            "mechanism": self.name,
+            "sampler": "none: each user at most once a tree",
+            "clients_per_round": self.clients_per_round,
+            "restart_every": self.restart_every,
+        }
+
+    @classmethod
+    def from_schedule(cls, values: Mapping[str, Any], common: Mapping[str, Any]) -> "TreeMechanism":
+        """Reads what `schedule` wrote."""
+        return cls(**common, clients_per_round=values["clients_per_round"], restart_every=values["restart_every"])
+
+    @classmethod
+    def logged_schedule(cls, sample: float, population: float, params: Mapping[str, str]) -> dict[str, float]:
+        """Users of a round."""
+        return {"clients_per_round": sample}
+
+
+@lru_cache(maxsize=4096)
+def _epsilon(mechanism: TreeMechanism) -> float:
+    return rdp_epsilon(mechanism)

@@ -12,8 +12,8 @@ from pipelines.engines.central.dp_sgd import DpSgd, choose
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.interface import Fit, TrainingData
 from pipelines.model.spec import build_spec
-from pipelines.privacy.accounting.epsilon import epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 from .conftest import MakeData, plain_dp_sgd
 
@@ -126,7 +126,7 @@ def test_the_accounting_is_that_of_the_whole_noise() -> None:
     mechanism = plan(
         population=1000, sampling_probability=0.1, steps=50, noise_multiplier=1.0, delta=1e-5, adaptive=adaptive
     )
-    assert epsilon(mechanism) == epsilon(replace(mechanism, adaptive=None))
+    assert mechanism.epsilon() == replace(mechanism, adaptive=None).epsilon()
     assert mechanism.update_noise_multiplier > 1.0
 
 

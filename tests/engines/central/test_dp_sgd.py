@@ -16,7 +16,8 @@ from pipelines.engines.central.gradients import KeyedOptimizer
 from pipelines.engines.central.torch_model import build_module
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 from .conftest import MakeData, plain_dp_sgd
 

@@ -15,7 +15,7 @@ from pipelines.engines.central import gradient_trial as trial
 from pipelines.engines.central.book_keeping import ConvGradients, DenseGradients
 from pipelines.engines.central.training import Hardware, TrainState
 from pipelines.engines.interface import TrainingData
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
+from pipelines.privacy.mechanisms.base import AdaptiveClipping
 
 from .conftest import MakeData
 from .test_gradients import MODELS, fit, flat_sum

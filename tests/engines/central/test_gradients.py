@@ -15,7 +15,8 @@ from pipelines.engines.central.gaussian_noise import noised
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.interface import Fit, TrainingData
 from pipelines.model.spec import Conv, build_spec
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.noise_grid import noise_grid
 
 from .conftest import MakeData

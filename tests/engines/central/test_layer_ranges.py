@@ -23,7 +23,8 @@ from pipelines.engines.central.gradients import private_gradients
 from pipelines.engines.central.training import Hardware, TrainState
 from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh, initial_weights, positions
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from tests.config.test_schema import composed
 
 from .conftest import plain_dp_sgd

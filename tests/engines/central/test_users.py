@@ -14,7 +14,8 @@ from pipelines.engines.central.training import Hardware
 from pipelines.engines.central.users import clipped_update
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
 from pipelines.model.spec import Weights, build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 from .conftest import MakeData, plain_dp_sgd
 

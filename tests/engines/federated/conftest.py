@@ -10,7 +10,8 @@ from pipelines.config.schema import DpFedAvgConfig, FedAvgConfig
 from pipelines.data.partition.division import Partition
 from pipelines.engines.interface import RoundRecord, TrainingData
 from pipelines.model.spec import build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 SETTINGS: dict[str, Any] = {
     "engine": "fast",

@@ -18,7 +18,8 @@ from pipelines.engines.federated.learning_process import Server
 from pipelines.engines.federated.runtime import ensure_worker
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from tests.engines.federated.conftest import dp_settings, fed_avg_settings, federated_data, ignore, user_plan
 
 SILENT = 1e-20  # a client learning rate at which nothing but noise reaches the weights

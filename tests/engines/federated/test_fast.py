@@ -14,7 +14,7 @@ from pipelines.engines.federated.learning_process import Server
 from pipelines.engines.federated.runtime import ensure_worker
 from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import Weights, build_spec, initial_weights
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
+from pipelines.privacy.mechanisms.base import AdaptiveClipping
 from tests.engines.federated.conftest import dp_settings, fed_avg_settings, federated_data, ignore, user_plan
 
 SIZES = [1, 2, 7, 13, 1, 30, 5, 9]  # one example, less than a batch, and many batches with a rest

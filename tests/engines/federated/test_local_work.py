@@ -8,7 +8,8 @@ import pytest
 
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.interface import TrainingData
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import Mechanism
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.engines.federated.conftest import dp_settings, federated_data, ignore, user_plan
 
 CLIP = 0.2

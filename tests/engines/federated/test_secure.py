@@ -13,7 +13,8 @@ from pipelines.engines.federated.fed_avg import FedAvg
 from pipelines.engines.federated.learning_process import Server
 from pipelines.engines.federated.secure import FLOAT_SLACK, POINTS, SumBounds, tightened
 from pipelines.engines.interface import TrainingData
-from pipelines.privacy.mechanisms.tree import Mechanism, TreeMechanism
+from pipelines.privacy.mechanisms.base import Mechanism
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.engines.federated.conftest import dp_settings, fed_avg_settings, federated_data, ignore, user_plan
 
 ROUNDING = 4 * 2.0**-24  # of float32, at weights of up to 4

@@ -10,7 +10,7 @@ from pipelines.engines.federated.engine import tf
 from pipelines.engines.federated.keys import DRAWS
 from pipelines.engines.federated.learning_process import Server
 from pipelines.engines.federated.tff_noise import Noise, private_mean_query, with_fresh_keys
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping
+from pipelines.privacy.mechanisms.base import AdaptiveClipping
 from tests.engines.federated.conftest import dp_settings, federated_data
 
 FIXED = Noise(noise_multiplier=1.5, clip_norm=0.7, expected_batch_size=4, adaptive=None)

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chi2
 
 from pipelines.core.errors import GuaranteeError, UserError
-from pipelines.engines.federated import dp_fed_avg, fast
+from pipelines.engines.federated import fast
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.federated.engine import tf
 from pipelines.engines.federated.keys import DRAWS
@@ -20,6 +20,7 @@ from pipelines.engines.federated.tree_noise import KeyedTreeSum
 from pipelines.engines.interface import RoundRecord, TrainingData
 from pipelines.model.spec import Weights
 from pipelines.privacy.mechanisms.tree import TreeMechanism
+from pipelines.privacy.participation import TurnSampler
 from tests.engines.federated.conftest import dp_settings, federated_data
 
 SHAPES = ((40, 30), (30,), (30, 10), ())
@@ -173,7 +174,7 @@ def test_cohorts_are_turns_in_trees_and_may_run_out() -> None:
 
 
 def test_a_schedule_that_breaks_the_restriction_ends_before_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dp_fed_avg.TurnSampler, "draw", lambda self: np.array([0, 1]))
+    monkeypatch.setattr(TurnSampler, "draw", lambda self: np.array([0, 1]))
     rounds: list[RoundRecord] = []
     private = DpFedAvg(dp_settings(), tree_plan(clip_norm=1e-3), noise_seed=0, threads=None)
     with pytest.raises(UserError, match="round 2 contradicts its plan"):

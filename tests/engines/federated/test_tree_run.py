@@ -6,7 +6,6 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipelines.privacy.accounting.epsilon import epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.conftest import Cli
@@ -38,7 +37,7 @@ def test_a_run_by_trees_logs_its_guarantee(cli: Cli, tmp_path: Path) -> None:
     assert isinstance(plan, TreeMechanism)
     # 40 of the 100 users a round: a tree takes two rounds, and the third starts another.
     assert (plan.population, plan.expected_batch_size, plan.trees) == (100, 40, (2, 1))
-    assert 7.99 < epsilon(plan) == guarantee.epsilon == row.metrics["privacy/epsilon"] <= 8
+    assert 7.99 < plan.epsilon() == guarantee.epsilon == row.metrics["privacy/epsilon"] <= 8
     assert guarantee.secure_aggregation
 
 

@@ -12,16 +12,11 @@ from hypothesis import strategies as st
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting import epsilon as accounting
 from pipelines.privacy.accounting.cross_check import contradictions, refutations
-from pipelines.privacy.accounting.epsilon import (
-    AccountantResult,
-    accountant_results,
-    epsilon,
-    quick_epsilon,
-    rdp_epsilon,
-)
+from pipelines.privacy.accounting.epsilon import AccountantResult, accountant_results, rdp_epsilon
 from pipelines.privacy.accounting.prv import prv_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import AdaptiveClipping, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 
 def plan(
@@ -39,16 +34,16 @@ def plan(
 )
 def test_one_full_step_is_the_gaussian_mechanism_in_closed_form(mu: float, delta: float, expected: float) -> None:
     # delta = Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu), solved for eps (Balle & Wang 2018, theorem 8).
-    assert epsilon(plan(q=1.0, sigma=1 / mu, steps=1, delta=delta)) == pytest.approx(expected, abs=2e-4)
+    assert plan(q=1.0, sigma=1 / mu, steps=1, delta=delta).epsilon() == pytest.approx(expected, abs=2e-4)
 
 
 def test_four_full_steps_equal_one_with_half_the_noise() -> None:
     # Gaussian mechanisms compose as mu^2 adds up: sqrt(4) * (1/2) = 1.
-    assert epsilon(plan(q=1.0, sigma=2.0, steps=4)) == pytest.approx(4.377178, abs=1e-3)
+    assert plan(q=1.0, sigma=2.0, steps=4).epsilon() == pytest.approx(4.377178, abs=1e-3)
 
 
 def test_one_poisson_step_matches_the_exact_value() -> None:
-    assert epsilon(plan(q=0.01, sigma=1.0, steps=1)) == pytest.approx(0.199450, abs=2e-4)
+    assert plan(q=0.01, sigma=1.0, steps=1).epsilon() == pytest.approx(0.199450, abs=2e-4)
 
 
 VECTORS = [
@@ -83,32 +78,32 @@ def test_epsilon_is_the_librarys_accountants_on_the_event(q: float, sigma: float
 
     mine = plan(q=q, sigma=sigma, steps=steps)
     accountant = PLDAccountant(value_discretization_interval=1e-4)
-    accountant.compose(accounting.dp_event(mine))
+    accountant.compose(mine.dp_event())
     # With little noise the grid is coarser, which may only overstate epsilon, and hardly.
-    assert 0 <= epsilon(mine) - accountant.get_epsilon(1e-5) + 1e-9 < 1e-5
-    assert quick_epsilon(mine) == pytest.approx(epsilon(mine), abs=1e-6)
+    assert 0 <= mine.epsilon() - accountant.get_epsilon(1e-5) + 1e-9 < 1e-5
+    assert mine.quick_epsilon() == pytest.approx(mine.epsilon(), abs=1e-6)
 
 
 @settings(max_examples=8, deadline=None)
 @given(q=st.floats(0.005, 0.5), sigma=st.floats(0.7, 8.0), steps=st.integers(2, 300))
 def test_epsilon_falls_with_noise_and_rises_with_steps_and_sampling(q: float, sigma: float, steps: int) -> None:
-    here = epsilon(plan(q=q, sigma=sigma, steps=steps))
-    assert epsilon(plan(q=q, sigma=1.2 * sigma, steps=steps)) < here + 1e-6
-    assert epsilon(plan(q=q, sigma=sigma, steps=steps + 50)) > here - 1e-6
-    assert epsilon(plan(q=min(1.0, 1.3 * q), sigma=sigma, steps=steps)) > here - 1e-6
-    assert epsilon(plan(q=q, sigma=sigma, steps=steps, delta=1e-6)) > here - 1e-6
+    here = plan(q=q, sigma=sigma, steps=steps).epsilon()
+    assert plan(q=q, sigma=1.2 * sigma, steps=steps).epsilon() < here + 1e-6
+    assert plan(q=q, sigma=sigma, steps=steps + 50).epsilon() > here - 1e-6
+    assert plan(q=min(1.0, 1.3 * q), sigma=sigma, steps=steps).epsilon() > here - 1e-6
+    assert plan(q=q, sigma=sigma, steps=steps, delta=1e-6).epsilon() > here - 1e-6
 
 
 def test_a_plan_cut_short_spends_less_and_nothing_before_its_first_step() -> None:
     whole = plan(steps=200)
-    assert epsilon(whole.executed(100)) == epsilon(plan(steps=100)) < epsilon(whole)
-    assert epsilon(whole.executed(0)) == 0.0
+    assert whole.executed(100).epsilon() == plan(steps=100).epsilon() < whole.epsilon()
+    assert whole.executed(0).epsilon() == 0.0
     assert accountant_results(whole.executed(0))[0].epsilon == 0.0
 
 
 def test_a_plan_without_noise_has_no_epsilon() -> None:
     with pytest.raises(UserError, match="noise_multiplier=0"):
-        epsilon(plan(sigma=0.0))
+        plan(sigma=0.0).epsilon()
 
 
 def test_adaptive_clipping_pays_for_the_count_it_releases() -> None:
@@ -116,8 +111,8 @@ def test_adaptive_clipping_pays_for_the_count_it_releases() -> None:
     clipping = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=5.0)
     adaptive = plan(sigma=1.0, adaptive=clipping)
     assert adaptive.update_noise_multiplier == pytest.approx(1.005038, abs=1e-6)
-    assert accounting.effective_noise_multiplier(adaptive) == pytest.approx(1.0, abs=1e-12)
-    assert epsilon(adaptive) == pytest.approx(epsilon(plan(sigma=1.0)), abs=1e-9)
+    assert adaptive.effective_noise_multiplier == pytest.approx(1.0, abs=1e-12)
+    assert adaptive.epsilon() == pytest.approx(plan(sigma=1.0).epsilon(), abs=1e-9)
 
 
 def said(pld: float, rdp: float, prv: float | None) -> tuple[AccountantResult, ...]:
@@ -150,8 +145,8 @@ def test_only_an_epsilon_that_could_be_too_low_is_refuted(
 
 def test_a_guarantee_whose_epsilon_could_be_too_low_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = plan(steps=123)
-    real = epsilon(mine)
-    monkeypatch.setattr(accounting, "epsilon", lambda plan: real - 0.03)
+    real = mine.epsilon()
+    monkeypatch.setattr(PoissonGaussianMechanism, "epsilon", lambda plan: real - 0.03)
     with pytest.raises(GuaranteeError, match=r"lies below PRV .* it could be too low"):
         PrivacyGuarantee.of(mine, simulated=False)
     accounting.accountant_results.cache_clear()
@@ -172,7 +167,7 @@ def test_no_extreme_plan_is_refuted(q: float, sigma: float, steps: int, delta: f
 
 def test_an_answer_that_is_no_number_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounting, "prv_epsilon", lambda **_: math.nan)
-    opinion = accounting._prv_result(plan())
+    opinion = accounting._prv_result(plan().composition, 1e-5)
     assert (opinion.epsilon, opinion.remark) == (None, "failed: its epsilon is nan")
 
 
@@ -183,7 +178,7 @@ def test_prv_stops_at_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(accounting, "prv_epsilon", stall)
     monkeypatch.setattr(accounting, "PRV_TIME_LIMIT_S", 1)
-    opinion = accounting._prv_result(plan())
+    opinion = accounting._prv_result(plan().composition, 1e-5)
     assert opinion.epsilon is None
     assert opinion.remark == "no answer within 1 s of computing"
 
@@ -200,8 +195,8 @@ def test_accounting_needs_neither_torch_nor_tensorflow() -> None:
 
 
 def test_delta_enters_the_epsilon() -> None:
-    assert epsilon(replace(plan(), delta=1e-7)) > epsilon(plan())
-    assert math.isfinite(epsilon(plan(steps=5000)))
+    assert replace(plan(), delta=1e-7).epsilon() > plan().epsilon()
+    assert math.isfinite(plan(steps=5000).epsilon())
 
 
 def test_prv_says_so_where_its_grid_would_not_fit_in_memory() -> None:

@@ -5,9 +5,10 @@ import math
 import pytest
 from dp_accounting.rdp import RdpAccountant
 
-from pipelines.privacy.accounting.epsilon import dp_event, epsilon, rdp_epsilon
+from pipelines.privacy.accounting.epsilon import rdp_epsilon
 from pipelines.privacy.accounting.group import group_epsilon
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 
 def plan(q: float = 0.1, sigma: float = 2.2478, steps: int = 100, delta: float = 1e-5) -> PoissonGaussianMechanism:
@@ -25,7 +26,7 @@ def test_a_group_of_one_has_the_epsilon_of_rdp() -> None:
 def test_the_conversion_meets_the_delta_with_nothing_to_spare(members: int) -> None:
     found = group_epsilon(plan(), members)
     assert found is not None
-    one, curve = found / members, RdpAccountant().compose(dp_event(plan()))
+    one, curve = found / members, RdpAccountant().compose(plan().dp_event())
 
     def converted(value: float) -> float:
         return float(curve.get_delta(value)) * sum(math.exp(i * value) for i in range(members))
@@ -33,7 +34,7 @@ def test_the_conversion_meets_the_delta_with_nothing_to_spare(members: int) -> N
     assert converted(one) <= 1e-5 * (1 + 1e-9)
     assert converted(one - 1e-4) > 1e-5
     # At the same delta it costs more than k times the epsilon of one.
-    assert found > members * epsilon(plan())
+    assert found > members * plan().epsilon()
 
 
 @pytest.mark.parametrize("members", [2, 5])
@@ -42,7 +43,7 @@ def test_the_conversion_is_no_better_than_the_exact_group_of_a_gaussian(members:
     single = plan(q=1.0, sigma=2.0, steps=1)
     found = group_epsilon(single, members)
     assert found is not None
-    exact = epsilon(plan(q=1.0, sigma=2.0 / members, steps=1))
+    exact = plan(q=1.0, sigma=2.0 / members, steps=1).epsilon()
     assert exact < found < 3 * exact
 
 

@@ -13,7 +13,8 @@ from pipelines.privacy.accounting import limits as judgement
 from pipelines.privacy.accounting.epsilon import accountant_results
 from pipelines.privacy.accounting.limits import accountable, judge
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.statement import statement
 from pipelines.runs.prepare import judged_plan
 from tests.privacy.conftest import dp_fed_avg, dp_sgd, privacy

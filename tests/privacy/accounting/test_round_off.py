@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.errors import UserError
-from pipelines.privacy.accounting.epsilon import composed_epsilon, epsilon, quick_epsilon, sure_delta
-from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism, PrivacyUnit, least_delta
+from pipelines.privacy.accounting.epsilon import composed_epsilon, sure_delta
+from pipelines.privacy.mechanisms.base import PrivacyUnit, least_delta
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from tests.privacy.exact import composed_delta, gaussian_delta
 
 
@@ -23,7 +24,7 @@ def plan(q: float, sigma: float, steps: int, delta: float) -> PoissonGaussianMec
 @given(log_steps=st.floats(0, 5.3), mu=st.floats(0.2, 4.0), log_delta=st.floats(-10, -5))
 def test_epsilon_of_full_steps_is_not_below_the_closed_form(log_steps: float, mu: float, log_delta: float) -> None:
     steps, delta = int(10**log_steps), 10**log_delta
-    claimed = epsilon(plan(1.0, sqrt(steps) / mu, steps, delta))
+    claimed = plan(1.0, sqrt(steps) / mu, steps, delta).epsilon()
     # Half of delta is what rounding may take at most, and the grid adds a little.
     assert 0.45 * delta < gaussian_delta(claimed, mu) <= delta
 
@@ -39,9 +40,13 @@ def test_epsilon_of_poisson_samples_is_not_below_the_exact_one(
     q: float, sigma: float, steps: int, delta: float
 ) -> None:
     sampled = plan(q, sigma, steps, delta)
-    for claimed in (epsilon(sampled), quick_epsilon(sampled), composed_epsilon([sampled.executed(steps - 9), sampled])):
+    for claimed in (
+        sampled.epsilon(),
+        sampled.quick_epsilon(),
+        composed_epsilon([sampled.executed(steps - 9).composition, sampled.composition], delta),
+    ):
         assert composed_delta(claimed, q=q, sigma=sigma, steps=steps) <= delta
-    assert composed_delta(epsilon(sampled), q=q, sigma=sigma, steps=steps) > 0.45 * delta
+    assert composed_delta(sampled.epsilon(), q=q, sigma=sigma, steps=steps) > 0.45 * delta
 
 
 def test_the_two_exact_values_agree() -> None:

@@ -10,12 +10,13 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.accounting.cross_check import contradictions
-from pipelines.privacy.accounting.epsilon import accountant_results, epsilon, quick_epsilon, rdp_epsilon
+from pipelines.privacy.accounting.epsilon import UNKNOWN, accountant_results, rdp_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.poisson_gaussian import NeighboringRelation, PoissonGaussianMechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import NeighboringRelation, PrivacyUnit
+from pipelines.privacy.mechanisms.planning import plan_for
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.mechanisms.tree import TreeMechanism
 from pipelines.privacy.participation import TurnRecord, TurnSampler
-from pipelines.privacy.planning import plan_for, remark_on, tree_plan_for
 from pipelines.privacy.statement import statement
 from tests.privacy.conftest import dp_fed_avg, privacy
 
@@ -34,14 +35,14 @@ def gaussian(steps: int, sigma: float = 4.0) -> PoissonGaussianMechanism:
 
 
 def test_the_reference_epsilon_is_reproduced() -> None:
-    assert epsilon(plan()) == pytest.approx(2.9585089, abs=1e-6)
+    assert plan().epsilon() == pytest.approx(2.9585089, abs=1e-6)
 
 
 @pytest.mark.parametrize(("sigma", "published"), [(1.13, 19.74), (8.83, 2.04)])
 def test_the_papers_epsilons_are_not_exceeded(sigma: float, published: float) -> None:
     # Kairouz et al. 2021, StackOverflow: 1600 rounds in one tree, delta 1e-6; accounting has become tighter since.
     whole = plan(1600, 1600, sigma, population=10**5, delta=1e-6)
-    assert 0.8 * published < epsilon(whole) < published
+    assert 0.8 * published < whole.epsilon() < published
 
 
 @pytest.mark.parametrize(
@@ -57,24 +58,24 @@ def test_the_papers_epsilons_are_not_exceeded(sigma: float, published: float) ->
     ],
 )
 def test_a_user_pays_for_each_node_above_its_leaves(steps: int, restart_every: int, nodes: int) -> None:
-    mine = epsilon(plan(steps, restart_every))
+    mine = plan(steps, restart_every).epsilon()
     assert mine == pytest.approx(rdp_epsilon(gaussian(nodes)), rel=1e-9)
     # By another route: nodes in a row are one Gaussian mechanism, whose exact epsilon RDP may only exceed, and little.
-    assert epsilon(gaussian(nodes)) < mine < 1.2 * epsilon(gaussian(nodes))
+    assert gaussian(nodes).epsilon() < mine < 1.2 * gaussian(nodes).epsilon()
 
 
 def test_epsilon_follows_the_rounds_that_ran_and_falls_with_noise() -> None:
     whole = plan(250, 100)
     assert whole.trees == (100, 100, 50)
     assert whole.executed(130).trees == (100, 30)
-    spent = [epsilon(whole.executed(steps)) for steps in (0, 1, 50, 100, 101, 200, 250)]
+    spent = [whole.executed(steps).epsilon() for steps in (0, 1, 50, 100, 101, 200, 250)]
     assert spent[0] == 0
     assert all(before < after for before, after in pairwise(spent))
-    assert epsilon(replace(whole, noise_multiplier=5.0)) < epsilon(whole) == quick_epsilon(whole)
+    assert replace(whole, noise_multiplier=5.0).epsilon() < whole.epsilon() == whole.quick_epsilon()
     with pytest.raises(UserError, match="251 executed steps do not fit the 250 planned"):
         whole.executed(251)
     with pytest.raises(UserError, match="noise_multiplier=0"):
-        epsilon(plan(sigma=0.0))
+        plan(sigma=0.0).epsilon()
 
 
 def test_only_rdp_answers() -> None:
@@ -82,7 +83,7 @@ def test_only_rdp_answers() -> None:
     assert [(o.accountant, o.epsilon is None) for o in found] == [
         ("dp-accounting RDP", False), ("dp-accounting PLD", True), ("Opacus PRV", True),
     ]  # fmt: skip
-    assert {o.remark for o in found[1:]} == {"does not account for tree aggregation"}
+    assert {o.remark for o in found[1:]} == {UNKNOWN}
     assert contradictions(found) == []
 
 
@@ -90,7 +91,7 @@ def test_only_rdp_answers() -> None:
 def test_the_least_noise_that_meets_a_target_is_found(target: float) -> None:
     found = calibrate(plan(250, 100, 0.0), target)
     assert found.noise_multiplier == round(found.noise_multiplier, 4)
-    assert epsilon(found) <= target < epsilon(replace(found, noise_multiplier=found.noise_multiplier - 1e-4))
+    assert found.epsilon() <= target < replace(found, noise_multiplier=found.noise_multiplier - 1e-4).epsilon()
     assert replace(found, noise_multiplier=0.0) == plan(250, 100, 0.0)
 
 
@@ -101,7 +102,7 @@ def test_targets_that_no_noise_reaches_are_refused() -> None:
 
 def test_the_schedule_and_the_normaliser_follow_from_public_numbers() -> None:
     settings, wishes = dp_fed_avg(rounds=30, clients_per_round=50), privacy(mechanism="tree", population=1000)
-    plans = {tree_plan_for(settings, wishes, users=n) for n in (999, 1000, 1001)}
+    plans = {plan_for(settings, wishes, units=n) for n in (999, 1000, 1001)}
     assert plans == {
         TreeMechanism(
             population=1000, clients_per_round=50, steps=30, restart_every=20, noise_multiplier=1.0, clip_norm=0.5,
@@ -109,13 +110,14 @@ def test_the_schedule_and_the_normaliser_follow_from_public_numbers() -> None:
         )
     }  # fmt: skip
     (found,) = plans
+    assert isinstance(found, TreeMechanism)
     assert (found.expected_batch_size, found.trees, found.relation) == (
         50,
         (20, 10),
         NeighboringRelation.REPLACE_SPECIAL,
     )
-    target = tree_plan_for(settings, privacy(mechanism="tree", noise_multiplier=None, epsilon=3), users=1000)
-    assert 2.99 < epsilon(target) <= 3
+    target = plan_for(settings, privacy(mechanism="tree", noise_multiplier=None, epsilon=3), units=1000)
+    assert 2.99 < target.epsilon() <= 3
 
 
 @pytest.mark.parametrize(
@@ -138,19 +140,19 @@ def test_schedules_that_break_the_restriction_are_refused(
     settings: dict[str, object], wishes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        tree_plan_for(dp_fed_avg(**settings), privacy(mechanism="tree", **wishes), users=1000)
+        plan_for(dp_fed_avg(**settings), privacy(mechanism="tree", **wishes), units=1000)
 
 
 def test_trees_of_two_rounds_are_remarked_on_and_longer_ones_are_not() -> None:
     def remark(*, rounds: int = 30, size: int = 50, restart_every: int | None = None) -> str | None:
         settings = dp_fed_avg(rounds=rounds, clients_per_round=size)
-        return remark_on(tree_plan_for(settings, privacy(mechanism="tree", restart_every=restart_every), users=1000))
+        return plan_for(settings, privacy(mechanism="tree", restart_every=restart_every), units=1000).remark()
 
     assert "has trees of two rounds" in str(remark(size=400))
     assert "lower pipeline.clients_per_round (125 gives trees of 8 rounds)" in str(remark(size=400))
     assert "raise privacy.restart_every, up to 20" in str(remark(restart_every=2))
     # Where there are no more rounds than that, longer trees would change nothing.
-    assert remark(size=250) is remark(rounds=2, size=400) is remark(rounds=1, size=900) is remark_on(None) is None
+    assert remark(size=250) is remark(rounds=2, size=400) is remark(rounds=1, size=900) is None
 
 
 def test_local_work_and_server_optimizers_change_neither_plan_nor_epsilon() -> None:
@@ -159,12 +161,12 @@ def test_local_work_and_server_optimizers_change_neither_plan_nor_epsilon() -> N
         {"client_learning_rate": 9.0, "client_momentum": 0.9}, {"server_optimizer": "adam", "server_momentum": 0.0},
         {"server_learning_rate": 0.1, "server_momentum": 0.0}, {"secure_aggregation": True}, {"engine": "stock"},
     ]  # fmt: skip
-    trees = {tree_plan_for(dp_fed_avg(**change), privacy(mechanism="tree"), users=1000) for change in changes}
+    trees = {plan_for(dp_fed_avg(**change), privacy(mechanism="tree"), units=1000) for change in changes}
     poisson = {plan_for(dp_fed_avg(**change), privacy(), units=1000) for change in changes}
     assert len(trees) == len(poisson) == 1
     # What does touch it, as a check of the check.
     more = [{}, {"rounds": 31}, {"clients_per_round": 49}]
-    assert len({tree_plan_for(dp_fed_avg(**change), privacy(mechanism="tree"), users=1000) for change in more}) == 3
+    assert len({plan_for(dp_fed_avg(**change), privacy(mechanism="tree"), units=1000) for change in more}) == 3
 
 
 def cohorts(users: int, size: int, restart_every: int, rounds: int) -> list[np.ndarray]:
@@ -215,7 +217,7 @@ def test_a_guarantee_by_trees_survives_json_and_older_files_are_gaussian() -> No
     guarantee = PrivacyGuarantee.of(plan(250, 100).executed(130), simulated=True, secure_aggregation=True)
     values = json.loads(json.dumps(guarantee.to_dict()))
     assert PrivacyGuarantee.from_dict(values) == guarantee
-    assert epsilon(PrivacyGuarantee.from_dict(values).executed) == guarantee.epsilon
+    assert PrivacyGuarantee.from_dict(values).executed.epsilon() == guarantee.epsilon
     assert (values["mechanism"], values["sampler"]) == ("tree", "none: each user at most once a tree")
     assert (values["relation"], values["expected_batch_size"]) == ("zero_out_one", 5)
     older = PrivacyGuarantee.of(gaussian(3), simulated=False)
@@ -233,7 +235,7 @@ def test_the_statement_tells_of_trees() -> None:
     assert "Rounds form 3 trees of up to 100, and no user joins a tree twice" in text
     assert "Gaussian noise of 4 times the clip norm was added to every node of a binary tree" in text
     assert "replaced by zeros (zero-out)" in text
-    assert "the only accountant that knows tree aggregation" in text
+    assert "the only accountant that knows this mechanism" in text
     assert "Poisson" not in text
     assert "it sees each user's update before noise is added" in text
 

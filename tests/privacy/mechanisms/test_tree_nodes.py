@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.auditing.lower_bounds import gaussian_pair_epsilon
-from pipelines.auditing.nodes import increments, leaf_distance, tree_lower_bound, whitened
-from pipelines.privacy.accounting.tree_epsilon import tree_epsilon
+from pipelines.privacy.accounting.gaussian_pair import gaussian_pair_epsilon
 from pipelines.privacy.mechanisms.tree import TreeMechanism
+from pipelines.privacy.mechanisms.tree_nodes import increments, leaf_distance, whitened
 
 
 def plan_of(steps: int, restart_every: int) -> TreeMechanism:
@@ -49,11 +48,11 @@ def test_the_bound_of_the_noise_that_is_there_stays_below_what_the_accountant_sa
     steps: int, restart_every: int
 ) -> None:
     plan = plan_of(steps, restart_every)
-    bound = tree_lower_bound(plan, 1 / plan.noise_multiplier)
-    assert 0.5 * tree_epsilon(plan) < bound < tree_epsilon(plan)
-    assert tree_lower_bound(plan, 0.0) == tree_lower_bound(plan, -1.0) == 0
+    bound = plan.lower_bound(1 / plan.noise_multiplier)
+    assert 0.5 * plan.epsilon() < bound < plan.epsilon()
+    assert plan.lower_bound(0.0) == plan.lower_bound(-1.0) == 0
 
 
 def test_trees_of_one_round_are_gaussian_mechanisms() -> None:
     exact = gaussian_pair_epsilon((0.0, 1.0), (10**0.5 / 4, 1.0), 1e-5)
-    assert tree_lower_bound(plan_of(10, 1), 0.25) == pytest.approx(exact)
+    assert plan_of(10, 1).lower_bound(0.25) == pytest.approx(exact)

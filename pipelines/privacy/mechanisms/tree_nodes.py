@@ -4,16 +4,11 @@ Source: Kairouz et al. 2021, arXiv:2103.00039, algorithm 1 and appendix B; Honak
 """
 
 from functools import lru_cache
-from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
-from pipelines.auditing.lower_bounds import gaussian_pair_epsilon
-from pipelines.privacy.mechanisms.tree import TreeMechanism
+from pipelines.privacy.mechanisms.base import Floats
 
-Floats = NDArray[np.float64]
 DEEPEST = 256
 """Rounds of a tree that its bound looks at. The first rounds of a longer tree are a tree of their own, so that a bound
 for them holds for all."""
@@ -50,6 +45,8 @@ def _root(rounds: int) -> Floats:
 
 def whitened(noise: Floats, trees: tuple[int, ...]) -> Floats:
     """Turns what rounds added, (rounds, coordinates), into as many draws, independent and as large as a node's."""
+    from scipy.linalg import solve_triangular
+
     parts = np.split(noise, np.cumsum(trees)[:-1])
     return np.concatenate([solve_triangular(_root(len(part)), part, lower=True) for part in parts])
 
@@ -57,17 +54,7 @@ def whitened(noise: Floats, trees: tuple[int, ...]) -> Floats:
 @lru_cache(maxsize=64)
 def leaf_distance(rounds: int) -> float:
     """How far a contribution of 1 to the worst round moves what a tree releases, in deviations of a node."""
+    from scipy.linalg import solve_triangular
+
     columns = solve_triangular(_root(min(rounds, DEEPEST)), np.eye(min(rounds, DEEPEST)), lower=True)
     return float(np.linalg.norm(columns, axis=0).max())
-
-
-def tree_lower_bound(plan: TreeMechanism, mu: float) -> float:
-    """Epsilon of the plan if a contribution is at least `mu` deviations of a node's noise; 0 for mu <= 0.
-
-    It is exact for an adversary who sees what the rounds release. The accountant grants them every node, so that its
-    epsilon for the same noise is larger.
-    """
-    if mu <= 0:
-        return 0.0
-    distance = mu * sqrt(sum(leaf_distance(rounds) ** 2 for rounds in plan.trees))
-    return gaussian_pair_epsilon((0.0, 1.0), (distance, 1.0), plan.delta)

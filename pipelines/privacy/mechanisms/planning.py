@@ -1,0 +1,157 @@
+"""From configuration, or from privacy.json, to a mechanism: the one place that chooses among them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+from pipelines.core.errors import GuaranteeError, UserError
+from pipelines.privacy.accounting.calibration import calibrate
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, NeighboringRelation, PrivacyUnit
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.tree import TreeMechanism
+
+KINDS: dict[str, type[Mechanism]] = {kind.name: kind for kind in (PoissonGaussianMechanism, TreeMechanism)}
+"""Every kind of mechanism by the name that privacy.json has for it."""
+
+
+def public_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
+    """Builds the plan of a private run, and shows that it is made of public values alone.
+
+    Where `privacy.population` is stated, the number of units present is private: the plan is made anew for one unit
+    more and one fewer, and must be the same. Where it is not, that number is treated as public, as the statement says.
+
+    Args:
+      pipeline: gives samples or cohorts, and steps.
+      privacy: gives the mechanism, noise or target, clipping and delta.
+      units: how many examples or users the data holds.
+
+    Raises:
+      UserError: as `plan_for`.
+      GuaranteeError: the plan follows the number of units present although a population is stated.
+    """
+    present = (units,) if privacy.population is None else (units, max(units - 1, 1), units + 1)
+    plan, *others = (plan_for(pipeline, privacy, number) for number in present)
+    if any(other != plan for other in others):
+        raise GuaranteeError(
+            f"the plan follows the private number of units and not privacy.population={privacy.population}: one unit "
+            "more or fewer would show in it; report this bug"
+        )
+    return plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Schedule:
+    """How often, and with how many units."""
+
+    unit: PrivacyUnit
+    population: int
+    sample: int
+    steps: int
+    field: str
+
+
+def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
+    """Builds the plan that a private pipeline will run, calibrated if a target epsilon is given.
+
+    Args:
+      pipeline: gives the expected sample, or the users of a round, and the number of steps.
+      privacy: gives the mechanism, noise or target, clipping and delta.
+      units: how many examples or users the data holds; the public population unless `privacy.population` states one.
+
+    Raises:
+      UserError: sampling rate above 1, more turns a tree than users, trees of one round, delta not below 1/population,
+        target out of reach, a stated population of less than half the units.
+    """
+    schedule = _schedule(pipeline, privacy, units)
+    match privacy.mechanism:
+        case "tree":
+            plan: Mechanism = _tree(schedule, privacy)
+        case _:
+            plan = _poisson(schedule, privacy)
+    return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
+
+
+def _schedule(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> _Schedule:
+    population, unit = _public_population(privacy, units), PrivacyUnit(privacy.unit_of(pipeline.name))
+    if isinstance(pipeline, DpSgdConfig):
+        steps = max(1, round(pipeline.epochs * population / pipeline.batch_size))
+        return _Schedule(
+            unit=unit, population=population, sample=pipeline.batch_size, steps=steps, field="pipeline.batch_size"
+        )
+    return _Schedule(
+        unit=unit,
+        population=population,
+        sample=pipeline.clients_per_round,
+        steps=pipeline.rounds,
+        field="pipeline.clients_per_round",
+    )
+
+
+def _poisson(schedule: _Schedule, privacy: PrivacyConfig) -> PoissonGaussianMechanism:
+    population, sample = schedule.population, schedule.sample
+    if sample > population:
+        raise UserError(
+            f"{schedule.field}={sample} exceeds the population of {population} {schedule.unit}s, a sampling rate above "
+            f"1; lower {schedule.field}"
+        )
+    return PoissonGaussianMechanism(
+        unit=schedule.unit,
+        population=population,
+        sampling_probability=sample / population,
+        steps=schedule.steps,
+        noise_multiplier=privacy.noise_multiplier or 0.0,
+        clip_norm=privacy.clip_norm,
+        delta=privacy.delta,
+        adaptive=_adaptive(privacy, sample),
+    )
+
+
+def _tree(schedule: _Schedule, privacy: PrivacyConfig) -> TreeMechanism:
+    """Trees grow as long as no user would join one twice, unless the configuration says when they restart."""
+    plan = TreeMechanism(
+        population=schedule.population,
+        clients_per_round=schedule.sample,
+        steps=schedule.steps,
+        restart_every=privacy.restart_every or max(1, schedule.population // schedule.sample),
+        noise_multiplier=privacy.noise_multiplier or 0.0,
+        clip_norm=privacy.clip_norm,
+        delta=privacy.delta,
+    )
+    plan.require_worthwhile()
+    return plan
+
+
+def mechanism_from(values: Mapping[str, Any]) -> Mechanism:
+    """Reads the mechanism of a privacy.json; older files have no `mechanism` and know the Gaussian one alone.
+
+    Raises:
+      KeyError: a value is missing.
+      UserError: a value is out of range.
+    """
+    common: dict[str, Any] = {
+        key: values[key] for key in ("population", "steps", "noise_multiplier", "clip_norm", "delta")
+    }
+    common |= {"unit": PrivacyUnit(values["unit"]), "relation": NeighboringRelation(values["relation"])}
+    return KINDS[values.get("mechanism", PoissonGaussianMechanism.name)].from_schedule(values, common)
+
+
+def _public_population(privacy: PrivacyConfig, units: int) -> int:
+    population = privacy.population or units
+    if units > 2 * population:
+        # Delta is judged by the population; an invented small one would allow any delta.
+        raise UserError(
+            f"privacy.population={population} is far below the units present; state a number near the truth"
+        )
+    return population
+
+
+def _adaptive(privacy: PrivacyConfig, sample: int) -> AdaptiveClipping | None:
+    """The count's noise defaults to 5 % of the sample (Andrew et al. 2021, section 3.1, has 1/20)."""
+    if privacy.clipping == "fixed":
+        return None
+    return AdaptiveClipping(
+        target_quantile=privacy.target_quantile if privacy.target_quantile is not None else 0.5,
+        learning_rate=privacy.clip_learning_rate or 0.2,
+        count_stddev=privacy.count_stddev or 0.05 * sample,
+    )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pipelines.core.errors import UserError
 from pipelines.core.process import exit_after
+from pipelines.tracking.address import URI_HELP
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,8 +38,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m pipelines.audit",
         description="Measures what noise and sensitivity the engine of a finished private run really has.",
     )
-    parser.add_argument("run_id", metavar="RUN_ID", help="as in MLflow; a run prints it when it ends")
-    parser.add_argument("--uri", help="MLflow store, as tracking.uri (default: mlflow.db in the repository)")
+    parser.add_argument("run_id", metavar="RUN_ID", help="a run prints it when it ends")
+    parser.add_argument("--uri", help=URI_HELP)
     parser.add_argument(
         "--confidence", type=_confidence, default=0.95, help="of the lower bound (default: %(default)s)"
     )

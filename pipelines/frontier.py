@@ -1,4 +1,4 @@
-"""Accuracy against privacy of the runs in an MLflow experiment: `python -m pipelines.frontier`.
+"""Accuracy against privacy of the runs in an experiment: `python -m pipelines.frontier`.
 
 Prints a table and writes frontier.csv, frontier.png and frontier.html, which opens offline.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pipelines.core.errors import UserError
 from pipelines.core.paths import REPOSITORY
 from pipelines.core.process import exit_after
+from pipelines.tracking.address import URI_HELP
 
 if TYPE_CHECKING:
     from pipelines.report.frontier_files import FrontierFiles
@@ -57,15 +58,15 @@ def _show(files: "FrontierFiles") -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.frontier",
-        description="Table and figures of accuracy against privacy, from the finished runs of an MLflow experiment, "
+        description="Table and figures of accuracy against privacy, from the finished runs of an experiment, "
         "or from the records of recipes.",
     )
-    parser.add_argument("--experiment", default="digits", help="MLflow experiment (default: %(default)s)")
+    parser.add_argument("--experiment", default="digits", help="tracking experiment (default: %(default)s)")
     parser.add_argument("--parent", metavar="RUN_ID", help="only the runs of this sweep")
     parser.add_argument(
         "--recipe", type=Path, nargs="+", metavar="FOLDER", help="instead: the recorded points of these recipes"
     )
-    parser.add_argument("--uri", help="MLflow store, as tracking.uri (default: mlflow.db in the repository)")
+    parser.add_argument("--uri", help=URI_HELP)
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where the files go (default: outputs/frontier/EXPERIMENT)"
     )

@@ -94,6 +94,23 @@ def test_a_planted_import_is_found(place: str, line: str, tmp_path: Path) -> Non
     assert any(fault.startswith(f"{place}: ") for fault in faults(tmp_path / "pipelines"))
 
 
+def mentions(house: Path) -> list[str]:
+    """Files outside tracking/ that name MLflow, in code or in words: who keeps the record is that room's affair."""
+    found = [path.relative_to(house) for path in house.rglob("*.py") if "mlflow" in path.read_text().lower()]
+    return sorted(str(place) for place in found if place.parts[0] != "tracking")
+
+
+def test_nothing_outside_tracking_names_mlflow() -> None:
+    assert mentions(ROOMS) == []
+
+
+def test_a_planted_mention_of_mlflow_is_found(tmp_path: Path) -> None:
+    shutil.copytree(ROOMS, tmp_path / "pipelines")
+    planted = tmp_path / "pipelines" / "report" / "points.py"
+    planted.write_text(planted.read_text() + "# as the MLflow UI shows it\n")
+    assert mentions(tmp_path / "pipelines") == ["report/points.py"]
+
+
 def modules() -> dict[str, Path]:
     """Every module of the house by its dotted name."""
     found = {}
@@ -146,3 +163,10 @@ def test_a_run_of_one_engine_never_loads_the_other(pipeline: str, absent: tuple[
 def test_files_stay_small() -> None:
     sizes = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in ROOT.glob("[pte]*/**/*.py")}
     assert {path: lines for path, lines in sizes.items() if lines > 500} == {}
+
+
+def test_names_of_tests_are_short_and_unique() -> None:
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        functions = [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        names = Counter(name.removeprefix("test_") for name in functions if name.startswith("test_"))
+        assert {name: count for name, count in names.items() if count > 1 or len(name.split("_")) > 10} == {}, path

@@ -1,6 +1,7 @@
 """The gate, the nightly workflow and make frontier run every recorded recipe, and keep what they leave behind."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,7 +22,7 @@ def steps(workflow: str) -> list[dict[str, Any]]:
     return job["steps"]
 
 
-def test_every_push_runs_every_quick_form_and_uploads_what_it_left() -> None:
+def test_every_push_runs_quick_forms_and_uploads_results() -> None:
     workflow, gate = steps("ci.yml"), (REPOSITORY / ".ci" / "run").read_text()
     assert ".ci/run" in [step.get("run") for step in workflow]
     assert f'recipes="{RECIPES}"' in gate
@@ -31,7 +32,7 @@ def test_every_push_runs_every_quick_form_and_uploads_what_it_left() -> None:
     assert (upload["if"], upload["with"]["path"]) == ("always()", "results")
 
 
-def test_every_night_runs_every_full_form_and_uploads_what_it_left() -> None:
+def test_every_night_runs_full_forms_and_uploads_results() -> None:
     workflow = steps("nightly.yml")
     (run,) = [step["run"] for step in workflow if "reproduce" in step.get("run", "")]
     assert RECIPES in run
@@ -66,6 +67,19 @@ def test_make_frontier_runs_one_recipe(arguments: list[str], command: str) -> No
         cwd=REPOSITORY, capture_output=True, text=True, check=True, env=os.environ | {"MAKEFLAGS": ""},
     )  # fmt: skip
     assert command in " ".join(done.stdout.split())
+
+
+def test_links_of_documents_resolve() -> None:
+    folders = ("conf", "docs", "experiments", "pipelines", "tests")
+    documents = [*REPOSITORY.glob("*.md"), *(path for name in folders for path in (REPOSITORY / name).rglob("*.md"))]
+    links = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
+    broken = [
+        (str(document.relative_to(REPOSITORY)), link)
+        for document in documents
+        for link in links.findall(document.read_text(encoding="utf-8"))
+        if not (document.parent / link).exists()
+    ]
+    assert broken == []
 
 
 def test_gate_is_a_shell_script_without_mistakes_of_syntax() -> None:

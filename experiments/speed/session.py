@@ -16,16 +16,17 @@ from experiments.speed.results import Origin, Record, read_json, verdicts
 from experiments.speed.runner import Measurement, Setting, take_turns
 from experiments.speed.subject import SECTIONS, Chapter, Section, Subject
 from experiments.speed.table import section_table, targets_table
-from pipelines.config.data_settings import DatasetConfig
+from pipelines.config.data_settings import DownloadedConfig
 from pipelines.core.errors import UserError
 from pipelines.core.provenance import source_commit
 from pipelines.data.load import load_dataset
+from pipelines.tracking.listeners import open_run
 from pipelines.tracking.orphans import close_orphans
-from pipelines.tracking.run_log import RunLog, open_run
+from pipelines.tracking.run_log import COMMIT, NOTE, RunLog, RunStart
 from pipelines.tracking.store import open_store
 
 EXPERIMENT = "speed"
-NOTE = "How fast the pipelines are beside their peers. Metrics are `section/subject/metric`, their step the repeat."
+ABOUT = "How fast the pipelines are beside their peers. Metrics are `section/subject/metric`, their step the repeat."
 Mechanism = list[tuple[Chapter, Sequence[Subject]]]
 
 
@@ -48,12 +49,12 @@ def run(chosen: argparse.Namespace) -> None:
     close_orphans(store)
     sections = [built.section for built, _ in plan]
     params = {"sections": " ".join(sections), "repeats": repeats, "quick": chosen.quick, **_flat(origin)}
-    tags = {"kind": "speed", "mlflow.source.name": "experiments.speed", "mlflow.source.git.commit": origin.commit}
+    tags = {"kind": "speed", "mlflow.source.name": "experiments.speed", COMMIT: origin.commit, NOTE: ABOUT}
     with (
         tempfile.TemporaryDirectory(prefix="speed-") as scratch,
-        open_run(store, name=f"speed {' '.join(sections)}", tags=tags, params=params, note=NOTE) as log,
+        open_run(store, RunStart(name=f"speed {' '.join(sections)}", tags=tags, params=params)) as log,
     ):
-        dataset = load_dataset(DatasetConfig(name="mnist", folder=chosen.data))
+        dataset = load_dataset(DownloadedConfig(name="mnist", folder=chosen.data))
         setting = Setting(
             scratch=Path(scratch), data=problem.archive(Path(scratch), dataset), folder=chosen.data or "null",
             threads=cores, quick=chosen.quick,
@@ -98,7 +99,7 @@ def _measure(plan: Mechanism, repeats: int, setting: Setting, origin: Origin, lo
         def on_measurement(measurement: Measurement, section: Section = built.section) -> None:
             progress.finish(measurement)
             prefix = f"{section}/{measurement.subject}"
-            log.metrics(measurement.repeat, {f"{prefix}/{name}": v for name, v in measurement.metrics.items()})
+            log.on_metrics(measurement.repeat, {f"{prefix}/{name}": v for name, v in measurement.metrics.items()})
 
         found = take_turns(subjects, repeats, setting, on_measurement)
         records[built.section] = Record(origin=origin, measurements=tuple(found))
@@ -112,14 +113,14 @@ def _publish(records: dict[Section, Record], log: RunLog, folder: Path) -> None:
     for section, record in records.items():
         for verdict in verdicts(chapter(section), record):
             if verdict.value is not None:
-                log.metrics(0, {f"target/{section}/{verdict.target.key}": verdict.value.middle})
+                log.on_metrics(0, {f"target/{section}/{verdict.target.key}": verdict.value.middle})
     paths = write_results(records, folder)
     for path in paths:
         print(path)
         if path.suffix != ".png":
-            log.text(path.name, path.read_text(encoding="utf-8"))
-    log.figure("speed.png", speed_figure(records))
-    log.text("speed.md", markdown(records))
+            log.on_artifact(path.name, path.read_text(encoding="utf-8"))
+    log.on_artifact("speed.png", speed_figure(records))
+    log.on_artifact("speed.md", markdown(records))
 
 
 def command_of(chosen: argparse.Namespace) -> str:

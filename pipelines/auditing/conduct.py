@@ -7,7 +7,7 @@ import numpy as np
 
 from pipelines.auditing.finding import Finding, Membership
 from pipelines.auditing.membership import CURVE_FILE, roc, scores
-from pipelines.config.audit_settings import AuditConfig
+from pipelines.config.audit_settings import AuditConfig, CanaryClientsAudit, MechanismAudit, OneRunAudit, PlantingAudit
 from pipelines.config.schema import Config
 from pipelines.core.randomness import private_stream, public_stream
 from pipelines.core.terminal import decoration
@@ -70,16 +70,16 @@ class Audit:
         Raises:
           UserError: more canaries than the data has places for, or a plan without noise.
         """
-        if job.config.audit.name == "mechanism" and job.plan is not None:
+        audit = job.config.audit
+        if isinstance(audit, MechanismAudit) and job.plan is not None:
             from pipelines.auditing.mechanism import require_auditable
 
             require_auditable(job.plan)
-        if not job.config.audit.plants:
+        if not isinstance(audit, PlantingAudit):
             return cls(job, data, None)
         from pipelines.auditing.canary_trial import CanaryTrial
 
-        assert job.config.audit.score is not None, "the schema has seen to it"
-        trial = CanaryTrial(_plant(job, data), job.config.audit.score)
+        trial = CanaryTrial(_plant(job, audit, data), audit.score)
         return cls(job, trial.data, trial)
 
     def watching(self, on_round: OnRound) -> OnRound:
@@ -111,7 +111,7 @@ class Audit:
     def _finding(self, audit: AuditConfig, guarantee: PrivacyGuarantee | None) -> Finding | None:
         job, claim = self.job, None if guarantee is None else guarantee.epsilon
         if self._trial is not None:
-            assert audit.guesses is not None, "the schema has seen to it"
+            assert isinstance(audit, PlantingAudit), "a trial has canaries"
             return self._trial.conclude(
                 audit=audit.name,
                 guesses=audit.guesses,
@@ -119,7 +119,7 @@ class Audit:
                 delta=job.config.privacy.delta,
                 confidence=audit.confidence,
             )
-        if audit.name != "mechanism" or guarantee is None:
+        if not isinstance(audit, MechanismAudit) or guarantee is None:
             return None  # in a sweep over pipelines, those without a mechanism have nothing to audit
         from pipelines.auditing.mechanism import audit_mechanism
 
@@ -146,32 +146,32 @@ class Audit:
             delta=None if plan is None else plan.delta,
             true_positive=curve.resolved(len(test)),
         )
-        log.tags({"audit": "membership"})
-        log.metrics(0, found.metrics())
-        log.json(CURVE_FILE, {**found.to_dict(), "roc": curve.thinned().to_dict()})
+        log.on_tags({"audit": "membership"})
+        log.on_metrics(0, found.metrics())
+        log.on_artifact(CURVE_FILE, {**found.to_dict(), "roc": curve.thinned().to_dict()})
         with decoration("membership.png"):
             from pipelines.auditing.membership_figure import membership_figure
 
-            log.figure("membership.png", membership_figure(curve, found))
+            log.on_artifact("membership.png", membership_figure(curve, found))
         return found
 
 
 def log_finding(finding: Finding, log: "RunLog") -> None:
     """Writes a finding to a run, open or closed."""
     verdict = "contradicted" if finding.refuted or not finding.consistent else "not contradicted"
-    log.tags({"audit": finding.audit, "audit.verdict": verdict})
-    log.metrics(0, finding.metrics())
-    log.json("audit.json", finding.to_dict())
+    log.on_tags({"audit": finding.audit, "audit.verdict": verdict})
+    log.on_metrics(0, finding.metrics())
+    log.on_artifact("audit.json", finding.to_dict())
     log.flush()
 
 
-def _plant(job: PlannedRun, data: TrainingData) -> "ExampleCanaries | ClientCanaries":
+def _plant(
+    job: PlannedRun, audit: OneRunAudit | CanaryClientsAudit, data: TrainingData
+) -> "ExampleCanaries | ClientCanaries":
     from pipelines.auditing.canaries import plant_clients, plant_examples
 
-    audit = job.config.audit
-    assert audit.canaries is not None, "the schema has seen to it"
     streams = {"content": public_stream(job.config.seed, "canaries"), "coins": private_stream(None, "coins")}
-    if audit.name == "canary_clients":
+    if isinstance(audit, CanaryClientsAudit):
         stay = job.plan is not None and job.plan.relation is NeighboringRelation.REPLACE_SPECIAL
         length = CANARY_LENGTH * (1.0 if job.plan is None else job.plan.clip_norm)
         return plant_clients(data, audit.canaries, length=length, stay=stay, **streams)

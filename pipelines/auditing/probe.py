@@ -21,7 +21,8 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.config.schema import Config, DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdUsersConfig, PrivateCentralConfig
+from pipelines.config.schema import Config
 from pipelines.data.partition.division import Partition
 from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import RoundRecord, TrainingData
@@ -155,7 +156,7 @@ class Probe:
           seed: of noise and samples.
         """
         plan = self.plan
-        central = isinstance(config.pipeline, DpSgdConfig)  # its operations here are too small to be shared
+        central = isinstance(config.pipeline, PrivateCentralConfig)  # its operations here are too small to be shared
         rate = self.shift * plan.expected_batch_size / plan.clip_norm
         pipeline = build_pipeline(probing(config, plan, seed, rate=rate), plan, 1 if central else threads)
         before = np.zeros((self.rows + 2, 2))
@@ -228,7 +229,7 @@ def probing(
     """
     pipeline = config.pipeline
     changes: dict[str, object]
-    if isinstance(pipeline, DpSgdConfig):
+    if isinstance(pipeline, PrivateCentralConfig):
         part = pipeline.max_physical_batch
         if parts:
             part = max(
@@ -236,9 +237,12 @@ def probing(
             )  # noise is added once, however many of them
         changes = {
             "optimizer": "sgd", "learning_rate": rate, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant",
-            "max_physical_batch": part, "local_batch_size": local_batch, "local_learning_rate": 1.0,
-            "local_epochs": 1, "user_examples": None, "ema_decay": 0.0,
+            "max_physical_batch": part, "ema_decay": 0.0,
         }  # fmt: skip
+        if isinstance(pipeline, DpSgdUsersConfig):
+            changes |= {
+                "local_batch_size": local_batch, "local_learning_rate": 1.0, "local_epochs": 1, "user_examples": None,
+            }  # fmt: skip
     else:
         changes = {
             "local_batch_size": local_batch, "local_epochs": 1, "client_optimizer": "sgd", "client_learning_rate": 1.0,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.auditing.finding import Membership
 from pipelines.auditing.membership import CURVE_FILE, Roc
 from pipelines.core.terminal import decoration
-from pipelines.tracking.parent_run import log_folder
+from pipelines.tracking.listeners import reopen
 from pipelines.tracking.read import read_json, read_rows
 
 if TYPE_CHECKING:
@@ -39,5 +39,5 @@ def publish_membership(store: "Store", parent_id: str) -> str | None:
         with decoration("membership.png"):
             save(sweep_figure(runs), Path(scratch, "membership.png"))
         Path(scratch, "membership.csv").write_text(membership_csv([found for found, _ in runs]), encoding="utf-8")
-        log_folder(store, parent_id, Path(scratch), "membership")
+        reopen(store, parent_id).on_artifact("membership", Path(scratch))
     return membership_table([found for found, _ in runs])

@@ -1,10 +1,10 @@
-"""The sections of the configuration that say what data is: its source, its features, and its division."""
+"""The sections of the configuration that say what data is: its source and its features."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.config.section import Count, NonNegative, Positive, Section
 from pipelines.core.errors import UserError
@@ -13,38 +13,56 @@ NAMED = 3
 """Datasets of a sweep that its experiment is named after."""
 
 
-class DatasetConfig(Section):
-    """Where the data comes from.
+class LimitedConfig(Section):
+    """What all datasets share.
 
     Attributes:
-      name: which loader.
-      folder: a local folder that holds the raw files; None uses the cache, then a download.
-      file: the user's archive; npz only.
-      classes: number of classes; npz only, whose archive may state it too.
-      bounds: column, lowest and highest value of columns to be mapped onto [0, 1]; npz only, whose archive may state
-        them too.
       limit: keep only the first `limit` training examples after a public shuffle; None keeps all. For quick looks.
     """
 
-    name: Literal["digits", "mnist", "fashion_mnist", "adult", "npz"]
-    folder: str | None = None
-    file: str | None = None
-    classes: Annotated[int, Field(ge=2)] | None = None
-    bounds: tuple[tuple[Annotated[int, Field(ge=0)], float, float], ...] | None = None
     limit: Count | None = None
 
-    @model_validator(mode="after")
-    def _npz_needs_a_file(self) -> "DatasetConfig":
-        if (self.name == "npz") != (self.file is not None):
-            raise ValueError(
-                "dataset=npz needs dataset.file=PATH.npz"
-                if self.file is None
-                else f"dataset.file={self.file} belongs to dataset=npz; with dataset={self.name} drop it"
-            )
-        for field in ("classes", "bounds"):
-            if (value := getattr(self, field)) is not None and self.name != "npz":
-                raise ValueError(f"dataset.{field}={value} belongs to dataset=npz; with dataset={self.name} drop it")
-        return self
+
+class DigitsConfig(LimitedConfig):
+    """Comes with scikit-learn."""
+
+    name: Literal["digits"]
+
+
+class DownloadedConfig(LimitedConfig):
+    """Raw files of others.
+
+    Attributes:
+      folder: a local folder that holds them; None uses the cache, then a download.
+    """
+
+    name: Literal["mnist", "fashion_mnist", "adult"]
+    folder: str | None = None
+
+
+class NpzConfig(LimitedConfig):
+    """The user's own archive.
+
+    Attributes:
+      file: its path.
+      classes: number of classes; the archive may state it too.
+      bounds: column, lowest and highest value of columns to be mapped onto [0, 1]; the archive may state them too.
+    """
+
+    name: Literal["npz"]
+    file: str
+    classes: Annotated[int, Field(ge=2)] | None = None
+    bounds: tuple[tuple[Annotated[int, Field(ge=0)], float, float], ...] | None = None
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _needs_a_file(cls, file: object) -> object:
+        if file is None:
+            raise ValueError("dataset=npz needs dataset.file=PATH.npz")
+        return file
+
+
+DatasetConfig = Annotated[DigitsConfig | DownloadedConfig | NpzConfig, Field(discriminator="name")]
 
 
 def title(name: str, file: str | None) -> str:
@@ -179,73 +197,3 @@ def require_columns_of(features: NoFeatures | ScatteringConfig | BinsConfig, dat
                 f"of dataset={dataset}; set features=none, or features.columns=[{{column:0,lowest:0,highest:1,"
                 "bins:10,indicator:1,threshold:0}] in this table's own units"
             )
-
-
-DEALT_CLIENTS = 100
-"""Clients that partition=auto deals examples to, unless it is told how many."""
-
-
-class PartitionConfig(Section):
-    """How training examples are divided among clients.
-
-    Attributes:
-      name: the scheme; auto is natural where the data names its clients, else iid.
-      clients: number of clients; None only for natural, and for auto, which then decides.
-      alpha: Dirichlet concentration; dirichlet only.
-      classes_per_client: label shards a client holds; shards only.
-      seed: that clients are drawn from; None takes the run's. A number keeps them the same over runs of many seeds.
-    """
-
-    name: Literal["auto", "iid", "dirichlet", "shards", "natural"]
-    clients: Count | None = None
-    alpha: Positive | None = None
-    classes_per_client: Count | None = None
-    seed: Annotated[int, Field(ge=0)] | None = None
-
-    @model_validator(mode="after")
-    def _fields_fit_the_scheme(self) -> "PartitionConfig":
-        wants = {
-            "clients": self.name != "natural",
-            "alpha": self.name == "dirichlet",
-            "classes_per_client": self.name == "shards",
-        }
-        for field, wanted in wants.items():
-            if field == "clients" and self.name == "auto":
-                continue
-            if wanted != (getattr(self, field) is not None):
-                verb = "needs" if wanted else "does not take"
-                name = "iid" if self.name == "auto" else self.name  # what nobody has chosen shows as what it deals
-                raise ValueError(
-                    f"partition={name} {verb} partition.{field}; got {getattr(self, field)}{_owner(field)}"
-                )
-        if self.name == "natural" and self.seed is not None:
-            raise ValueError(f"partition=natural does not take partition.seed; got {self.seed}")
-        return self
-
-    def resolved(self, *, has_clients: bool, divided: bool) -> "PartitionConfig":
-        """What auto stands for; any other scheme as it is.
-
-        Args:
-          has_clients: whether the data names the client of each example.
-          divided: whether the run divides its data at all.
-
-        Raises:
-          UserError: auto is told how to deal examples that have clients of their own.
-        """
-        if self.name != "auto":
-            return self
-        if not has_clients:
-            return PartitionConfig(name="iid", clients=self.clients or DEALT_CLIENTS, seed=self.seed)
-        for field in ("clients", "seed"):
-            if divided and (value := getattr(self, field)) is not None:
-                raise UserError(
-                    f"partition.{field}={value} is for examples dealt to simulated clients, but this data names its "
-                    f"own (client_ids); set partition.{field}=null to train on those, or partition=iid to simulate"
-                )
-        return PartitionConfig(name="natural")
-
-
-def _owner(field: str) -> str:
-    """Which scheme a field belongs to, where it is one."""
-    owners = {"alpha": "; choose partition=dirichlet", "classes_per_client": "; choose partition=shards"}
-    return owners.get(field, "")

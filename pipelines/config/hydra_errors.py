@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipelines.config.unions import UNIONS, foreign_key
 from pipelines.core.errors import UserError
 
 REMEDIES = {
@@ -70,11 +71,28 @@ def _unknown_key(key: str, conf: str) -> str:
         return f"unknown key {key}; {parent} is a value, without keys: write {parent}=VALUE"
     if not OmegaConf.is_dict(siblings):
         siblings, parent = config, ""
+    if owned := _of_another_option(key, conf, str(siblings.get("name"))):
+        return owned
     names = [str(item) for item in siblings]
     near = [".".join(filter(None, (parent, name))) for name in difflib.get_close_matches(name, names, n=1)]
     near = near or [path for path in _paths(config) if path.rpartition(".")[2] == name][:1]
     hint = f"did you mean {near[0]}? " if near and near[0] != key else ""
     return f"unknown key {key}; {hint}{parent or 'the configuration'} has {', '.join(names)}"
+
+
+def _of_another_option(key: str, conf: str, chosen: str) -> str | None:
+    """One line where the key is one of another option of its group; None where no option has it."""
+    group, _, name = key.partition(".")
+    options = {
+        path.stem: list(OmegaConf.load(path)) for path in sorted(Path(conf, group).glob("*.yaml")) if group in UNIONS
+    }
+    if not (owners := [option for option, names in options.items() if name in names]):
+        return None
+    given = [text.partition("=")[2] for text in sys.argv[1:] if text.lstrip("+").startswith(f"{group}=")]
+    asked = given[-1].split(",") if given else [chosen]
+    option = next((option for option in asked if option not in owners), asked[0])
+    values = [text.partition("=")[2] for text in sys.argv[1:] if text.startswith(f"{key}=")]
+    return foreign_key(key, values[-1] if values else None, option, owners)
 
 
 def _paths(config: Any, prefix: str = "") -> Iterator[str]:

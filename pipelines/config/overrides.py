@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
+from pipelines.config.command_renames import renamed_overrides
 from pipelines.core.errors import UserError
 from pipelines.core.paths import require_folder
 
@@ -28,7 +29,7 @@ FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 
 
 def arranged(arguments: Sequence[str], conf: str) -> list[str]:
-    """Returns the arguments with options, such as -m, before all overrides.
+    """Returns the arguments in today's names, with options, such as -m, before all overrides.
 
     Args:
       arguments: of the command line, without the program.
@@ -41,8 +42,9 @@ def arranged(arguments: Sequence[str], conf: str) -> list[str]:
         return list(arguments)
     _refuse_spaces(arguments)
     options, texts = _separated(arguments)
-    overrides = [_parsed(text, Path(conf)) for text in texts]
     swept = any(option in ("-m", "--multirun") for option in options) or "hydra.mode=MULTIRUN" in texts
+    texts = renamed_overrides([_parsed(text, Path(conf)) for text in texts], Path(conf), swept=swept)
+    overrides = [_parsed(text, Path(conf)) for text in texts]
     further = any(option in ("-cd", "--config-dir", "-cp", "--config-path") for option in options)
     for override in overrides:
         _check_sweep(override, swept)

@@ -1,104 +1,90 @@
-"""Which units, mechanisms and sums fit which pipeline: rules of the configuration that span its sections."""
+"""Rules of the configuration that span its sections; what one section may hold, its type says."""
 
-from typing import TYPE_CHECKING
+from pipelines.config.audit_settings import AuditConfig, CanaryClientsAudit, PlantingAudit
+from pipelines.config.data_settings import DatasetConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig, FedAvgConfig, FederatedConfig, PipelineConfig
+from pipelines.config.pipeline_table import PIPELINES, in_words, private_pipelines
+from pipelines.config.privacy_settings import AdaptiveConfig, PrivacyConfig
 
-if TYPE_CHECKING:
-    from pipelines.config.schema import Config
 
-
-def require_one_target(config: "Config") -> None:
+def require_one_target(pipeline: PipelineConfig, privacy: PrivacyConfig) -> None:
     """Refuses both, or neither, of a target and its noise.
 
     Raises:
       ValueError: one line that names fields, values and remedy.
     """
-    privacy = config.privacy
     if (privacy.epsilon is None) == (privacy.noise_multiplier is None):
         raise ValueError(
-            f"pipeline={config.pipeline.name} needs exactly one of privacy.epsilon and privacy.noise_multiplier; "
+            f"pipeline={pipeline.name} needs exactly one of privacy.epsilon and privacy.noise_multiplier; "
             f"got {privacy.epsilon} and {privacy.noise_multiplier}; give one, such as privacy.epsilon=3"
         )
 
 
-def require_unit_fits(config: "Config", units: tuple[str, ...]) -> None:
-    """Refuses to protect a unit that the pipeline cannot.
+def require_mechanism_fits(pipeline: PipelineConfig, privacy: PrivacyConfig) -> None:
+    """Refuses mechanisms that the pipeline's engine does not run.
 
     Raises:
       ValueError: one line that names fields, values and remedy.
     """
-    unit = config.privacy.unit
-    if unit not in (None, *units):
+    if privacy.name not in PIPELINES[pipeline.name].mechanisms:
+        fitting = private_pipelines(mechanism=privacy.name)
         raise ValueError(
-            f"privacy.unit={unit} does not fit pipeline={config.pipeline.name}: a client's update mixes its examples, "
-            "so that clipping it bounds what a user does and nothing finer; drop privacy.unit or use pipeline=dp_sgd"
+            f"privacy={privacy.name} is for {in_words(fitting)}; use privacy=fixed with pipeline={pipeline.name}"
         )
 
 
-def require_mechanism_fits(config: "Config") -> None:
-    """Refuses combinations whose guarantee would be void or unknown.
-
-    Raises:
-      ValueError: one line that names fields, values and remedy.
-    """
-    privacy, name = config.privacy, config.pipeline.name
-    if privacy.mechanism == "tree" and name != "dp_fed_avg":
-        raise ValueError(f"privacy.mechanism=tree is for pipeline=dp_fed_avg; use privacy=fixed with {name}")
-    if privacy.mechanism == "tree" and privacy.clipping == "adaptive":
-        raise ValueError("privacy.mechanism=tree needs privacy.clipping=fixed: a tree's noise is for one clip norm")
-    if privacy.mechanism != "tree" and privacy.restart_every is not None:
-        raise ValueError(f"privacy.restart_every={privacy.restart_every} is for privacy=tree; drop it")
-
-
-def require_population_fits(config: "Config") -> None:
+def require_population_fits(privacy: PrivacyConfig, dataset: DatasetConfig, audit: AuditConfig) -> None:
     """Refuses to state a population where one unit more or fewer would change which others stay.
 
     Raises:
       ValueError: one line that names fields, values and remedy.
     """
-    population, limit = config.privacy.population, config.dataset.limit
+    population, limit = privacy.population, dataset.limit
     if population is not None and limit is not None:
         raise ValueError(
             f"privacy.population={population} says that one unit more or fewer may be there, but dataset.limit={limit} "
             "always keeps as many, others in their place; drop one of them"
         )
-    if population is not None and config.audit.plants:
+    if population is not None and isinstance(audit, PlantingAudit):
         raise ValueError(
             f"privacy.population={population} says that one unit more or fewer may be there, but "
-            f"audit={config.audit.name} gives canaries places that depend on how many there are; drop one of them"
+            f"audit={audit.name} gives canaries places that depend on how many there are; drop one of them"
         )
 
 
-def require_secure_sums_fit(config: "Config") -> None:
+def require_secure_sums_fit(pipeline: PipelineConfig, privacy: PrivacyConfig) -> None:
     """Refuses secure aggregation where its bounds are not public, or something would go round it.
 
     Raises:
       ValueError: one line that names fields, values and remedy.
     """
-    pipeline = config.pipeline
-    if pipeline.name == "dp_fed_avg" and pipeline.secure_aggregation and config.privacy.clipping == "adaptive":
+    if not isinstance(pipeline, FederatedConfig) or not pipeline.secure_aggregation:
+        return
+    if isinstance(pipeline, DpFedAvgConfig) and isinstance(privacy, AdaptiveConfig):
         raise ValueError(
-            "pipeline.secure_aggregation=true needs privacy.clipping=fixed: the clip norm is its public bound"
+            "pipeline.secure_aggregation=true does not fit privacy=adaptive: the clip norm is its public bound, which "
+            "must stay; use privacy=fixed"
         )
-    if pipeline.name == "fed_avg" and pipeline.secure_aggregation and pipeline.engine == "stock":
+    if isinstance(pipeline, FedAvgConfig) and pipeline.engine == "stock":
         raise ValueError(
             "pipeline.secure_aggregation=true with pipeline=fed_avg needs pipeline.engine=fast: the stock engine "
             "would send its metrics in the clear"
         )
 
 
-def require_audit_fits(config: "Config") -> None:
+def require_audit_fits(pipeline: PipelineConfig, audit: AuditConfig) -> None:
     """Refuses canaries of another unit than the pipeline's.
 
     Raises:
       ValueError: one line that names fields, values and remedy.
     """
-    audit, users = config.audit, config.divided
-    if audit.name == "canary_clients" and getattr(config.pipeline, "engine", "fast") == "stock":
+    clients, users = isinstance(audit, CanaryClientsAudit), PIPELINES[pipeline.name].divided
+    if clients and isinstance(pipeline, FederatedConfig) and pipeline.engine == "stock":
         raise ValueError(
             "audit=canary_clients does not fit pipeline.engine=stock, whose clients all train; use pipeline.engine=fast"
         )
-    if audit.plants and users != (audit.name == "canary_clients"):
+    if isinstance(audit, PlantingAudit) and users != clients:
         raise ValueError(
-            f"audit={audit.name} does not fit pipeline={config.pipeline.name}, where one unit is "
+            f"audit={audit.name} does not fit pipeline={pipeline.name}, where one unit is "
             f"{'a user' if users else 'an example'}; use audit={'canary_clients' if users else 'one_run'}"
         )

@@ -18,7 +18,7 @@ class GuaranteeError(UserError):
 
 
 class StoreError(UserError):
-    """The MLflow store failed.
+    """The tracking store failed.
 
     Attributes:
       lost: whether it did not even take the run's last status, so that another run need not try.

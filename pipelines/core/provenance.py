@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pipelines.core.paths import REPOSITORY
 
-PACKAGES = ("torch", "opacus", "tensorflow", "tensorflow-federated", "dp-accounting", "numpy", "mlflow", "hydra-core")
+PACKAGES = ("torch", "opacus", "tensorflow", "tensorflow-federated", "dp-accounting", "numpy", "hydra-core")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +51,15 @@ def lock_sha256() -> str:
     return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "unknown"
 
 
-def installed_versions() -> dict[str, str]:
-    """Returns the versions that decide the numbers."""
-    return dict(_installed_versions())
+def installed_versions(*others: str) -> dict[str, str]:
+    """Returns the versions that decide the numbers, and those of other packages that are installed."""
+    return dict(_installed_versions(others))
 
 
 @lru_cache(maxsize=1)
-def _installed_versions() -> dict[str, str]:
+def _installed_versions(others: tuple[str, ...]) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *others):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from pipelines.config.data_settings import DatasetConfig
+from pipelines.config.data_settings import DatasetConfig, DigitsConfig, DownloadedConfig, NpzConfig
 from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
 from pipelines.data.shuffle import public_order
@@ -22,7 +22,8 @@ def load_dataset(config: DatasetConfig) -> Dataset:
 
 def _stamps(config: DatasetConfig) -> tuple[tuple[str, int, int], ...]:
     """Path, time and size of the user's own files: what tells that they have changed."""
-    paths = [Path(path).expanduser() for path in (config.file, config.folder) if path is not None]
+    path = config.file if isinstance(config, NpzConfig) else getattr(config, "folder", None)
+    paths = [] if path is None else [Path(path).expanduser()]
     try:
         files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
         stats = [(str(file.absolute()), file.stat()) for file in files if file.is_file()]
@@ -39,30 +40,23 @@ def _loaded(config: DatasetConfig, stamps: object) -> Dataset:
 
 
 def _load(config: DatasetConfig) -> Dataset:
-    match config.name:
-        case "digits":
+    match config:
+        case DigitsConfig():
             from pipelines.data.digits import load_digits
 
-            _refuse_folder(config, "comes with scikit-learn")
             return load_digits()
-        case "mnist" | "fashion_mnist":
+        case DownloadedConfig(name=name, folder=folder):
+            if name == "adult":
+                from pipelines.data.adult import load_adult
+
+                return load_adult(folder)
             from pipelines.data.idx import load_idx
 
-            return load_idx(config.name, config.folder)
-        case "adult":
-            from pipelines.data.adult import load_adult
-
-            return load_adult(config.folder)
-        case "npz":
+            return load_idx(name, folder)
+        case NpzConfig():
             from pipelines.data.npz import load_npz
 
-            _refuse_folder(config, "is read from dataset.file")
-            return load_npz(str(config.file), config.classes, config.bounds)
-
-
-def _refuse_folder(config: DatasetConfig, reason: str) -> None:
-    if config.folder is not None:
-        raise UserError(f"dataset.folder={config.folder}: dataset={config.name} {reason}; drop dataset.folder")
+            return load_npz(config.file, config.classes, config.bounds)
 
 
 def _first(dataset: Dataset, limit: int) -> Dataset:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipelines.config.schema import (
-    Config,
+from pipelines.config.pipeline_settings import (
     DpFedAvgConfig,
     DpSgdConfig,
+    DpSgdUsersConfig,
     FedAvgConfig,
     SgdConfig,
 )
+from pipelines.config.pipeline_table import PIPELINES
+from pipelines.config.schema import Config
 from pipelines.core.errors import UserError
 from pipelines.engines.interface import Pipeline
 from pipelines.privacy.mechanisms.base import Mechanism
@@ -34,7 +36,7 @@ def build_pipeline(config: Config, plan: Mechanism | None, threads: int) -> Pipe
                 from pipelines.engines.central.training import Hardware
 
                 return Sgd(settings, seed=config.seed, hardware=Hardware(device=config.device, threads=threads))
-            case DpSgdConfig():
+            case DpSgdConfig() | DpSgdUsersConfig():
                 from pipelines.engines.central.dp_sgd import DpSgd
                 from pipelines.engines.central.training import Hardware
 
@@ -73,7 +75,7 @@ def _installed(pipeline: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        extra = "central" if pipeline in ("sgd", "dp_sgd") else "federated"
+        extra = PIPELINES[pipeline].framework
         raise UserError(
             f"pipeline={pipeline} needs {error.name}, which is not installed; run: pip install -e '.[{extra}]'"
         ) from None

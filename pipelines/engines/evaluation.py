@@ -12,6 +12,8 @@ from pipelines.engines.interface import Labels, Logits
 class Evaluation:
     """How a model does on the test split.
 
+    Each field is logged as the metric `test/<field>`. A new field needs a default, for results written before it.
+
     Attributes:
       accuracy: share of correct predictions, in [0, 1].
       loss: mean cross-entropy in nats; not finite when logits are not.

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.config.schema import Activation
+from pipelines.config.model_settings import Activation
 from pipelines.core.errors import UserError
 
 Weights = list[NDArray[np.float32]]

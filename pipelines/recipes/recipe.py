@@ -4,11 +4,12 @@ What they found is in `recipes.record`; what others published on the question is
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipelines.config.files import Text, read_yaml
+from pipelines.config.pipeline_table import PIPELINES
 from pipelines.config.section import Positive, Section
 from pipelines.core.errors import UserError
 from pipelines.core.paths import REPOSITORY
@@ -72,9 +73,16 @@ class Stage(Section):
     """
 
     label: Text
-    pipeline: Literal["sgd", "dp_sgd", "fed_avg", "dp_fed_avg"]
+    pipeline: str
     variant: Text | None = None
     epsilon: Positive | None = None
+
+    @field_validator("pipeline")
+    @classmethod
+    def _is_a_pipeline(cls, name: str) -> str:
+        if name not in PIPELINES:
+            raise ValueError(f"input should be one of {', '.join(PIPELINES)}")
+        return name
 
     @property
     def row(self) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from pipelines.config.files import parse_as, read_text
+from pipelines.config.renames import pipeline_of
 from pipelines.config.section import Positive, Section
 from pipelines.core.errors import UserError
 
@@ -65,6 +66,14 @@ class ResultRow(Section):
     steps: Annotated[int, Field(gt=0)]
     seed: Annotated[int, Field(ge=0)]
     accuracy: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_todays_names(cls, values: Any) -> Any:
+        """Records of earlier versions call a pipeline over users by the name of the one over examples."""
+        if isinstance(values, dict) and isinstance(values.get("pipeline"), str):
+            return values | {"pipeline": pipeline_of(values["pipeline"], values.get("unit"))}
+        return values
 
     @model_validator(mode="after")
     def _all_or_nothing(self) -> Self:

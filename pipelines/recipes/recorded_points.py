@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.config.renames import pipeline_of
 from pipelines.core.errors import UserError
 from pipelines.recipes.recipe import recipe_names
 from pipelines.report.frontier_files import FrontierFiles, write_frontier
@@ -51,7 +52,7 @@ def read_points(folder: Path) -> list[Point]:
 
 def _point(record: dict[str, str]) -> Point:
     return Point(
-        pipeline=record["pipeline"],
+        pipeline=pipeline_of(record["pipeline"], record["unit"]),
         dataset=record["dataset"],
         model=record["model"],
         variant=record["variant"],

@@ -56,7 +56,7 @@ def check(folder: Path, uri: str | None, *, quick: bool) -> int:
 
     Args:
       folder: of the recipe.
-      uri: MLflow store; None is a temporary one.
+      uri: tracking store; None is a temporary one.
       quick: its quick form, which is a part of the recorded rows or has a record of its own.
 
     Raises:
@@ -101,7 +101,7 @@ def record(folder: Path, uri: str | None, *, quick: bool) -> int:
 
     Args:
       folder: of the recipe.
-      uri: MLflow store; None is a temporary one.
+      uri: tracking store; None is a temporary one.
       quick: only the record of its quick form, without figure and README.
 
     Raises:
@@ -223,5 +223,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="a form of two minutes at most")
     parser.add_argument("--record", action="store_true", help="write the record instead of comparing with it")
-    parser.add_argument("--uri", help="MLflow store, as tracking.uri (default: a temporary one)")
+    parser.add_argument("--uri", help="tracking store, as tracking.uri (default: a temporary one)")
     return parser

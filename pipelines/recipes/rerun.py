@@ -1,7 +1,5 @@
 """Runs the sweeps of a recipe as its users do, and reads back what they found."""
 
-import json
-import os
 import platform
 import signal
 import subprocess
@@ -9,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from pipelines.core.errors import UserError
@@ -18,9 +15,10 @@ from pipelines.core.provenance import Provenance
 from pipelines.recipes.record import Origin, ResultRow
 from pipelines.runs.result import RunResult
 from pipelines.runs.spent import account_for_dead
+from pipelines.tracking.listeners import reopen
 from pipelines.tracking.orphans import close_orphans
-from pipelines.tracking.read import VARIANT_TAG, RunRow, read_rows
-from pipelines.tracking.store import Store, open_store, translated_errors
+from pipelines.tracking.read import VARIANT_TAG, RunRow, read_json, read_last_step, read_rows
+from pipelines.tracking.store import Store, open_store
 
 Command = tuple[str | None, tuple[str, ...]]
 """Variant and overrides of a sweep."""
@@ -31,7 +29,7 @@ class Measured:
     """The finished sweeps of a recipe.
 
     Attributes:
-      runs: as MLflow has them.
+      runs: as the tracking store has them.
       rows: the same in the form of a record.
       populations: public number of units by the id of each private run.
       origin: what made them.
@@ -47,9 +45,9 @@ def measure(experiment: str, commands: Sequence[Command], uri: str | None) -> Me
     """Runs sweeps one after the other, in a store of their own or in the given one.
 
     Args:
-      experiment: MLflow experiment that the runs join.
+      experiment: of the tracking store, that the runs join.
       commands: the sweeps.
-      uri: MLflow store; None is a temporary one.
+      uri: tracking store; None is a temporary one.
 
     Raises:
       UserError: a sweep failed, or the store cannot be used.
@@ -62,7 +60,7 @@ def measure(experiment: str, commands: Sequence[Command], uri: str | None) -> Me
             print(f"{part}{_in_words(overrides)}", flush=True)
             _sweep(store, overrides, variant)
         runs = _since(before, store)
-        measured = _read(store, runs, "\n".join(_in_words(overrides) for _, overrides in commands), Path(scratch))
+        measured = _read(store, runs, "\n".join(_in_words(overrides) for _, overrides in commands))
     if uri is None:
         print("these runs were in a temporary store, which is gone; --uri sqlite:///runs.db keeps them")
     return measured
@@ -92,9 +90,9 @@ def _sweep(store: Store, overrides: Sequence[str], variant: str | None) -> None:
     runs = _since(before, store)
     if code or not runs:
         raise UserError(f"the sweep ended with exit code {code} after {len(runs)} runs; its own lines above say why")
-    for run in runs if variant is not None else ():
-        with translated_errors(store.uri):
-            store.client.set_tag(run.run_id, VARIANT_TAG, variant)
+    if variant is not None:
+        for run in runs:
+            reopen(store, run.run_id).on_tags({VARIANT_TAG: variant})
 
 
 def run_process(command: list[str]) -> int:
@@ -116,15 +114,11 @@ def run_process(command: list[str]) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def _read(store: Store, runs: list[RunRow], command: str, scratch: Path) -> Measured:
+def _read(store: Store, runs: list[RunRow], command: str) -> Measured:
     """Reads each run's own result, which has its floats in full."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     rows, provenances, populations = [], [], {}
     for run in runs:
-        with translated_errors(store.uri):
-            path = store.client.download_artifacts(run.run_id, "result.json", str(scratch))
-            steps = max(metric.step for metric in store.client.get_metric_history(run.run_id, "test/accuracy"))
-        result = RunResult.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        result = RunResult.from_dict(read_json(store, run.run_id, "result.json"))
         target = run.params["privacy.epsilon"]
         rows.append(
             ResultRow.of(
@@ -132,7 +126,7 @@ def _read(store: Store, runs: list[RunRow], command: str, scratch: Path) -> Meas
                 pipeline=run.tags["pipeline"],
                 variant=run.tags.get(VARIANT_TAG),
                 target_epsilon=None if target == "null" else float(target),
-                steps=steps,
+                steps=read_last_step(store, run.run_id, "test/accuracy"),
             )
         )
         provenances.append(result.provenance)

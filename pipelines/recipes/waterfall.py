@@ -18,7 +18,7 @@ from pipelines.recipes.stages import Waterfall, change_text, epsilon_text, water
 from pipelines.report.drawing import save
 from pipelines.report.panels import RELATIONS
 from pipelines.report.points import Point
-from pipelines.report.style import COLOURS, FLOOR, INK, MORE, Span
+from pipelines.report.style import FLOOR, INK, MORE, Span, colour_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +130,7 @@ def _draw_stages(axes: "Axes", waterfall: Waterfall, span: Span) -> None:
     """A bar a stage, in the colour of its engine, with its accuracy on top; paler where it is private."""
     for place, cell in enumerate(waterfall.cells):
         axes.bar(
-            2 * place, cell.mean - span[0], BAR, bottom=span[0], color=COLOURS[cell.run.pipeline],
+            2 * place, cell.mean - span[0], BAR, bottom=span[0], color=colour_of(cell.run.pipeline, INK),
             alpha=0.9 if cell.run.epsilon is None else 0.6, zorder=2,
         )  # fmt: skip
         axes.annotate(

@@ -5,19 +5,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from pipelines.config.schema import PRIVATE_UNITS
+from pipelines.config.pipeline_table import ceilings, in_words, private_pipelines
 from pipelines.core.errors import UserError
 from pipelines.privacy.rounding import rounded_up
 from pipelines.report.points import Point, Privacy
 from pipelines.report.published_results import PublishedPoint, Reference
 
-CEILINGS = {"example": ("sgd",), "user": ("sgd", "fed_avg"), None: ("sgd", "fed_avg")}
-"""The non-private pipelines worth seeing beside each unit: what privacy costs, and what dividing the data costs."""
 TITLES = {"example": "Example-level privacy", "user": "User-level privacy", None: "No private runs"}
 PROMISES = {
     "example": "hides whether any one example was used",
     "user": "hides everything one user contributed",
-    None: "train with pipeline=dp_sgd or dp_fed_avg",
+    None: f"train with {in_words(private_pipelines())}",
 }
 RELATIONS = {"add_or_remove_one": "add or remove one", "zero_out_one": "zero out one"}
 
@@ -126,7 +124,7 @@ def build_frontier(
         Panel(
             unit=unit,
             lines=tuple(_lines([p for p in points if p.privacy is not None and p.privacy.unit == unit], varying)),
-            ceilings=tuple(_ceilings(points, CEILINGS.get(unit, ("sgd", "fed_avg")), varying)),
+            ceilings=tuple(_ceilings(points, ceilings(unit), varying)),
             floors=floors,
             published=tuple((next(numbers), point) for point in _comparable(published, points, unit)),
             references=tuple(sorted((r for r in references if r.unit == unit), key=lambda r: r.accuracy)),
@@ -163,13 +161,13 @@ def _lines(points: Iterable[Point], varying: set[str]) -> list[Line]:
 
 
 def _ceilings(points: Sequence[Point], pipelines: tuple[str, ...], varying: set[str]) -> list[Ceiling]:
-    ceilings = []
+    found = []
     for pipeline in pipelines:
         members = [p for p in points if p.privacy is None and p.pipeline == pipeline]
         for point in members:
             rivals = [p.settings for p in members if _kind(p) == _kind(point)]
-            ceilings.append(Ceiling(label=_with_settings(_label(point, varying), point.settings, rivals), point=point))
-    return ceilings
+            found.append(Ceiling(label=_with_settings(_label(point, varying), point.settings, rivals), point=point))
+    return found
 
 
 def _epsilon(point: Point) -> float:
@@ -210,16 +208,9 @@ def _varying(points: Sequence[Point]) -> set[str]:
     return varying - {"data"} if "dataset" in varying else varying
 
 
-def _name(point: Point) -> str:
-    """The pipeline, with a unit that is not its own, as in the names of runs."""
-    own = PRIVATE_UNITS.get(point.pipeline, ())[:1]
-    unit = None if point.privacy is None else point.privacy.unit
-    return point.pipeline if unit is None or unit in own else f"{point.pipeline} unit={unit}"
-
-
 def _label(point: Point, varying: set[str]) -> str:
     facts = _facts(point)
-    return ", ".join([_name(point), *(facts[name] for name in facts if name in varying and facts[name])])
+    return ", ".join([point.pipeline, *(facts[name] for name in facts if name in varying and facts[name])])
 
 
 def _with_settings(

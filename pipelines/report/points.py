@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from pipelines.config.renames import pipeline_of, renamed_params
 from pipelines.tracking.read import VARIANT_TAG, RunRow
 
 CONFIDENCE = 0.95
@@ -133,7 +134,7 @@ def _key(row: RunRow) -> tuple[object, ...]:
         row.tags.get(f"privacy.{name}") for name in ("unit", "relation", "delta", "accountant", "simulated")
     )
     strength = tuple(row.params.get(name) for name in STRENGTH) if _private(row) else None
-    origin = (row.tags.get("data.sha256"), row.tags.get("pipeline"), row.tags.get(VARIANT_TAG))
+    origin = (row.tags.get("data.sha256"), _pipeline(row), row.tags.get(VARIANT_TAG))
     return *origin, guarantee, strength, _settings(row)
 
 
@@ -141,15 +142,19 @@ def _private(row: RunRow) -> bool:
     return "privacy.unit" in row.tags
 
 
+def _pipeline(row: RunRow) -> str:
+    """In today's names, so that runs of earlier versions stand beside those of this one."""
+    return pipeline_of(row.tags.get("pipeline", "?"), row.tags.get("privacy.unit"))
+
+
 def _settings(row: RunRow) -> tuple[tuple[str, str], ...]:
-    """The parameters that shape the outcome, as `Config.effective` has it."""
+    """The parameters that shape the outcome, as `Config.effective` has it, in today's names."""
     ignored = ["tracking.", "audit."]
     ignored += [] if _private(row) else ["privacy."]
     ignored += [] if "partition.sha256" in row.tags else ["partition."]
-    ignored += ["pipeline.user_", "pipeline.local_"] if row.tags.get("privacy.unit") == "example" else []
     return tuple(
         (key, value)
-        for key, value in sorted(row.params.items())
+        for key, value in sorted(renamed_params(row.params).items())
         if key not in IRRELEVANT and key not in STRENGTH and not key.startswith(tuple(ignored))
     )
 
@@ -167,7 +172,7 @@ def _point(rows: list[RunRow], population_of: Callable[[str], int | None]) -> Po
     first = rows[0]
     accuracies = [row.metrics["test/accuracy"] for row in rows]
     return Point(
-        pipeline=first.tags.get("pipeline", "?"),
+        pipeline=_pipeline(first),
         dataset=first.tags.get("dataset", "?"),
         model=_model(first),
         variant=first.tags.get(VARIANT_TAG, ""),

@@ -33,7 +33,7 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> None:
     """
     from pipelines.report.frontier_files import write_frontier
     from pipelines.report.points import build_points
-    from pipelines.tracking.parent_run import log_folder
+    from pipelines.tracking.listeners import reopen
     from pipelines.tracking.read import read_population, read_rows
 
     rows = read_rows(store, parent_id=parent_id)
@@ -44,7 +44,7 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> None:
         files = write_frontier(points, Path(scratch))
         note = _copy(files, folder)
         try:
-            log_folder(store, parent_id, Path(scratch), "frontier")
+            reopen(store, parent_id).on_artifact("frontier", Path(scratch))
         finally:
             print(f"\n{files.table}\n")
             for path in files.paths if note is None else ():

@@ -2,15 +2,22 @@
 
 from collections.abc import Sequence
 
+from pipelines.config.pipeline_table import PIPELINES, Framework
 from pipelines.privacy.rounding import rounded_up
 from pipelines.report.panels import Ceiling, Frontier, Line, Panel
 
 # Okabe & Ito's palette, told apart with every common colour blindness. Hue says the engine, the line's style privacy.
 CENTRAL, FEDERATED, FLOOR, INK = "#0072B2", "#D55E00", "#767676", "#222222"
-COLOURS = {"sgd": CENTRAL, "dp_sgd": CENTRAL, "fed_avg": FEDERATED, "dp_fed_avg": FEDERATED}
 MORE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "v", "P", "X")  # no diamond: published by others, as are hollow squares
 Span = tuple[float, float]
+COLOURS: dict[Framework, str] = {"central": CENTRAL, "federated": FEDERATED}
+
+
+def colour_of(pipeline: str, otherwise: str) -> str:
+    """A pipeline's colour, that of its framework; another for one that this program does not know."""
+    row = PIPELINES.get(pipeline)
+    return otherwise if row is None else COLOURS[row.framework]
 
 
 def line_colours(lines: Sequence[Line]) -> list[str]:
@@ -18,7 +25,7 @@ def line_colours(lines: Sequence[Line]) -> list[str]:
     colours: list[str] = []
     spare = 0
     for line in lines:
-        own = COLOURS.get(line.pipeline, MORE[0])
+        own = colour_of(line.pipeline, MORE[0])
         if own in colours:
             own, spare = MORE[spare % len(MORE)], spare + 1
         colours.append(own)
@@ -27,10 +34,10 @@ def line_colours(lines: Sequence[Line]) -> list[str]:
 
 def ceiling_colour(panel: Panel, ceiling: Ceiling) -> str:
     """That of the line with the same variant and engine, where there is one; else the pipeline's."""
-    own = COLOURS.get(ceiling.point.pipeline, INK)
+    own = colour_of(ceiling.point.pipeline, INK)
     if ceiling.point.variant:
         for line, colour in zip(panel.lines, line_colours(panel.lines), strict=True):
-            if line.points[0].variant == ceiling.point.variant and COLOURS.get(line.pipeline) == own:
+            if line.points[0].variant == ceiling.point.variant and colour_of(line.pipeline, INK) == own:
                 return colour
     return own
 

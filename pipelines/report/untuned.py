@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 
+from pipelines.config.pipeline_table import PIPELINES
 from pipelines.privacy.rounding import rounded_up
 from pipelines.report.panels import Frontier, Panel
 from pipelines.report.points import Point
-
-CEILING = {"dp_sgd": "sgd", "dp_fed_avg": "fed_avg"}
-"""What a private pipeline is without privacy."""
 
 
 def untuned_ceilings(frontier: Frontier) -> str:
@@ -36,6 +34,9 @@ def _above(panel: Panel) -> Iterator[tuple[Point, Point]]:
 def _is_ceiling(ceiling: Point, point: Point) -> bool:
     """Whether a point without privacy is on the same data, model and variant as a private one, and of its pipeline."""
     same = ("data_sha256", "model", "variant")
-    return ceiling.pipeline == CEILING.get(point.pipeline) and all(
-        getattr(ceiling, name) == getattr(point, name) for name in same
+    row = PIPELINES.get(point.pipeline)
+    return (
+        row is not None
+        and ceiling.pipeline == row.ceiling
+        and all(getattr(ceiling, name) == getattr(point, name) for name in same)
     )

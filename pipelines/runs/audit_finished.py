@@ -21,7 +21,7 @@ def audit_run(run_id: str, uri: str | None, *, confidence: float) -> Finding:
     """Audits a finished private run and logs what was found with it.
 
     Args:
-      run_id: in MLflow.
+      run_id: of the run, as its command printed it.
       uri: of the store, as tracking.uri.
       confidence: of the lower bound.
 
@@ -30,8 +30,7 @@ def audit_run(run_id: str, uri: str | None, *, confidence: float) -> Finding:
       UserError: no such run, or one without a guarantee.
     """
     run = open_finished(uri, run_id)
-    then = str(run.store.client.get_run(run_id).data.tags.get("mlflow.source.git.commit"))
-    if then != (now := source_commit()):
+    if (then := run.commit()) != (now := source_commit()):
         print(f"note: the run was made by commit {then[:12]}; what is audited is {now[:12]}", file=sys.stderr)
     guarantee = PrivacyGuarantee.from_dict(json.loads(run.text("privacy.json")))
     config = parse(yaml.safe_load(run.text("config.yaml")))
@@ -45,7 +44,7 @@ def audit_run(run_id: str, uri: str | None, *, confidence: float) -> Finding:
         finding.require()
     except AuditError as error:
         run.fail(str(error))
-        run.log.tags(refuted(error))
-        run.log.text("privacy_statement.md", f"# No guarantee\n\n{error}.\n")
+        run.log.on_tags(refuted(error))
+        run.log.on_artifact("privacy_statement.md", f"# No guarantee\n\n{error}.\n")
         raise
     return finding

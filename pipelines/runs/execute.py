@@ -1,13 +1,16 @@
 """One run from plan to result: the only place that sees engine, accounting and log together."""
 
 from contextlib import closing, suppress
+from dataclasses import asdict
 from importlib.metadata import version
 from math import isfinite
 
 import yaml
 
 from pipelines.auditing.conduct import Audit
-from pipelines.config.schema import Config, FederatedConfig
+from pipelines.config.audit_settings import PlantingAudit
+from pipelines.config.pipeline_settings import FederatedConfig
+from pipelines.config.schema import Config
 from pipelines.core.errors import DivergedError, GuaranteeError
 from pipelines.core.process import pause_collector, resume_collector
 from pipelines.core.provenance import Provenance, installed_versions, lock_sha256, source_commit
@@ -29,8 +32,9 @@ from pipelines.runs.progress import RunProgress
 from pipelines.runs.result import RunResult
 from pipelines.runs.spent import Terms, begin_account, log_guarantee, log_or_keep, log_verdict, spent_in_words
 from pipelines.tracking.ledger import Entry
-from pipelines.tracking.run_log import RunLog, flat, open_run, refuted
-from pipelines.tracking.store import Store, impatient
+from pipelines.tracking.listeners import open_run
+from pipelines.tracking.run_log import COMMIT, NOTE, RunLog, RunStart, flat, refuted
+from pipelines.tracking.store import PACKAGE, Store, impatient
 
 
 def execute(
@@ -46,25 +50,21 @@ def execute(
       position: line of the progress bar.
 
     Returns:
-      The result, and MLflow's id of the run.
+      The result, and the run's id.
 
     Raises:
-      UserError: training diverged, or the log became unreachable. The MLflow run is closed all the same.
+      UserError: training diverged, or the log became unreachable. The run is closed all the same.
       GuaranteeError: the samples, the engine or the accountants contradict the plan; the run then has no guarantee.
     """
     watcher = None
     try:
         with (
-            open_run(
-                store, name=job.name, tags=_tags(job, overrides), params=flat(job.config.model_dump(mode="json")),
-                note=_note(job), parent_id=parent_id, private=job.plan is not None,
-            ) as log,
+            open_run(store, _start(job, overrides, parent_id), job.config.tracking) as log,
             closing(RunProgress(job.name, position)) as progress,
-        ):  # fmt: skip
+        ):
             watcher = _Watcher(job, log, progress, _begin_account(job, store, log.run_id))
-            log.dataset(job.dataset)
-            log.text("config.yaml", yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False))
-            log.text("overrides.yaml", yaml.safe_dump(overrides))
+            log.on_artifact("config.yaml", yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False))
+            log.on_artifact("overrides.yaml", yaml.safe_dump(overrides))
             if job.plan is not None:  # the answers are kept: rather now than after hours of training
                 require_not_too_low(accountant_results(job.plan))
             audit = Audit.of(job, _training_data(job))
@@ -78,6 +78,17 @@ def execute(
     if watcher.entry is not None:
         watcher.entry.close()
     return result, log.run_id
+
+
+def _start(job: Job, overrides: list[str], parent_id: str | None) -> RunStart:
+    return RunStart(
+        name=job.name,
+        tags=_tags(job, overrides) | {NOTE: _note(job)},
+        params=flat(job.config.model_dump(mode="json")),
+        dataset=job.dataset,
+        parent_id=parent_id,
+        private=job.plan is not None,
+    )
 
 
 def _begin_account(job: Job, store: Store, run_id: str) -> Entry | None:
@@ -120,13 +131,13 @@ class _Watcher:
         test = self._job.dataset.test
         logits = record.model.logits(test.inputs)
         self.evaluation, self.predictions = score(logits, test.labels), logits.argmax(axis=1)
-        metrics = {"test/accuracy": self.evaluation.accuracy, "test/loss": self.evaluation.loss}
+        metrics = {f"test/{name}": value for name, value in asdict(self.evaluation).items()}
         spent = None
         if self._job.plan is not None:
             so_far = self._job.plan.executed(record.step)
             spent = so_far.epsilon() if record.step == record.steps else so_far.quick_epsilon()
             metrics["privacy/epsilon"] = spent
-        self._log.metrics(record.step, metrics)
+        self._log.on_metrics(record.step, metrics)
         self.progress.report(self.evaluation, spent)
         if not isfinite(self.evaluation.loss):
             raise DivergedError(record.step, "the test loss")
@@ -155,7 +166,7 @@ class _Watcher:
             with suppress(Exception), impatient():
                 if verdict is not None:
                     log_verdict(verdict, self._log)
-                self._log.tags(refuted(refutation))
+                self._log.on_tags(refuted(refutation))
             return
         error.add_note(spent_in_words(guarantee))
         exposure = None if last is None else last.exposure
@@ -177,7 +188,7 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
     if guarantee is not None:
         log_guarantee(guarantee, log, _terms(job), exposure=fit.record.exposure)
     record, test = fit.record, job.dataset.test
-    log.metrics(
+    log.on_metrics(
         record.step,
         {
             "test/majority": job.dataset.majority,
@@ -185,15 +196,15 @@ def _conclude(job: Job, fit: Fit, watcher: _Watcher, log: RunLog, audit: Audit) 
             "time/examples_per_s": record.examples / max(record.train_s, 1e-9),
         },
     )
-    log.tags({f"engine.{key}": value for key, value in fit.facts.items()})
+    log.on_tags({f"engine.{key}": value for key, value in fit.facts.items()})
     result = RunResult(evaluation=evaluation, guarantee=guarantee, provenance=_provenance(job), audit=finding)
-    log.json("result.json", result.to_dict())
+    log.on_artifact("result.json", result.to_dict())
     log.flush()
     with decoration("confusion_matrix.html"):
-        log.text("confusion_matrix.html", confusion_page(test.labels, predictions, job.dataset.classes))
+        log.on_artifact("confusion_matrix.html", confusion_page(test.labels, predictions, job.dataset.classes))
     if job.config.tracking.log_model:
-        with decoration("model in MLflow"):
-            log.model(record.model, job.dataset.features)
+        with decoration("logged model"):
+            log.on_model(record.model, job.dataset.features)
     return result
 
 
@@ -246,7 +257,7 @@ def _note(job: Job) -> str:
 
 
 def _canaries(config: Config) -> str:
-    if not config.audit.plants:
+    if not isinstance(config.audit, PlantingAudit):
         return ""
     return f"Up to {config.audit.canaries} canaries of audit={config.audit.name} are in its data. "
 
@@ -261,14 +272,14 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
         "data.sha256": provenance.data_sha256,
         "config.sha256": provenance.config_sha256,
         "lock.sha256": provenance.lock_sha256,
-        "mlflow.source.git.commit": provenance.commit,
+        COMMIT: provenance.commit,
         "overrides": " ".join(overrides),
     }
     if provenance.partition_sha256 is not None:
         tags["partition.sha256"] = provenance.partition_sha256
     if config.divided:
         tags["partition.simulated"] = str(config.partition.name != "natural").lower()
-    if config.audit.plants:  # its accuracy is that of other data than the run's name says
+    if isinstance(config.audit, PlantingAudit):  # its accuracy is that of other data than the run's name says
         tags["audit.canaries"] = str(config.audit.canaries)
     if job.plan is not None:
         tags |= {
@@ -292,5 +303,5 @@ def _provenance(job: Job) -> Provenance:
         partition_sha256=None if job.partition is None else job.dataset.mark(job.partition.fingerprint),
         config_sha256=job.config.fingerprint,
         seed=job.config.seed,
-        versions=installed_versions(),
+        versions=installed_versions(PACKAGE),
     )

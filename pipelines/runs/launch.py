@@ -21,8 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from pipelines.config.audit_settings import MechanismAudit
 from pipelines.config.hydra_errors import explain
 from pipelines.config.overrides import arranged
+from pipelines.config.pipeline_table import in_words, private_pipelines
 from pipelines.config.schema import Config, parse
 from pipelines.core.errors import StoreError, UserError
 from pipelines.core.paths import REPOSITORY, require_places
@@ -95,7 +97,6 @@ def _run_job(values: DictConfig) -> None:
         if multirun and sweep is None:
             raise UserError("hydra.callbacks without open_sweep leaves a sweep without its parent run; keep it")
         config = parse(OmegaConf.to_container(values, resolve=True))  # type: ignore[arg-type]
-        _refuse_lost_users(config, hydra_config.runtime.choices.get("pipeline"))
         if sweep is None:
             _refuse_idle_privacy(config)
         elif not sweep.claim(config):
@@ -178,21 +179,12 @@ def _refuse_idle_privacy(config: Config) -> None:
         if value is not None and not config.private:
             raise UserError(
                 f"privacy.{field}={value:g} has no effect on pipeline={config.pipeline.name}, which is not private; "
-                "drop it, or choose pipeline=dp_sgd or pipeline=dp_fed_avg"
+                f"drop it, or choose {in_words(private_pipelines())}"
             )
-    if config.audit.name == "mechanism" and not config.private:
+    if isinstance(config.audit, MechanismAudit) and not config.private:
         raise UserError(
             f"audit=mechanism has no effect on pipeline={config.pipeline.name}, which has no mechanism; drop it, "
-            "or choose pipeline=dp_sgd or pipeline=dp_fed_avg"
-        )
-
-
-def _refuse_lost_users(config: Config, option: str | None) -> None:
-    """Whoever asks for users must not train examples: both options configure one pipeline, which the unit decides."""
-    if option == "dp_sgd_users" and config.unit != "user":
-        raise UserError(
-            f"privacy.unit={config.privacy.unit} does not fit pipeline=dp_sgd_users, whose samples and rates are for "
-            "users; drop privacy.unit, or use pipeline=dp_sgd to protect examples"
+            f"or choose {in_words(private_pipelines())}"
         )
 
 

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
+from pipelines.config.audit_settings import PlantingAudit
 from pipelines.config.data_settings import require_columns_of
-from pipelines.config.schema import (
-    PRIVATE_UNITS,
-    Config,
-    DpFedAvgConfig,
-    DpSgdConfig,
-    PrivacyConfig,
-)
+from pipelines.config.model_settings import CnnConfig, LinearConfig, MlpConfig
+from pipelines.config.partition_settings import AutoPartition, DealtPartition, NaturalPartition
+from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdConfig, DpSgdUsersConfig, PrivatePipelineConfig
+from pipelines.config.pipeline_table import PIPELINES
+from pipelines.config.privacy_settings import PrivacyConfig
+from pipelines.config.schema import Config
 from pipelines.core.randomness import public_stream
 from pipelines.data.dataset import Dataset
 from pipelines.data.equal_rows import EqualRows
@@ -54,7 +54,7 @@ class Job:
     @property
     def simulated_users(self) -> str | None:
         """One sentence on users that the partition invented; None where there are none."""
-        if self.partition is None or self.config.partition.name == "natural":
+        if self.partition is None or isinstance(self.config.partition, NaturalPartition):
             return None
         own = self.dataset.client_ids is not None
         return simulated_users(self.config.partition.name, len(self.partition), own=own)
@@ -66,18 +66,16 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Readable, such as "dp_sgd eps=3 seed=0"; a unit that is not the pipeline's own is named."""
-        privacy, pipeline = self.config.privacy, self.config.pipeline.name
-        parts: list[str] = [pipeline]
+        """Readable, such as "dp_sgd eps=3 seed=0"; a mechanism that is not the usual one is named."""
+        privacy = self.config.privacy
+        parts: list[str] = [self.config.pipeline.name]
         if self.plan is not None:
-            if self.plan.unit != PRIVATE_UNITS[pipeline][0]:
-                parts.append(f"unit={self.plan.unit}")
             if self.plan.label:
                 parts.append(self.plan.label)
             parts.append(
                 f"eps={rounded_up(privacy.epsilon, 6)}" if privacy.epsilon else f"sigma={privacy.noise_multiplier:g}"
             )
-        audit = [f"audit={self.config.audit.name}"] if self.config.audit.plants else []
+        audit = [f"audit={self.config.audit.name}"] if isinstance(self.config.audit, PlantingAudit) else []
         return " ".join([*parts, f"seed={self.config.seed}", *audit])
 
 
@@ -93,15 +91,18 @@ def prepare(config: Config, threads: int) -> Job:
     dataset = load_dataset(config.dataset)
     dataset.require_held_out()
     found, remarks = dataset.equal_rows, [*dataset.remarks, dataset.seen_before, _simulated_users(config, dataset)]
-    scheme = config.partition.resolved(has_clients=dataset.client_ids is not None, divided=config.divided)
+    scheme = config.partition
+    if isinstance(scheme, AutoPartition):
+        scheme = scheme.resolved(has_clients=dataset.client_ids is not None, divided=config.divided)
     config = config.model_copy(update={"partition": scheme})
     dataset = with_features(dataset, config.features, threads)
     partition = None
     if config.divided:
-        seed = config.seed if config.partition.seed is None else config.partition.seed
-        partition = build_partition(config.partition, dataset, public_stream(seed, "partition"))
+        chosen = scheme.seed if isinstance(scheme, DealtPartition) else None
+        stream = public_stream(config.seed if chosen is None else chosen, "partition")
+        partition = build_partition(scheme, dataset, stream)
     plan: Mechanism | None = None
-    if isinstance(config.pipeline, DpSgdConfig | DpFedAvgConfig):
+    if isinstance(config.pipeline, DpSgdConfig | DpSgdUsersConfig | DpFedAvgConfig):
         dataset.require_stated_classes()
         units = len(dataset.train) if partition is None else len(partition)
         plan = judged_plan(config.pipeline, config.privacy, units)
@@ -121,7 +122,7 @@ def prepare(config: Config, threads: int) -> Job:
 
 def _simulated_users(config: Config, dataset: Dataset) -> str | None:
     """One line where the users are invented although the data has its own."""
-    if not config.divided or dataset.client_ids is None or config.partition.name in ("auto", "natural"):
+    if not config.divided or dataset.client_ids is None or not isinstance(config.partition, DealtPartition):
         return None
     said = ", and epsilon says nothing of the data's own users" if config.private else ""
     return (
@@ -153,16 +154,17 @@ def model_spec(config: Config, threads: int) -> ModelSpec:
 
 
 def _spec(config: Config, dataset: Dataset) -> ModelSpec:
-    return build_spec(
-        config.model.name,
-        features=dataset.features,
-        classes=dataset.classes,
-        widths=config.model.widths,
-        activation=config.model.activation,
-    )
+    model, features, classes = config.model, dataset.features, dataset.classes
+    match model:
+        case LinearConfig():
+            return build_spec(model.name, features=features, classes=classes)
+        case MlpConfig(widths=widths, activation=activation):
+            return build_spec(model.name, features=features, classes=classes, widths=widths, activation=activation)
+        case CnnConfig(activation=activation):
+            return build_spec(model.name, features=features, classes=classes, activation=activation)
 
 
-def judged_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
+def judged_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
     """The plan of a private run, about which every accountant has been asked.
 
     Args:
@@ -175,7 +177,7 @@ def judged_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, 
       GuaranteeError: a plan that follows the private number of units, or that the accountants contradict.
     """
     asked = "noise_multiplier" if privacy.epsilon is None else "epsilon"
-    length = "epochs" if isinstance(pipeline, DpSgdConfig) else "rounds"
+    length = PIPELINES[pipeline.name].length
     subject = f"privacy.{asked}={getattr(privacy, asked):g} with pipeline.{length}={getattr(pipeline, length):g}"
     usual = "0.01 to 10000" if privacy.epsilon is None else "0.01 to 100"
     with accountable(subject, f"take privacy.{asked} from {usual}, or fewer {length}"):

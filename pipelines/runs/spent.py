@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from pipelines.core.errors import GuaranteeError, StoreError
 from pipelines.tracking.ledger import Entry, open_entries
+from pipelines.tracking.listeners import reopen
 from pipelines.tracking.orphans import close_run
-from pipelines.tracking.run_log import RunLog
+from pipelines.tracking.run_log import NOTE, RunLog
 from pipelines.tracking.store import impatient
 
 if TYPE_CHECKING:
@@ -75,30 +76,30 @@ def log_guarantee(
     """
     from pipelines.privacy.statement import caveats, promise, statement
 
-    log.json("privacy.json", guarantee.to_dict())
+    log.on_artifact("privacy.json", guarantee.to_dict())
     text = statement(
         guarantee, population_stated=terms.population_stated, sampler_judged=sampler_judged, users=terms.users,
         copies=terms.copies, exposure=exposure,
     )  # fmt: skip
-    log.text("privacy_statement.md", text)
+    log.on_artifact("privacy_statement.md", text)
     if terms.copies is not None:
-        log.metrics(0, {"diagnostics/largest_group_of_equal_examples": terms.copies})
+        log.on_metrics(0, {"diagnostics/largest_group_of_equal_examples": terms.copies})
     invented = "" if terms.users is None else f" **Simulated users:** {terms.users}"
     covered = f"{promise(guarantee)}{invented} {caveats(guarantee, sampler_judged=sampler_judged, exposure=exposure)}"
-    tags = {"mlflow.note.content": f"{terms.preface}{covered}"}
+    tags = {NOTE: f"{terms.preface}{covered}"}
     if guarantee.contradictions:
         tags["privacy.contradictions"] = "; ".join(guarantee.contradictions)
     if silent := [
         f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.accountant_results if opinion.remark
     ]:
         tags["privacy.unconfirmed"] = "; ".join(silent)
-    log.tags(tags)
+    log.on_tags(tags)
 
 
 def log_verdict(verdict: "SamplerVerdict", log: RunLog) -> None:
     """Logs what the record of the samples says."""
-    log.metrics(0, {"privacy/sampler_p_value": verdict.p_value})
-    log.tags({"privacy.sampler": verdict.law if verdict.holds else "contradicted"})
+    log.on_metrics(0, {"privacy/sampler_p_value": verdict.p_value})
+    log.on_tags({"privacy.sampler": verdict.law if verdict.holds else "contradicted"})
 
 
 def spent_in_words(guarantee: "PrivacyGuarantee") -> str:
@@ -130,7 +131,7 @@ def log_or_keep(
     """
     try:
         with impatient():
-            log.metrics(guarantee.executed.steps, {"privacy/epsilon": guarantee.epsilon})
+            log.on_metrics(guarantee.executed.steps, {"privacy/epsilon": guarantee.epsilon})
             log.flush()
             if verdict is not None:
                 log_verdict(verdict, log)
@@ -160,7 +161,7 @@ def account_for_dead(store: "Store") -> list[str]:
             except StoreError:
                 return [*lines, *keep_for_dead(store.uri)]
         guarantee = _guarantee(entry)
-        lines.append(_cut_short(entry, guarantee, log_or_keep(entry, guarantee, RunLog(store, run_id))))
+        lines.append(_cut_short(entry, guarantee, log_or_keep(entry, guarantee, reopen(store, run_id))))
     return lines
 
 

@@ -23,7 +23,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from pipelines.config.data_settings import titles
-from pipelines.config.schema import PRIVATE_UNITS, Config
+from pipelines.config.pipeline_table import PIPELINES
+from pipelines.config.schema import Config
 from pipelines.core.errors import StoreError, UserError
 from pipelines.core.paths import scratch, temporary_folder
 from pipelines.runs.progress import SweepProgress
@@ -43,7 +44,7 @@ class Sweep:
 
     Attributes:
       folder: shared by the jobs' processes.
-      parent_id: the parent's MLflow run.
+      parent_id: the parent's run.
       uri, experiment: where it lives.
       runs: distinct configurations.
       began: seconds since 1970.
@@ -182,7 +183,7 @@ def _open(config: DictConfig) -> None:
 def _datasets(config: DictConfig, swept: dict[str, list[str]]) -> str:
     """What a sweep's datasets are called together, as its runs call each of them."""
     names = swept.get("dataset") or swept.get("dataset.name") or [config.name]
-    return titles(names, [file.strip("'\"") for file in swept.get("dataset.file", ())] or [config.file])
+    return titles(names, [file.strip("'\"") for file in swept.get("dataset.file", ())] or [config.get("file")])
 
 
 def _swept(overrides: list[str], params: dict[str, Any]) -> dict[str, list[str]]:
@@ -218,8 +219,8 @@ def count_distinct(swept: dict[str, list[str]], *, default: str) -> int:
     distinct = set()
     for values in product(*swept.values()):
         job = dict(zip(swept, values, strict=True))
-        # An option such as dp_sgd_users begins with the name of its pipeline.
-        private = job.get("pipeline", default).startswith(tuple(PRIVATE_UNITS))
+        row = PIPELINES.get(job.get("pipeline", default))  # none where a person adds options of their own
+        private = row is None or row.unit is not None
         distinct.add(tuple((key, value) for key, value in job.items() if private or not key.startswith("privacy")))
     return len(distinct)
 

@@ -14,13 +14,12 @@ from pipelines.privacy.hyperparameter_selection import (
     no_common_bound,
 )
 from pipelines.privacy.rounding import rounded_up
-from pipelines.tracking.read import REFUTED_TAG, RunRow, read_json, read_rows
-from pipelines.tracking.run_log import RunLog
+from pipelines.tracking.listeners import reopen
+from pipelines.tracking.read import RunRow, read_json, read_note, read_rows
+from pipelines.tracking.run_log import NOTE, REFUTED_TAG
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
-
-NOTE = "mlflow.note.content"
 
 
 def record_cost(store: "Store", parent_id: str) -> list[ChoosingCost]:
@@ -51,13 +50,12 @@ def record_cost(store: "Store", parent_id: str) -> list[ChoosingCost]:
     ]
     unknown = len(private) - len(runs)
     costs = [] if unknown else choosing_costs(runs)
-    log = RunLog(store, parent_id)
-    log.text("choosing.md", choosing_statement(costs, unprotected=len(rows) - len(private), unknown=unknown))
-    log.json("choosing.json", [asdict(cost) for cost in costs])
-    log.metrics(0, cost_metrics(costs))
+    log = reopen(store, parent_id)
+    log.on_artifact("choosing.md", choosing_statement(costs, unprotected=len(rows) - len(private), unknown=unknown))
+    log.on_artifact("choosing.json", [asdict(cost) for cost in costs])
+    log.on_metrics(0, cost_metrics(costs))
     log.flush()
-    before = store.client.get_run(parent_id).data.tags.get(NOTE, "")
-    log.tags({NOTE: f"{before}\n\n{_summary(costs)} See choosing.md."})
+    log.on_tags({NOTE: f"{read_note(store, parent_id)}\n\n{_summary(costs)} See choosing.md."})
     return costs
 
 

@@ -51,7 +51,7 @@ def end_sweep(sweep: Sweep, outcome: Outcome) -> bool:
             print(sentence)
         if members:
             print(f"\nWho was in the training data? Not covered by any epsilon.\n{members}")
-        print(f"\nEvery run is in MLflow: {viewer(sweep.uri)}")
+        print(f"\nLook at every run: {viewer(sweep.uri)}")
     except BrokenPipeError:  # everything is in the log
         mute_unread_streams()
     return finished and not parts.missing

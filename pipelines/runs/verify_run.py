@@ -14,6 +14,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
+from pipelines.tracking.address import URI_HELP
 
 if TYPE_CHECKING:
     from pipelines.privacy.verification import Verification
@@ -69,7 +70,9 @@ def _find(source: str, uri: str | None) -> tuple[str, Any, list[str] | None]:
         return str(path), _from_file(path), None
     if re.fullmatch(r"[0-9a-f]{32}", source):
         return _from_run(source, uri)
-    raise UserError(f"{source} is no file, no folder and no run id (32 hexadecimal digits, as in the MLflow UI)")
+    raise UserError(
+        f"{source} is no file, no folder and no run id (32 hexadecimal digits, as a run prints it when it ends)"
+    )
 
 
 def _from_file(path: Path) -> Any:
@@ -87,8 +90,10 @@ def _from_file(path: Path) -> Any:
 
 
 def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
-    """The guarantee of a run in MLflow, and where the run itself contradicts it."""
-    from pipelines.tracking.read import REFUTED_TAG, read_examples, read_json, read_row
+    """The guarantee of a run in a store, and where the run itself contradicts it."""
+    from pipelines.config.renames import renamed_params
+    from pipelines.tracking.read import read_examples, read_json, read_row
+    from pipelines.tracking.run_log import REFUTED_TAG
     from pipelines.tracking.store import store_of_run
 
     store = store_of_run(uri, run_id)
@@ -110,7 +115,7 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     if isinstance(values, dict):
         objections += _differences(values, {key: row.tags.get(tag) for key, tag in LOGGED_AS.items()})
         objections += _differences(values, {"clip_norm": row.params.get("privacy.clip_norm")})
-        planned = _planned(row.params, row.tags.get("privacy.unit"), read_examples(store, run_id))
+        planned = _planned(renamed_params(row.params), row.tags.get("privacy.unit"), read_examples(store, run_id))
         if row.status != "FINISHED" and _fewer(values.get("steps"), planned.get("steps")):
             planned["steps"] = None  # it was cut short
         objections += _differences(values, planned)
@@ -121,7 +126,7 @@ def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> 
     """Numbers of the mechanism that follow from the logged configuration; without those that it does not tell.
 
     Args:
-      params: of the run.
+      params: of the run, in today's names.
       unit: who is protected.
       examples: of the logged dataset; the population of examples unless the configuration states another.
     """
@@ -138,7 +143,7 @@ def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> 
     steps = given.get("pipeline.rounds")
     if steps is None and "pipeline.epochs" in given:
         steps = max(1, round(given["pipeline.epochs"] * population / sample))
-    kind = KINDS[params.get("privacy.mechanism", PoissonGaussianMechanism.name)]
+    kind = KINDS.get(params.get("privacy.name", ""), PoissonGaussianMechanism)
     schedule = kind.logged_schedule(sample, population, params)
     found = {"population": population, "steps": steps, "expected_batch_size": sample, **schedule}
     return {key: None if value is None else repr(value) for key, value in found.items()}
@@ -197,7 +202,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="RUN", help="run id, privacy.json or result.json, or a folder with privacy.json"
     )
-    parser.add_argument(
-        "--uri", help="MLflow store of a run id, as tracking.uri (default: mlflow.db in the repository)"
-    )
+    parser.add_argument("--uri", help=f"of a run id: {URI_HELP}")
     return parser

@@ -13,6 +13,9 @@ from pipelines.core.errors import UserError
 from pipelines.core.paths import REPOSITORY
 
 SQLITE = "sqlite:///"
+DATABASE = "mlflow.db"
+"""The file in the repository that null stands for."""
+URI_HELP = f"tracking store, as tracking.uri (default: {DATABASE} in the repository)"
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 
 
@@ -26,7 +29,7 @@ def resolve_uri(uri: str | None) -> str:
       UserError: neither a database in a file nor a server, such as a plain folder.
     """
     if uri is None:
-        return address_of(REPOSITORY / "mlflow.db")
+        return address_of(REPOSITORY / DATABASE)
     if uri.startswith(SQLITE) and len(uri) > len(SQLITE):
         return address_of(_typed(uri))
     if uri.startswith(SERVERS):

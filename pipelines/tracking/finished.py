@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from pipelines.core.errors import UserError
-from pipelines.tracking.read import read_text
+from pipelines.tracking.listeners import reopen
+from pipelines.tracking.read import COMMIT_TAG, read_row, read_text
 from pipelines.tracking.run_log import RunLog
 from pipelines.tracking.store import Store, store_of_run, translated_errors
 
@@ -31,9 +32,13 @@ class FinishedRun:
             raise UserError(f"run {self.log.run_id} has no {name}; name a private run that ended")
         return text
 
+    def commit(self) -> str:
+        """Reads which commit made the run."""
+        return read_row(self.store, self.log.run_id).tags.get(COMMIT_TAG, "unknown")
+
     def fail(self, reason: str) -> None:
         """Marks the run FAILED, with the reason."""
-        self.log.tags({"error": reason})
+        self.log.on_tags({"error": reason})
         with translated_errors(self.store.uri):
             self.store.client.set_terminated(self.log.run_id, "FAILED")
 
@@ -49,4 +54,4 @@ def open_finished(uri: str | None, run_id: str) -> FinishedRun:
         status = store.client.get_run(run_id).info.status
     if status != "FINISHED":
         raise UserError(f"run {run_id} is {status}; only a FINISHED run is audited")
-    return FinishedRun(store, RunLog(store, run_id))
+    return FinishedRun(store, reopen(store, run_id))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from pipelines.tracking.read import REFUTED_TAG
+from pipelines.tracking.run_log import REFUTED_TAG
 from pipelines.tracking.store import Store, translated_errors
 
 if TYPE_CHECKING:

@@ -1,21 +1,20 @@
 """The parent run of a sweep: opened before its jobs, closed after them, with whatever they left open."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from pipelines.tracking.orphans import process_tag
-from pipelines.tracking.read import read_rows
+from pipelines.tracking.read import NOTE_TAG, read_rows
 from pipelines.tracking.store import Store, translated_errors
 
 SWEEP_TAG = {"kind": "sweep"}
 
 
 def start_sweep(store: Store, *, name: str, note: str, tags: Mapping[str, str]) -> str:
-    """Opens the parent run and returns its id, for `open_run(parent_id=...)`."""
+    """Opens the parent run and returns its id, for `RunStart.parent_id`."""
     with translated_errors(store.uri):
         run = store.client.create_run(
-            store.experiment_id, run_name=name, tags={**tags, **SWEEP_TAG, **process_tag(), "mlflow.note.content": note}
+            store.experiment_id, run_name=name, tags={**tags, **SWEEP_TAG, **process_tag(), NOTE_TAG: note}
         )
     return str(run.info.run_id)
 
@@ -53,9 +52,3 @@ def demote(store: Store, parent_id: str, reason: str) -> None:
     with translated_errors(store.uri):
         store.client.set_terminated(parent_id, "FAILED")
         store.client.set_tag(parent_id, "error", reason)
-
-
-def log_folder(store: Store, run_id: str, folder: Path, name: str) -> None:
-    """Copies the files of `folder` to the artifact folder `name` of a run, open or closed."""
-    with translated_errors(store.uri):
-        store.client.log_artifacts(run_id, str(folder), name)

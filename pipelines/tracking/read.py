@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PARENT_TAG = "mlflow.parentRunId"
-REFUTED_TAG = "privacy.refuted"
-"""Why a run's claim is false, where its own checks or an audit found out."""
+NOTE_TAG = "mlflow.note.content"
+COMMIT_TAG = "mlflow.source.git.commit"
 VARIANT_TAG = "recipe.variant"
 """Which part of a recipe a run is from, where the recipe names its parts."""
 PAGE = 1000
@@ -69,6 +69,28 @@ def read_row(store: Store, run_id: str) -> RunRow:
     """
     with translated_errors(store.uri):
         return _row(store.client.get_run(run_id))
+
+
+def read_note(store: Store, run_id: str) -> str:
+    """Reads the note of a run; empty where it has none.
+
+    Raises:
+      UserError: the store fails, or has no such run.
+    """
+    return read_row(store, run_id).tags.get(NOTE_TAG, "")
+
+
+def read_last_step(store: Store, run_id: str, metric: str) -> int:
+    """Reads the last step at which a run recorded a metric.
+
+    Raises:
+      UserError: the store fails, or the run did not record it.
+    """
+    with translated_errors(store.uri):
+        history = store.client.get_metric_history(run_id, metric)
+    if not history:
+        raise UserError(f"run {run_id} has no {metric}; name a run that ended")
+    return max(int(item.step) for item in history)
 
 
 def read_text(store: Store, run_id: str, name: str) -> str | None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # which of its two faces the UI shows
 FIRST_ANSWER_S = "8"
 """How long a server may take to answer the first time, and the last."""
+PACKAGE = "mlflow"
+"""Whose version a result names."""
 RESERVE = 32 * 1024
 """Bytes kept beside a database for the last words of a run: its status, its guarantee, and sqlite's journal."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.auditing import conduct, observation
+from pipelines.config.pipeline_table import PIPELINES as PIPELINE_TABLE
 from pipelines.config.schema import Config, parse
 from pipelines.core.randomness import public_stream
 from pipelines.engines.interface import TrainingData
@@ -30,6 +31,7 @@ CENTRAL = {
 PIPELINES: dict[str, dict[str, Any]] = {
     "sgd": CENTRAL,
     "dp_sgd": CENTRAL | {"max_physical_batch": 1000, "grad_sample": "auto"},
+    "dp_sgd_users": CENTRAL | {"max_physical_batch": 1000},
     "dp_fed_avg": {
         "engine": "fast", "rounds": 20, "clients_per_round": 50, "local_epochs": 2, "local_batch_size": 8,
         "client_optimizer": "adam", "client_learning_rate": 0.1, "client_momentum": 0.0, "server_optimizer": "yogi",
@@ -48,8 +50,8 @@ def config_of(pipeline: str, **changes: Any) -> Config:
             "partition": {"name": "iid", "clients": 100},
             "pipeline": {"name": pipeline, **PIPELINES[pipeline], **changes},
             "privacy": {
-                "unit": None, "epsilon": None, "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5,
-                "clipping": "fixed", "population": None, "noise_seed": None,
+                "name": "fixed", "epsilon": None, "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5,
+                "population": None, "noise_seed": None,
             },
             "tracking": {"uri": None, "experiment": None, "log_model": False},
             "seed": 0, "device": "cpu", "threads": 2, "evaluations": 1, "debug": False,
@@ -60,7 +62,7 @@ def config_of(pipeline: str, **changes: Any) -> Config:
 def plan_of(pipeline: str, **changes: Any) -> PoissonGaussianMechanism:
     """A plan for the pipeline's unit."""
     values: dict[str, Any] = {
-        "unit": PrivacyUnit.USER if "fed" in pipeline else PrivacyUnit.EXAMPLE,
+        "unit": PrivacyUnit(PIPELINE_TABLE[pipeline].unit or "example"),
         "population": 1000, "sampling_probability": 0.1, "steps": 100, "noise_multiplier": 1.0, "clip_norm": 0.5,
         "delta": 1e-5,
     }  # fmt: skip

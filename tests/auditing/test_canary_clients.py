@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdUsersConfig
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
@@ -17,8 +17,8 @@ from tests.engines.federated.conftest import dp_settings, fed_avg_settings, fede
 
 CLIP, USERS = 0.3, 5
 CENTRAL: dict[str, Any] = {
-    "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
-    "schedule": "constant", "batch_size": USERS, "epochs": 1, "max_physical_batch": 100, "grad_sample": "auto",
+    "name": "dp_sgd_users", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
+    "schedule": "constant", "batch_size": USERS, "epochs": 1, "max_physical_batch": 100,
     "user_update": "delta", "local_epochs": 1, "local_batch_size": 4, "local_learning_rate": 0.1,
 }  # fmt: skip
 
@@ -45,7 +45,7 @@ def lost(engine: str, data: TrainingData, steps: int = 1, **changes: Any) -> np.
     elif engine == "dp_fed_avg":
         pipeline = DpFedAvg(dp_settings(local_batch_size=4, **changes), plan, noise_seed=3, threads=2)
     else:
-        settings = DpSgdConfig.model_validate(CENTRAL | changes)
+        settings = DpSgdUsersConfig.model_validate(CENTRAL | changes)
         pipeline = DpSgd(settings, plan, noise_seed=3, hardware=Hardware(device="cpu", threads=1))
     after = pipeline.fit(data, ignore).record.model.weights()
     return np.concatenate([(a - b).ravel() for a, b in zip(data.initial_weights, after, strict=True)])

@@ -12,7 +12,7 @@ from pipelines.auditing.canaries import ClientCanaries, ExampleCanaries, plant_c
 from pipelines.auditing.canary_trial import CanaryTrial, count_correct
 from pipelines.auditing.finding import Finding
 from pipelines.auditing.scores import ClientScores
-from pipelines.config.schema import DpSgdConfig, SgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig, DpSgdUsersConfig, SgdConfig
 from pipelines.core.errors import UserError
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.dp_sgd import DpSgd
@@ -20,7 +20,6 @@ from pipelines.engines.central.sgd import Sgd
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.tff_model import TensorFlowModel
 from pipelines.engines.interface import RoundRecord, TrainingData
-from pipelines.privacy.mechanisms.base import PrivacyUnit
 from tests.auditing.conftest import PIPELINES, blobs, plan_of
 
 CPU = Hardware(device="cpu", threads=1)
@@ -50,7 +49,7 @@ def sgd(**changes: Any) -> Sgd:
     return Sgd(SgdConfig.model_validate(settings), seed=0, hardware=CPU)
 
 
-def test_canaries_take_the_places_of_examples_and_those_that_are_out_are_gone() -> None:
+def test_canaries_replace_examples_and_excluded_canaries_are_gone() -> None:
     data = blobs(100)
     found = planted(data, 40, seed=0)
     out = int((~found.included).sum())
@@ -165,7 +164,7 @@ def test_training_without_privacy_gives_a_large_bound(score: Any, least: float) 
     assert not found.refuted
 
 
-def test_bounds_of_private_training_exceed_the_claim_no_more_often_than_their_confidence_allows() -> None:
+def test_bounds_of_private_training_keep_their_confidence() -> None:
     data = blobs(300, features=60)
     plan = plan_of("dp_sgd", population=300, sampling_probability=0.2, steps=15, noise_multiplier=2.5, delta=1e-4)
     claim = plan.epsilon()
@@ -201,11 +200,10 @@ def trained_over_users(
     data = replace(blobs(200, features=features), partition=Partition.from_owners(np.arange(200) % 100, 100))
     content, coins = np.random.default_rng(1), np.random.default_rng(seed)
     plan = plan_of(
-        "dp_sgd", unit=PrivacyUnit.USER, population=100, sampling_probability=0.2, steps=10, noise_multiplier=sigma,
-        delta=1e-4,
+        "dp_sgd_users", population=100, sampling_probability=0.2, steps=10, noise_multiplier=sigma, delta=1e-4
     )  # fmt: skip
     found = plant_clients(data, 60, length=10 * plan.clip_norm, stay=False, content=content, coins=coins)
-    settings = DpSgdConfig.model_validate({"name": "dp_sgd"} | PIPELINES["dp_sgd"] | {"momentum": 0.0})
+    settings = DpSgdUsersConfig.model_validate({"name": "dp_sgd_users"} | PIPELINES["dp_sgd_users"] | {"momentum": 0.0})
     claim = plan.epsilon()
     engine = DpSgd(settings, plan, noise_seed=seed, hardware=CPU)
     trial = CanaryTrial(found, score)
@@ -214,7 +212,7 @@ def trained_over_users(
 
 
 @pytest.mark.parametrize("score", ["final", "largest"])
-def test_bounds_by_canary_clients_exceed_the_claim_no_more_often_than_their_confidence_allows(score: Any) -> None:
+def test_bounds_by_canary_clients_keep_their_confidence(score: Any) -> None:
     found = [trained_over_users(2.5, score) for _ in range(40)]
     assert found[0][1] < 1.5
     assert sum(one.refuted for one, _ in found) <= binom.ppf(0.999, 40, 0.05)

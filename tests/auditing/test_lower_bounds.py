@@ -42,7 +42,7 @@ def test_mechanism_bound_is_as_tight_as_an_ideal_attack_allows(arm: int, expecte
     assert plan.epsilon() == pytest.approx(2.3818, abs=1e-3)
 
 
-def test_mechanism_bound_exceeds_the_truth_no_more_often_than_its_confidence_allows() -> None:
+def test_mechanism_bound_keeps_its_confidence() -> None:
     # mu = 1 exactly; 2,000 audits of 400 observations an arm. Both error rates are bounded at 97.5 %.
     rng = np.random.default_rng(3)
     errors = rng.binomial(400, ndtr(-0.5), size=(2000, 2))
@@ -86,7 +86,7 @@ def test_one_run_without_delta_is_a_binomial_test() -> None:
     assert one_run_lower_bound(canaries=100, guesses=100, correct=0, delta=0.0, confidence=0.95) == 0
 
 
-def test_one_run_bound_rises_with_right_guesses_and_falls_with_delta() -> None:
+def test_one_run_bound_rises_with_guesses_and_falls_with_delta() -> None:
     bounds = [
         [
             one_run_lower_bound(canaries=1000, guesses=100, correct=v, delta=d, confidence=0.95)
@@ -101,7 +101,7 @@ def test_one_run_bound_rises_with_right_guesses_and_falls_with_delta() -> None:
 @pytest.mark.parametrize(
     ("true", "canaries", "expected"), [(2, 5000, 0.7), (4, 1000, 0.8), (4, 5000, 1.9), (8, 1000, 1.9), (8, 5000, 3.0)]
 )
-def test_one_run_is_as_tight_as_an_ideal_white_box_attack_allows(true: float, canaries: int, expected: float) -> None:
+def test_one_run_is_as_tight_as_a_white_box_attack(true: float, canaries: int, expected: float) -> None:
     # One Gaussian score a canary, and the number of guesses that suits it best; never less than the design notes have.
     mu = optimize.brentq(lambda mu: gaussian_pair_epsilon((0, 1), (mu, 1), 1e-5) - true, 0.1, 3)
     rng = np.random.default_rng(0)
@@ -119,7 +119,7 @@ def _bound(scores: np.ndarray, included: np.ndarray, guesses: int) -> float:
     return one_run_lower_bound(canaries=len(scores), guesses=guesses, correct=correct, delta=1e-5, confidence=0.95)
 
 
-def test_one_run_on_pure_privacy_exceeds_the_truth_no_more_often_than_its_confidence_allows() -> None:
+def test_one_run_bound_on_pure_privacy_keeps_its_confidence() -> None:
     # Randomised response with epsilon 1: every guess is right with probability e / (1 + e).
     rng = np.random.default_rng(1)
     correct = rng.binomial(200, math.e / (1 + math.e), 2000)

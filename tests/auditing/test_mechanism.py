@@ -21,7 +21,7 @@ from pipelines.engines.build import build_pipeline
 from pipelines.engines.central import book_keeping, gradients
 from pipelines.engines.interface import Pipeline
 from pipelines.model.spec import build_spec
-from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.auditing.conftest import config_of, plan_of
@@ -92,16 +92,16 @@ def assert_adaptive(found: Finding, plan: PoissonGaussianMechanism, *, estimate_
 
 
 @pytest.mark.parametrize(
-    ("unit", "clip_norm", "changes"),
+    ("pipeline", "clip_norm", "changes"),
     [
-        (PrivacyUnit.EXAMPLE, 0.05, {}),
-        (PrivacyUnit.EXAMPLE, 30.0, {"grad_sample": "ghost"}),
-        (PrivacyUnit.USER, 1.0, {"user_update": "delta"}),
+        ("dp_sgd", 0.05, {}),
+        ("dp_sgd", 30.0, {"grad_sample": "ghost"}),
+        ("dp_sgd_users", 1.0, {"user_update": "delta"}),
     ],
 )
-def test_adaptive_clipping_is_what_its_plan_says(unit: PrivacyUnit, clip_norm: float, changes: dict[str, Any]) -> None:
-    plan = plan_of("dp_sgd", unit=unit, clip_norm=clip_norm, adaptive=ADAPTIVE)
-    seen = Observation.of(config_of("dp_sgd", **changes), Probe.of(plan, observations=2000), THREADS)
+def test_adaptive_clipping_is_what_its_plan_says(pipeline: str, clip_norm: float, changes: dict[str, Any]) -> None:
+    plan = plan_of(pipeline, clip_norm=clip_norm, adaptive=ADAPTIVE)
+    seen = Observation.of(config_of(pipeline, **changes), Probe.of(plan, observations=2000), THREADS)
     assert_adaptive(judged(plan, seen), plan, estimate_within=0.05)
     assert seen.sizes.min() < 0.4  # half of the units are not clipped
 
@@ -138,7 +138,7 @@ def test_trees_are_what_their_plan_says() -> None:
     assert judged(plan, twice).faults == ("a user joins a tree more than once", "rounds have 50 to 100 users, not 50")
 
 
-def test_bounds_of_correct_runs_exceed_the_claim_no_more_often_than_their_confidence_allows() -> None:
+def test_bounds_of_correct_runs_keep_their_confidence() -> None:
     plan, config = plan_of("dp_sgd"), config_of("dp_sgd")
     claim, small = plan.epsilon(), Probe.of(plan, observations=400)
     found = [judge(Observation.of(config, small, THREADS), plan, claim=claim, confidence=0.95) for _ in range(40)]
@@ -218,7 +218,7 @@ def test_an_engine_that_is_not_its_plan_is_refused(
 
 
 @pytest.mark.parametrize("mutate", [central.half_noise, central.no_clipping])
-def test_a_bound_above_the_claim_needs_no_checks_of_the_plan(
+def test_a_bound_above_the_claim_needs_no_further_checks(
     mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutate(monkeypatch)

@@ -11,7 +11,7 @@ from pipelines.auditing.own_model import OwnModel
 from pipelines.engines.central.compiled import kernel_layers
 from pipelines.engines.interface import FittedModel
 from pipelines.model.spec import build_spec
-from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism
 from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.auditing.conftest import config_of, plan_of
 
@@ -49,24 +49,24 @@ def test_small_tables_with_adaptive_clipping_are_not_blamed(classes: int, featur
 
 @pytest.mark.parametrize("sigma", [1e-3, 1.0, 1e6])
 @pytest.mark.parametrize("clip_norm", [1e-3, 1e6])
-@pytest.mark.parametrize("unit", PrivacyUnit)
-def test_no_scale_of_noise_or_clipping_blames_a_correct_engine(
-    unit: PrivacyUnit, clip_norm: float, sigma: float
-) -> None:
-    plan = plan_of("dp_sgd", unit=unit, noise_multiplier=sigma, clip_norm=clip_norm)
-    assert seen_of("dp_sgd", plan).faults() == []
+@pytest.mark.parametrize("pipeline", ["dp_sgd", "dp_sgd_users"])
+def test_no_scale_of_noise_or_clipping_blames_a_correct_engine(pipeline: str, clip_norm: float, sigma: float) -> None:
+    plan = plan_of(pipeline, noise_multiplier=sigma, clip_norm=clip_norm)
+    assert seen_of(pipeline, plan).faults() == []
 
 
 @pytest.mark.parametrize(
-    ("plan", "spec", "changes"),
+    ("pipeline", "plan", "spec", "changes"),
     [
-        (plan_of("dp_sgd", adaptive=ADAPTIVE), MLP, {}),
-        (plan_of("dp_sgd", adaptive=ADAPTIVE, unit=PrivacyUnit.USER), MLP, {"user_update": "delta"}),
-        (plan_of("dp_sgd", sampling_probability=1.0), TINY, {}),
+        ("dp_sgd", plan_of("dp_sgd", adaptive=ADAPTIVE), MLP, {}),
+        ("dp_sgd_users", plan_of("dp_sgd_users", adaptive=ADAPTIVE), MLP, {"user_update": "delta"}),
+        ("dp_sgd", plan_of("dp_sgd", sampling_probability=1.0), TINY, {}),
     ],
 )
-def test_other_plans_of_examples_and_users_hold(plan: Mechanism, spec: Any, changes: dict[str, Any]) -> None:
-    seen = seen_of("dp_sgd", plan, spec, **changes)
+def test_other_plans_of_examples_and_users_hold(
+    pipeline: str, plan: Mechanism, spec: Any, changes: dict[str, Any]
+) -> None:
+    seen = seen_of(pipeline, plan, spec, **changes)
     assert seen.faults() == []
     if plan.adaptive:
         assert min(twin.levels.min() for twin in seen.twins) < 0.6  # the clip norm moved, and noise with it

@@ -3,6 +3,7 @@
 import pytest
 
 from pipelines.config.schema import parse
+from pipelines.core.errors import UserError
 from tests.config.test_schema import composed, config
 
 PRIVATE = ("pipeline=dp_sgd", "privacy.epsilon=3")
@@ -23,7 +24,7 @@ def test_audits_that_apply_tell_runs_of_a_sweep_apart() -> None:
     assert config("pipeline=sgd").fingerprint != config("pipeline=sgd", "audit=one_run").fingerprint
 
 
-@pytest.mark.parametrize("name", ["mechanism", "membership"])
-def test_only_canaries_change_the_data(name: str) -> None:
-    assert not config(*PRIVATE, f"audit={name}").audit.plants
-    assert config(*PRIVATE, "audit=one_run").audit.plants
+@pytest.mark.parametrize("guesses", [51, 502])
+def test_guesses_are_even_and_of_canaries(guesses: int) -> None:
+    with pytest.raises(UserError, match=rf"^audit.guesses={guesses} must be even and at most audit.canaries=500$"):
+        config(*PRIVATE, "audit=one_run", f"audit.guesses={guesses}")

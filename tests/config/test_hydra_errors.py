@@ -43,7 +43,7 @@ def line_of(*overrides: str) -> str:
         (["~privacy.delta"], "^privacy.delta is missing; write privacy.delta=VALUE, or drop ~privacy.delta$"),
         (["+foo=1"], "foo=1: unknown key; drop it"),
         (["+privacy.eps=3"], "privacy.eps=3: unknown key; drop it"),
-        (["dataset.file=/a/${x}.npz"], r"^dataset.file: .*'x'.*oc.env:VARIABLE"),
+        (["dataset=npz", "dataset.file=/a/${x}.npz"], r"^dataset.file: .*'x'.*oc.env:VARIABLE"),
         (["pipeline.epochs=${oc.env:NOPE}"], "^pipeline.epochs: .*NOPE"),
         (["pipeline.epochs=${foo:1}"], "^pipeline.epochs: .*foo"),
         (["pipeline=dp_sgd", "privacy.epsilon=true"], "^privacy.epsilon=True: .* number"),
@@ -54,6 +54,22 @@ def line_of(*overrides: str) -> str:
         (["pipeline=dp_sgd", "privacy.epsilon=inf"], "^privacy.epsilon=inf: .* finite"),
         (["pipeline=dp_sgd", "privacy.epsilon=nan"], "^privacy.epsilon=nan: "),
         (["device=gpu"], "^device=gpu: .*'cuda'"),
+        (
+            ["privacy.restart_every=5"],
+            "^privacy.restart_every=5: privacy=fixed has no such key; privacy=tree has; drop it$",
+        ),
+        (
+            ["model=cnn", "model.widths=[64]"],
+            r"^model.widths=\[64\]: model=cnn has no such key; model=mlp has; drop it$",
+        ),
+        (
+            ["pipeline=fed_avg", "pipeline.epochs=3"],
+            "pipeline=fed_avg has .* pipeline=dp_sgd, dp_sgd_users and sgd have;",
+        ),
+        (
+            ["+partition.alpha=1"],
+            "^partition.alpha=1: partition=auto has no such key; partition=dirichlet has; drop it$",
+        ),
         (["model=mlp", "model.widths=64"], r"^model.widths=64: .*model.widths=\[64\]"),
     ],
 )

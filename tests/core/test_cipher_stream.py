@@ -91,7 +91,7 @@ def test_what_would_not_come_from_the_cipher_is_refused() -> None:
 
 
 @pytest.mark.parametrize("stddev", [1e-9, 0.3, 1.0, 1.5, 1e6])
-def test_the_grid_is_a_power_of_two_well_below_the_noise(stddev: float) -> None:
+def test_grid_is_a_power_of_two_well_below_the_noise(stddev: float) -> None:
     grid = noise_grid(stddev)
     assert np.frexp(grid)[0] == 0.5
     assert 2.0**-21 < grid / stddev <= 2.0**-20

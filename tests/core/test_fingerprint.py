@@ -75,16 +75,14 @@ def test_processes_that_start_together_share_one_key(cache: Path) -> None:
     assert len(list((cache / "keys").iterdir())) == 1
 
 
-def test_a_cache_that_cannot_be_written_leaves_a_key_of_the_process(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_cache_leaves_a_key_of_the_process(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (cache / "file").write_text("")
     monkeypatch.setenv("PIPELINES_CACHE", str(cache / "file"))
     assert fingerprint.keyed("x") == fingerprint.keyed("x")
     forget()
 
 
-def test_nothing_that_is_logged_holds_a_plain_fingerprint_of_own_data(cli: Cli, tmp_path: Path) -> None:
+def test_nothing_logged_holds_a_plain_fingerprint_of_own_data(cli: Cli, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {"x_train": rng.random((40, 3)), "y_train": np.arange(40) % 2, "x_test": rng.random((20, 3))}
     np.savez(tmp_path / "mine.npz", **arrays, y_test=np.arange(20) % 2, classes=2, client_ids=np.arange(40) // 4)

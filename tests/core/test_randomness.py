@@ -24,9 +24,7 @@ def test_streams_must_differ() -> None:
 
 
 @pytest.mark.parametrize("constant", [["noise"], ["sampling", "noise"]])
-def test_a_stream_without_a_seed_that_can_be_drawn_again_is_refused(
-    constant: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_without_a_reproducible_seed_is_refused(constant: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     real = randomness.private_stream
     monkeypatch.setattr(
         randomness,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.config.data_settings import DatasetConfig
+from pipelines.config.data_settings import DownloadedConfig
 from pipelines.core.errors import UserError
 from pipelines.data.adult import CATEGORIES, NUMBERS
 from pipelines.data.dataset import Dataset
@@ -16,7 +16,7 @@ from tests.data.conftest import ADULT_TEST, ADULT_TRAIN, Raw, write_adult
 
 
 def _load(folder: Path) -> Dataset:
-    return load_dataset(DatasetConfig(name="adult", folder=str(folder)))
+    return load_dataset(DownloadedConfig(name="adult", folder=str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_published_adult_has_its_known_counts(adult: Raw, loaded: Dataset) -> No
 def test_published_adult_passes_its_checksums(adult: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     adult.require_published()
     monkeypatch.setenv("PIPELINES_CACHE", str(adult.folder.parent))  # the cache admits genuine files only
-    assert len(load_dataset(DatasetConfig(name="adult")).test) == 16_281
+    assert len(load_dataset(DownloadedConfig(name="adult")).test) == 16_281
 
 
 def test_missing_answers_and_the_test_files_quirks_are_read(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_line_numbers_of_the_test_file_count_its_header(tmp_path: Path) -> None:
 
 def test_offline_without_files_one_line_says_what_to_put_where(cache: Path) -> None:
     with pytest.raises(UserError) as error:
-        load_dataset(DatasetConfig(name="adult"))
+        load_dataset(DownloadedConfig(name="adult"))
     message = str(error.value)
     assert "\n" not in message
     assert "adult.data[.gz], adult.test[.gz]" in message

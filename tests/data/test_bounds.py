@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config.data_settings import DatasetConfig
+from pipelines.config.data_settings import NpzConfig
 from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
@@ -20,7 +20,7 @@ def _load(folder: Path, declared: Any = None, **changes: Any) -> Dataset:
     arrays |= changes
     path = folder / "own.npz"
     np.savez(path, **arrays)
-    return load_dataset(DatasetConfig(name="npz", file=str(path), bounds=declared))
+    return load_dataset(NpzConfig(name="npz", file=str(path), bounds=declared))
 
 
 def test_declared_bounds_map_columns_onto_the_unit_interval(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_damaged_cache_is_named_where_no_address_answers(server: Server, cache
         _read(_file(server, "/absent/words.gz"))
 
 
-def test_a_file_put_into_the_cache_by_hand_is_used_however_it_was_packed(server: Server, cache: Path) -> None:
+def test_a_file_put_into_the_cache_by_hand_is_used(server: Server, cache: Path) -> None:
     (cache / "toy").mkdir(parents=True)
     (cache / "toy" / "words.gz").write_bytes(gzip.compress(WORDS, compresslevel=1, mtime=7))
     assert _read(_file(server, "/absent", md5_of=WORDS)) == WORDS

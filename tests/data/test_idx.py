@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.config.data_settings import DatasetConfig
+from pipelines.config.data_settings import DownloadedConfig
 from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
@@ -15,7 +15,7 @@ from tests.data.conftest import IDX_FILES, Raw, write_idx, write_mnist_like
 
 
 def _load(folder: Path, name: str = "mnist") -> Dataset:
-    return load_dataset(DatasetConfig.model_validate({"name": name, "folder": str(folder)}))
+    return load_dataset(DownloadedConfig.model_validate({"name": name, "folder": str(folder)}))
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +56,12 @@ def test_published_mnist_passes_its_checksums(
     mnist.require_published()
     monkeypatch.setenv("PIPELINES_CACHE", str(mnist.folder.parent))  # the cache admits genuine files only
     with caplog.at_level(logging.WARNING):
-        assert len(load_dataset(DatasetConfig(name="mnist")).train) == 60_000
+        assert len(load_dataset(DownloadedConfig(name="mnist")).train) == 60_000
     assert not caplog.records
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_own_files_in_the_same_format_are_read_and_said_to_be_so(
-    own: Path, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_own_files_in_the_same_format_are_marked_so(own: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     dataset = _load(own, name)
     assert dataset.name == name
     assert (len(dataset.train), len(dataset.test)) == (12, 10)
@@ -138,7 +136,7 @@ def test_a_file_without_gz_in_its_name_may_be_gzip(own: Path) -> None:
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_offline_without_files_one_line_says_what_to_put_where(cache: Path, name: str) -> None:
     with pytest.raises(UserError) as error:
-        load_dataset(DatasetConfig.model_validate({"name": name}))
+        load_dataset(DownloadedConfig.model_validate({"name": name}))
     message = str(error.value)
     assert "\n" not in message
     assert all(file in message for file in IDX_FILES)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.config.data_settings import DatasetConfig
+from pipelines.config.data_settings import DigitsConfig, NpzConfig
 from pipelines.core.errors import UserError
 from pipelines.data.load import load_dataset
 from pipelines.data.shuffle import public_order
@@ -20,7 +20,7 @@ def _own_archive(path: Path, n: int = 20) -> str:
 
 
 def test_digits_are_small_grey_images_split_1437_to_360() -> None:
-    digits = load_dataset(DatasetConfig(name="digits"))
+    digits = load_dataset(DigitsConfig(name="digits"))
     assert digits.train.inputs.shape == (1437, 8, 8, 1)
     assert digits.test.inputs.shape == (360, 8, 8, 1)
     assert (digits.classes, digits.client_ids) == (10, None)
@@ -30,7 +30,7 @@ def test_digits_are_small_grey_images_split_1437_to_360() -> None:
 def test_digits_hold_each_source_image_once() -> None:
     from sklearn.datasets import load_digits
 
-    digits = load_dataset(DatasetConfig(name="digits"))
+    digits = load_dataset(DigitsConfig(name="digits"))
     images = np.concatenate([digits.train.inputs, digits.test.inputs])
     labels = np.concatenate([digits.train.labels, digits.test.labels])
     back = np.argsort(public_order(1797))
@@ -46,9 +46,9 @@ def test_public_order_never_moves() -> None:
     assert np.array_equal(np.sort(order), np.arange(1797))
 
 
-def test_limit_keeps_a_mixed_subset_of_training_and_all_of_the_test(tmp_path: Path) -> None:
+def test_limit_keeps_a_mixed_training_subset_and_all_test_examples(tmp_path: Path) -> None:
     file = _own_archive(tmp_path / "own.npz")
-    few = load_dataset(DatasetConfig(name="npz", file=file, limit=10))
+    few = load_dataset(NpzConfig(name="npz", file=file, limit=10))
     assert (len(few.train), len(few.test)) == (10, 20)
     assert set(few.train.labels) == {0, 1}
     # The archive's example i has input i and client 10 * i: rows, labels and clients must move together.
@@ -58,24 +58,17 @@ def test_limit_keeps_a_mixed_subset_of_training_and_all_of_the_test(tmp_path: Pa
 
 
 def test_a_smaller_limit_is_a_prefix_of_a_larger_one() -> None:
-    small, large = (load_dataset(DatasetConfig(name="digits", limit=limit)) for limit in (50, 200))
+    small, large = (load_dataset(DigitsConfig(name="digits", limit=limit)) for limit in (50, 200))
     assert np.array_equal(small.train.inputs, large.train.inputs[:50])
 
 
 def test_limit_beyond_the_training_examples_is_refused() -> None:
     with pytest.raises(UserError, match=r"^dataset\.limit=1438 exceeds the 1437 training examples of digits; lower"):
-        load_dataset(DatasetConfig(name="digits", limit=1438))
+        load_dataset(DigitsConfig(name="digits", limit=1438))
 
 
-def test_a_folder_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset=digits comes with scikit-learn; drop dataset\.folder"):
-        load_dataset(DatasetConfig(name="digits", folder=str(tmp_path)))
-    with pytest.raises(UserError, match=r"dataset=npz is read from dataset\.file; drop dataset\.folder"):
-        load_dataset(DatasetConfig(name="npz", file=_own_archive(tmp_path / "own.npz"), folder=str(tmp_path)))
-
-
-def test_a_dataset_is_read_once_and_again_when_its_file_changes(tmp_path: Path) -> None:
-    config = DatasetConfig(name="npz", file=_own_archive(tmp_path / "mine.npz"))
+def test_a_dataset_is_read_again_only_when_its_file_changes(tmp_path: Path) -> None:
+    config = NpzConfig(name="npz", file=_own_archive(tmp_path / "mine.npz"))
     first = load_dataset(config)
     assert load_dataset(config) is first
     _own_archive(tmp_path / "mine.npz", 30)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.config.data_settings import DatasetConfig
+from pipelines.config.data_settings import NpzConfig
 from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
 from pipelines.data.load import load_dataset
@@ -34,7 +34,7 @@ def _arrays(**changes: Any) -> dict[str, Any]:
 def _load(folder: Path, **changes: Any) -> Dataset:
     path = folder / "own.npz"
     np.savez(path, **_arrays(**changes))
-    return load_dataset(DatasetConfig(name="npz", file=str(path)))
+    return load_dataset(NpzConfig(name="npz", file=str(path)))
 
 
 def test_dataset_carries_the_files_name(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_wrong_array_is_named_with_its_remedy(tmp_path: Path, changes: dict[st
     assert "\n" not in str(error.value)
 
 
-def test_pixels_that_were_divided_twice_are_said(tmp_path: Path) -> None:
+def test_pixels_that_were_divided_twice_are_reported(tmp_path: Path) -> None:
     dark = RNG.random((6, 4, 5)) / 255
     (line,) = _load(tmp_path, x_train=dark, x_test=dark[:3]).remarks
     assert "look whether they were divided twice" in line
@@ -210,13 +210,13 @@ def test_a_zip_of_something_else_and_a_folder_are_named(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^dataset\.file=.*nowhere\.npz does not exist; give the path"):
-        load_dataset(DatasetConfig(name="npz", file=str(tmp_path / "nowhere.npz")))
+        load_dataset(NpzConfig(name="npz", file=str(tmp_path / "nowhere.npz")))
 
 
 def test_a_single_array_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "own.npy", np.zeros(3))
     with pytest.raises(UserError, match=r"is a single array; save all of them with numpy\.savez"):
-        load_dataset(DatasetConfig(name="npz", file=str(tmp_path / "own.npy")))
+        load_dataset(NpzConfig(name="npz", file=str(tmp_path / "own.npy")))
 
 
 @pytest.mark.parametrize("data", [b"", b"no archive at all", b"PK\x03\x04 only the magic"])
@@ -224,7 +224,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> No
     path = tmp_path / "own.npz"
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"own\.npz cannot be read"):
-        load_dataset(DatasetConfig(name="npz", file=str(path)))
+        load_dataset(NpzConfig(name="npz", file=str(path)))
 
 
 @settings(deadline=None)  # a shared machine may stall
@@ -237,7 +237,7 @@ def test_a_truncated_archive_is_never_half_read(
     whole = path.read_bytes()
     path.write_bytes(whole[: int(cut * len(whole))])
     with pytest.raises(UserError, match="cannot be read"):
-        load_dataset(DatasetConfig(name="npz", file=str(path)))
+        load_dataset(NpzConfig(name="npz", file=str(path)))
 
 
 @settings(deadline=None)  # a shared machine may stall
@@ -251,4 +251,4 @@ def test_a_flipped_byte_never_ends_in_a_traceback(
     data[int(position * len(data))] ^= flip
     path.write_bytes(data)
     with contextlib.suppress(UserError):  # none, where the format does not care about the byte, such as a date's
-        assert load_dataset(DatasetConfig(name="npz", file=str(path))).classes == 3
+        assert load_dataset(NpzConfig(name="npz", file=str(path))).classes == 3

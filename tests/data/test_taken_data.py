@@ -44,20 +44,20 @@ def test_users_in_the_data_are_the_users(cli: Cli, tmp_path: Path) -> None:
     assert (row.params["partition.name"], row.params["partition.clients"]) == ("natural", "null")
     assert row.tags["partition.simulated"] == "false"
     text = statement_of(done, tmp_path)
-    assert "any one of the 20 users" in text
+    assert "20 users" in text
     assert "Simulated users" not in text
 
 
-def test_invented_users_are_said_wherever_the_data_has_its_own(cli: Cli, tmp_path: Path) -> None:
+def test_invented_users_are_reported_where_data_has_its_own(cli: Cli, tmp_path: Path) -> None:
     done = cli("dataset=npz", archive(tmp_path), *USERS, "partition=iid", "partition.clients=50")
     assert done.code == 0
     assert "partition=iid SIMULATES USERS" in done.err
     assert done.err.count("\n") == 1
     assert done.row.tags["partition.simulated"] == "true"
-    assert "**Simulated users:**" in done.row.tags["mlflow.note.content"]
-    assert "**Simulated users:** `partition=iid` dealt the examples to 50 invented users, although" in statement_of(
-        done, tmp_path
-    )
+    for text in (done.row.tags["mlflow.note.content"], statement_of(done, tmp_path)):
+        (line,) = [line for line in text.splitlines() if "Simulated users" in line]
+        assert "`partition=iid`" in line
+        assert " 50 " in line
 
 
 def test_data_without_users_is_dealt_as_before(cli: Cli) -> None:
@@ -81,11 +81,11 @@ def test_copies_are_counted_for_the_trainer_and_logged_on_request(cli: Cli, tmp_
     own = archive(tmp_path, x_train=inputs, y_train=labels)
     done = cli("dataset=npz", own, *EXAMPLES, f"privacy.release_copies={released}")
     assert done.code == 0, done.err
-    assert "note: 7 training examples equal another one, 7 of them each other" in done.err
+    (note,) = [line for line in done.err.splitlines() if "training examples" in line]
+    assert re.findall(r"\d+", note)[:2] == ["7", "7"]
     text = statement_of(done, tmp_path)
-    assert "Equal rows count as so many examples" in text
     assert ("| 7 |" in text) == released
-    assert ("The most frequent training example is here 7 times" in text) == released
+    assert (" 7 times" in text) == released
     logged = {key: value for key, value in done.row.metrics.items() if key.startswith("diagnostics/")}
     assert logged == ({"diagnostics/largest_group_of_equal_examples": 7} if released else {})
     assert not [value for value in (*done.row.tags.values(), *done.row.params.values()) if " 7 " in value]
@@ -102,7 +102,7 @@ def test_runs_and_sweeps_of_a_file_share_its_experiment(cli: Cli, tmp_path: Path
     shutil.rmtree(REPOSITORY / "outputs" / "frontier" / "mine")
 
 
-def test_an_accuracy_that_is_only_the_majoritys_is_said(cli: Cli, tmp_path: Path) -> None:
+def test_an_accuracy_of_the_majority_class_is_reported(cli: Cli, tmp_path: Path) -> None:
     huge = np.random.default_rng(2).random((400, 3)) * [1, 1, 3e5]
     quick = ("dataset=npz", "pipeline=sgd", "pipeline.epochs=2", "evaluations=1")
     own = archive(
@@ -111,12 +111,12 @@ def test_an_accuracy_that_is_only_the_majoritys_is_said(cli: Cli, tmp_path: Path
     done = cli(*quick, own)
     assert done.code == 0, done.err
     assert re.search(r"^note: .*column 2 \([\d.]+ to \d+\) of x_test .*dataset\.bounds=\[\[2,0,300000\]\]", done.err)
-    assert "no better than always answering the most frequent class, accuracy 0.9900" in done.out
+    assert "most frequent class, accuracy 0.9900" in done.out
     swept = cli("-m", *quick, own, "seed=0,1", experiment="mine")
-    assert swept.out.count("no better than the most frequent class") == 2
+    assert swept.out.count("most frequent class") == 2
     assert swept.err.count("column 2") == 1
     one_class = cli(*quick, archive(tmp_path, y_test=np.zeros(100, int)))
-    assert "The test split holds one class only" in one_class.out
+    assert "one class" in one_class.out
     learned = cli(*quick, archive(tmp_path), "pipeline.epochs=20")
-    assert "no better" not in learned.out
+    assert "most frequent class" not in learned.out
     assert learned.err == ""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, FedAvgConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdConfig, FedAvgConfig
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.torch_model import TorchModel, build_module, read_weights
@@ -118,7 +118,7 @@ def local_update(data: TrainingData, client: np.ndarray, steps: int) -> Weights:
 
 
 @pytest.mark.parametrize(("model", "features"), MODELS)
-def test_one_example_a_client_makes_dp_fed_avg_the_same_as_dp_sgd(model: str, features: tuple[int, ...]) -> None:
+def test_one_example_a_client_makes_dp_fed_avg_dp_sgd(model: str, features: tuple[int, ...]) -> None:
     # Everyone takes part (q = 1) without noise; the server's rate and the clients' multiply to dp_sgd's.
     n, rounds, clip = 12, 4, 0.2
     data = make_data(model, features, [1] * n)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.training import Hardware

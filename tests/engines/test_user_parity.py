@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdUsersConfig
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
@@ -32,9 +32,9 @@ def plan(**changes: Any) -> PoissonGaussianMechanism:
 
 
 def central(data: TrainingData, mechanism: PoissonGaussianMechanism, seed: int = 3) -> tuple[list[Weights], Fit]:
-    settings = DpSgdConfig.model_validate(
-        {"name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.5, "momentum": 0.5, "weight_decay": 0.0,
-         "schedule": "constant", "batch_size": 7, "epochs": 1, "max_physical_batch": 3, "grad_sample": "auto",
+    settings = DpSgdUsersConfig.model_validate(
+        {"name": "dp_sgd_users", "optimizer": "sgd", "learning_rate": 1.5, "momentum": 0.5, "weight_decay": 0.0,
+         "schedule": "constant", "batch_size": 7, "epochs": 1, "max_physical_batch": 3,
          "user_update": "delta", "local_learning_rate": 0.1, **LOCAL}
     )  # fmt: skip
     return followed(DpSgd(settings, mechanism, noise_seed=seed, hardware=Hardware(device="cpu", threads=1)), data)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdConfig, DpSgdUsersConfig, FedAvgConfig, SgdConfig
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.sgd import Sgd
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
@@ -38,10 +38,8 @@ def sgd(decay: float) -> Pipeline:
 
 
 def dp_sgd(decay: float, **settings: Any) -> Pipeline:
-    unit = PrivacyUnit.USER if "user_update" in settings else PrivacyUnit.EXAMPLE
-    return DpSgd(
-        DpSgdConfig.model_validate(PRIVATE | settings | {"ema_decay": decay}), plan(unit), noise_seed=1, hardware=CPU
-    )
+    chosen = DpSgdConfig.model_validate(PRIVATE | settings | {"ema_decay": decay})
+    return DpSgd(chosen, plan(PrivacyUnit.EXAMPLE), noise_seed=1, hardware=CPU)
 
 
 def hooks(decay: float) -> Pipeline:
@@ -49,7 +47,10 @@ def hooks(decay: float) -> Pipeline:
 
 
 def users(decay: float) -> Pipeline:
-    return dp_sgd(decay, user_update="gradient")
+    chosen = DpSgdUsersConfig.model_validate(
+        CENTRAL | {"name": "dp_sgd_users", "max_physical_batch": 3, "ema_decay": decay}
+    )
+    return DpSgd(chosen, plan(PrivacyUnit.USER), noise_seed=1, hardware=CPU)
 
 
 def fed_avg(decay: float) -> Pipeline:

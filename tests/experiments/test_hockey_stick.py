@@ -16,7 +16,7 @@ ERRORS = 5
 
 
 @pytest.mark.parametrize(("engine", "draws"), [("dp_sgd", 600), ("dp_fed_avg", 80)])
-def test_a_draw_is_noise_of_one_and_the_unit_if_it_joined(engine: str, draws: int) -> None:
+def test_a_draw_is_unit_noise_plus_the_participating_unit(engine: str, draws: int) -> None:
     data, without = neighbours(engine)
     step = OneStep.of(engine, data, seed=1)
     assert step.epsilon == pytest.approx(0.5256, abs=1e-3)

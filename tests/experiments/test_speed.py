@@ -47,7 +47,7 @@ def target(bound: float | None, *, at_least: bool = True, reference: tuple[str, 
     )
 
 
-def test_a_target_is_the_ratio_of_medians_with_the_range_of_the_turns() -> None:
+def test_a_target_is_the_ratio_of_medians_with_its_range() -> None:
     verdict = judge(
         target(2.0),
         record(ours=[10.0, 30.0, 20.0], peer=[10.0, 8.0, 5.0]),
@@ -194,7 +194,7 @@ def test_a_missing_environment_costs_only_its_peer(monkeypatch: pytest.MonkeyPat
         plan_of(["central"], ["pfl"])
 
 
-def test_results_survive_the_disk_and_the_tables_name_what_is_missing(tmp_path: Path) -> None:
+def test_results_survive_the_disk_and_missing_ones_are_named(tmp_path: Path) -> None:
     measured = [
         Measurement(subject="fed_avg", repeat=k, metrics={"examples_per_s": 2e4 + k}, facts={"a": "b"}, failure=None,
                     wall_s=2.0)

@@ -10,7 +10,7 @@ import torch
 
 from experiments.speed.environments import ROOT
 from experiments.speed.probes.problem import FEDERATED
-from pipelines.config.schema import FedAvgConfig
+from pipelines.config.pipeline_settings import FedAvgConfig
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.torch_model import build_module
 from pipelines.engines.federated.fed_avg import FedAvg

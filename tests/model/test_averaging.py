@@ -20,6 +20,6 @@ def test_weights_fall_with_every_step_back_and_sum_to_one() -> None:
     assert averages(0.5) == pytest.approx([8, 16 / 3, 24 / 7, 32 / 15])
 
 
-def test_without_decay_the_newest_counts_alone_and_near_one_all_count_alike() -> None:
+def test_decay_zero_keeps_the_newest_and_near_one_averages() -> None:
     assert averages(0.0) == ITERATES
     assert averages(1 - 1e-9) == pytest.approx([8, 6, 14 / 3, 15 / 4])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.tracking.read import REFUTED_TAG
+from pipelines.tracking.run_log import REFUTED_TAG
 from tests.mutants import accounting, aggregation, central, checks, clipping, federated, noise, samples
 
 EXAMPLES = ("pipeline=dp_sgd", "pipeline.batch_size=359", "pipeline.epochs=15", "privacy.noise_multiplier=2")
@@ -24,7 +24,7 @@ ADAPTIVE_EXAMPLES = (*EXAMPLES, "privacy=adaptive")
 MODEL = "model=mlp"
 OWN = (*EXAMPLES, MODEL)
 IMAGES = (*EXAMPLES, "model=cnn")
-HOOKS, GHOST, FAST = (f"pipeline.grad_sample={mode}" for mode in ("hooks", "ghost", "fast"))
+HOOKS, GHOST, FAST = (f"pipeline.grad_sample={mode}" for mode in ("hooks", "ghost", "book_keeping"))
 OWN_USERS, IMAGE_USERS, OWN_TREES = (*USERS, MODEL), (*USERS, "model=cnn"), (*TREES, MODEL)
 STOCK = (*OWN_USERS, "pipeline.engine=stock")
 SECURE = (*OWN_USERS, "pipeline.secure_aggregation=true")

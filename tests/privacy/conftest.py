@@ -1,6 +1,7 @@
 """Sections of a configuration, as the command line would compose them."""
 
-from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdConfig, DpSgdUsersConfig
+from pipelines.config.privacy_settings import AdaptiveConfig, FixedConfig, TreeConfig
 
 
 def dp_sgd(**changes: object) -> DpSgdConfig:
@@ -20,9 +21,23 @@ def dp_fed_avg(**changes: object) -> DpFedAvgConfig:
     return DpFedAvgConfig.model_validate(values | changes)
 
 
-def privacy(**changes: object) -> PrivacyConfig:
-    values = {
-        "unit": None, "epsilon": None, "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5, "clipping": "fixed",
-        "population": None, "noise_seed": None,
-    }  # fmt: skip
-    return PrivacyConfig.model_validate(values | changes)
+def dp_sgd_users(**changes: object) -> DpSgdUsersConfig:
+    values = dp_sgd().model_dump(exclude={"grad_sample"}) | {"name": "dp_sgd_users"}
+    return DpSgdUsersConfig.model_validate(values | changes)
+
+
+GUARANTEE = {
+    "epsilon": None, "noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0.5, "population": None, "noise_seed": None,
+}  # fmt: skip
+
+
+def privacy(**changes: object) -> FixedConfig:
+    return FixedConfig.model_validate({"name": "fixed"} | GUARANTEE | changes)
+
+
+def adaptive(**changes: object) -> AdaptiveConfig:
+    return AdaptiveConfig.model_validate({"name": "adaptive"} | GUARANTEE | changes)
+
+
+def tree(**changes: object) -> TreeConfig:
+    return TreeConfig.model_validate({"name": "tree"} | GUARANTEE | changes)

@@ -23,7 +23,7 @@ RNG = np.random.default_rng(0)
         (9, 9, 0.0),
     ],
 )
-def test_the_norm_moves_by_the_rate_times_the_distance_to_the_quantile(units: int, clipped: int, share: float) -> None:
+def test_norm_moves_by_rate_times_distance_to_the_quantile(units: int, clipped: int, share: float) -> None:
     moved = next_clip_norm(0.3, EXACT, units=units, clipped=clipped, expected_batch_size=4.0, rng=RNG)
     assert moved == pytest.approx(0.3 * exp(-0.2 * (share - 0.5)))
 
@@ -37,7 +37,7 @@ def test_one_unit_moves_the_count_by_one_half() -> None:
     assert count(7, 4) - count(6, 3) == pytest.approx(-0.5)
 
 
-def test_the_count_has_the_planned_noise_drawn_afresh_from_its_stream() -> None:
+def test_the_count_has_fresh_noise_of_the_planned_scale() -> None:
     noisy = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=3.0)
 
     def counts(seed: int) -> np.ndarray:

@@ -17,7 +17,7 @@ PLAN = PoissonGaussianMechanism(
 ADAPTIVE = replace(PLAN, adaptive=AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=2.0))
 
 
-def test_a_run_of_its_plan_conforms() -> None:
+def test_a_run_of_its_plan_passes() -> None:
     require_executed(PLAN, PLAN, 20)
     require_executed(PLAN, replace(PLAN, steps=7), 7)
 

@@ -1,5 +1,6 @@
 """The cost of choosing among runs against published and library values."""
 
+import re
 from dataclasses import replace
 from math import inf
 
@@ -59,13 +60,13 @@ def test_the_best_of_ten_runs_costs_what_the_reference_says() -> None:
     assert found.select_best_geometric == pytest.approx(library(WEAK, 10, 1.0), rel=1e-12)
 
 
-def test_a_stronger_setting_in_the_list_changes_nothing_but_the_number_of_runs() -> None:
+def test_a_stronger_setting_changes_only_the_number_of_runs() -> None:
     mixed = cost(*[WEAK] * 2, *[STRONG] * 2)
     assert mixed.select_best == pytest.approx(library(WEAK, 4, inf), rel=1e-12)
     assert mixed.single == WEAK.epsilon()
 
 
-def test_settings_of_which_none_is_the_worst_at_every_order_are_bounded_together() -> None:
+def test_settings_without_a_single_worst_are_bounded_together() -> None:
     # Rare samples with little noise, and all data with much: their divergences cross.
     rare = replace(STRONG, sampling_probability=0.001, noise_multiplier=0.7, steps=1000)
     every = replace(STRONG, sampling_probability=1.0, noise_multiplier=20.0, steps=50)
@@ -77,7 +78,7 @@ def test_settings_of_which_none_is_the_worst_at_every_order_are_bounded_together
     assert both > max(library(plan, 2, inf) for plan in (rare, every)) - 1e-12
 
 
-def test_a_random_number_that_costs_more_than_all_runs_is_explained() -> None:
+def test_a_random_number_dearer_than_all_runs_is_explained() -> None:
     alike = cost(*[WEAK] * 4)
     assert alike.select_best is not None
     assert alike.select_best < alike.publish_all
@@ -92,7 +93,7 @@ def test_a_random_number_that_costs_more_than_all_runs_is_explained() -> None:
     assert [text.count(words) for text in texts] == [0, 1, 0]
 
 
-def test_a_sweep_logs_no_metric_of_a_theorem_that_it_does_not_meet() -> None:
+def test_a_sweep_logs_no_metric_without_its_theorems_conditions() -> None:
     # It runs what its user listed, not a random number of runs.
     assert set(cost_metrics([cost(WEAK, STRONG)])) == {"privacy/epsilon_publish_all"}
 
@@ -150,19 +151,17 @@ def test_the_text_says_what_each_number_needs() -> None:
     assert found.select_best is not None
     text = choosing_statement([found], unprotected=2, unknown=0)
     assert f"| {rounded_up(found.publish_all)} |" in text
-    assert f"Poisson with mean 3 | {rounded_up(found.select_best)} | RDP" in text
-    assert "needs a *random* number of runs" in text
-    assert "A seed counts as a run" in text
-    assert "2 runs of this sweep used the same data without any protection" in text
-    assert "3 runs that protect examples" in text
+    assert f"mean 3 | {rounded_up(found.select_best)} | RDP" in text
+    assert re.findall(r"\b(\d+) runs", text)[0] == "3"
+    assert "2 runs" in text  # those without protection
     assert "Simulated" not in text
-    assert "**Simulated:**" in choosing_statement([replace(found, simulated=True)], unprotected=0, unknown=0)
+    assert "Simulated" in choosing_statement([replace(found, simulated=True)], unprotected=0, unknown=0)
 
 
 def test_a_run_without_a_guarantee_leaves_no_bound() -> None:
     text = choosing_statement([], unprotected=0, unknown=1)
-    assert "**No bound can be given:** one run left no guarantee" in text
-    assert "epsilon at delta" not in text
+    assert text != choosing_statement([], unprotected=0, unknown=0)
+    assert "|" not in text  # no table
 
 
 def test_runs_with_different_users_have_no_bound_together() -> None:
@@ -175,16 +174,14 @@ def test_runs_with_different_users_have_no_bound_together() -> None:
     # No number of users is logged, and that of examples still says that there are others.
     assert set(cost_metrics(found)) == {"privacy/epsilon_publish_all_example"}
     refusal = no_common_bound(found)
-    assert refusal.startswith("No bound can be given for the 3 runs that protect users together: they divide the data")
-    assert "in 2 ways" in refusal
+    assert re.findall(r"\d+", refusal)[:2] == ["3", "2"]  # runs, divisions
     assert "partition.seed" in refusal
     text = choosing_statement(found, unprotected=0, unknown=0)
     assert refusal in text
-    assert "they do not add up" in text
-    assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        "## 2 runs that protect examples (add or remove one)",
-        "## 2 runs that protect users (add or remove one), partition first",
-    ]
+    examples_head, users_head = (line for line in text.splitlines() if line.startswith("## "))
+    assert "2 runs that protect examples" in examples_head
+    assert "2 runs that protect users" in users_head
+    assert users_head.endswith("first")  # the division
     # What one division costs is what it would cost alone.
     (alone,) = choosing_costs(first)
     assert replace(found[1], division=None) == alone
@@ -192,12 +189,11 @@ def test_runs_with_different_users_have_no_bound_together() -> None:
     assert no_common_bound([alone]) == ""
 
 
-def test_runs_that_each_have_their_own_users_leave_no_number_at_all() -> None:
+def test_runs_with_their_own_users_leave_no_number() -> None:
     own = [run for seed in range(3) for run in runs(USERS, division=f"seed {seed}")]
     # One more that took no step knows no users either.
     found = choosing_costs([*own, *runs(USERS.executed(0), division="seed 3")])
     assert cost_metrics(found) == {}
     text = choosing_statement(found, unprotected=0, unknown=0)
-    assert "in 3 ways" in text
+    assert re.findall(r"\d+", text)[:2] == ["3", "3"]  # runs, divisions
     assert "epsilon" not in text
-    assert "below" not in text

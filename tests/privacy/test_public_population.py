@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config.schema import Config, DpSgdConfig, parse
+from pipelines.config.pipeline_settings import DpSgdConfig
+from pipelines.config.schema import Config, parse
 from pipelines.core.errors import GuaranteeError
 from pipelines.engines.central.gradients import Mode, private_gradients
 from pipelines.engines.central.training import Hardware, TrainState
@@ -38,7 +39,7 @@ CENTRAL: dict[str, Any] = {
     "schedule": "constant", "batch_size": 8, "epochs": 3.0, "max_physical_batch": 16, "grad_sample": "auto",
 }  # fmt: skip
 PRIVACY: dict[str, Any] = {
-    "unit": None, "epsilon": 3.0, "noise_multiplier": None, "delta": 1e-3, "clip_norm": 0.5, "clipping": "fixed",
+    "name": "fixed", "epsilon": 3.0, "noise_multiplier": None, "delta": 1e-3, "clip_norm": 0.5,
     "population": POPULATION, "noise_seed": None,
 }  # fmt: skip
 PLAN = PoissonGaussianMechanism(
@@ -57,8 +58,9 @@ def central_config(units: int, folder: Path) -> Config:
 
 
 def user_config(units: int, folder: Path) -> Config:
-    partition, privacy = {"name": "iid", "clients": units}, PRIVACY | {"unit": "user"}
-    return parse(COMMON | {"partition": partition, "pipeline": CENTRAL, "privacy": privacy})
+    partition = {"name": "iid", "clients": units}
+    pipeline = {key: value for key, value in CENTRAL.items() if key != "grad_sample"} | {"name": "dp_sgd_users"}
+    return parse(COMMON | {"partition": partition, "pipeline": pipeline, "privacy": PRIVACY})
 
 
 def federated_config(units: int, folder: Path | None = None, **privacy: Any) -> Config:
@@ -66,12 +68,12 @@ def federated_config(units: int, folder: Path | None = None, **privacy: Any) -> 
     return parse(COMMON | {"partition": partition, "pipeline": pipeline, "privacy": PRIVACY | privacy})
 
 
-ADAPTIVE = partial(federated_config, clipping="adaptive", count_stddev=2.0)
-TREE = partial(federated_config, mechanism="tree", restart_every=5)
+ADAPTIVE = partial(federated_config, name="adaptive", count_stddev=2.0)
+TREE = partial(federated_config, name="tree", restart_every=5)
 
 
 @pytest.mark.parametrize("config", [central_config, user_config, federated_config, ADAPTIVE, TREE])
-def test_a_job_has_the_same_plan_whoever_is_there(config: Callable[[int, Path], Config], tmp_path: Path) -> None:
+def test_a_job_has_the_same_plan_for_every_population(config: Callable[[int, Path], Config], tmp_path: Path) -> None:
     jobs = [prepare(config(units, tmp_path), threads=1) for units in PRESENT]
     present = [len(job.dataset.train) if job.partition is None else len(job.partition) for job in jobs]
     assert present == list(PRESENT)
@@ -104,7 +106,7 @@ def test_a_job_whose_plan_follows_the_private_number_is_refused(
     assert prepare(public, threads=1).plan is not None
 
 
-@pytest.mark.parametrize("mode", ["fast", "hooks", "ghost"])
+@pytest.mark.parametrize("mode", ["book_keeping", "hooks", "ghost"])
 def test_opacus_optimizer_is_built_from_the_plan_alone(mode: Mode) -> None:
     settings = DpSgdConfig.model_validate(CENTRAL)
     built = set()
@@ -133,7 +135,7 @@ def test_tffs_aggregation_is_built_from_the_plan_alone(engine: str) -> None:
     assert built == {(8.0, 0.65, 0.5)}
 
 
-def test_the_noise_in_a_federated_round_does_not_depend_on_who_is_there() -> None:
+def test_noise_in_a_round_does_not_depend_on_its_cohort() -> None:
     # The clients' rate is so small that nothing but noise reaches the weights.
     plan = replace(PLAN, unit=PrivacyUnit.USER, steps=1)
     moved = []

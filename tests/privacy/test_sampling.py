@@ -80,7 +80,7 @@ def test_another_sampler_is_caught(kind: Callable[..., Steps], n: int, q: float,
         assert not verdict.holds, verdict
 
 
-def test_a_unit_that_always_takes_part_is_caught_in_a_hundred_steps() -> None:
+def test_a_unit_always_sampled_is_caught_in_a_hundred_steps() -> None:
     for n, q, steps in REALISTIC[:2]:
         verdict = judged(n, q, one_unit_in_every_sample(n, q, steps, np.random.default_rng(0)))
         assert not verdict.holds
@@ -102,7 +102,7 @@ def test_poisson_sampling_is_hardly_ever_suspected(n: int, q: float, steps: int)
 
 @pytest.mark.parametrize(("n", "steps"), [(1, 3), (2, 2), (3, 2), (2, 3), (4, 1), (1, 6)])
 @pytest.mark.parametrize("q", [0.005, 0.3, 0.9])
-def test_no_p_value_is_smaller_than_the_probability_of_one_so_small(n: int, steps: int, q: float) -> None:
+def test_no_p_value_is_smaller_than_its_probability(n: int, steps: int, q: float) -> None:
     # Every outcome there is, with its exact probability, for each test by itself.
     outcomes: dict[str, list[tuple[float, float]]] = {}
     for inclusions in itertools.product([False, True], repeat=n * steps):
@@ -138,7 +138,7 @@ def test_p_values_by_hand() -> None:
 
 
 @pytest.mark.parametrize("sizes_off", [1.6, 0.5])
-def test_the_bound_on_a_spread_is_near_the_tail_that_it_bounds(sizes_off: float) -> None:
+def test_the_bound_on_a_spread_is_near_its_tail(sizes_off: float) -> None:
     # 60 counts of Bin(400, 0.3), nearly normal: the sum is nearly chi-square with 60 degrees of freedom.
     rng = np.random.default_rng(0)
     draws = ((rng.binomial(400, 0.3, (50_000, 60)) - 120) ** 2).sum(axis=1) / 84

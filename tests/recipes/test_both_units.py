@@ -53,7 +53,7 @@ def test_record_draws_its_own_points_together_with_those_beside_it(
     assert (own / "both_units.png").read_bytes() != (own / "frontier.png").read_bytes()
 
 
-def test_a_record_that_is_missing_beside_it_is_named_before_anything_runs(
+def test_a_missing_sibling_record_is_named_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
@@ -62,13 +62,6 @@ def test_a_record_that_is_missing_beside_it_is_named_before_anything_runs(
     assert out == ""
     assert "by_user does not exist" in err
     assert err.count("\n") == 1
-
-
-def test_readme_opens_with_a_figure_that_a_recipe_draws() -> None:
-    assert "mnist_user_level" in TOGETHER
-    assert (
-        "(experiments/mnist_user_level/both_units.png)" in (REPOSITORY / "README.md").read_text().partition("\n## ")[0]
-    )
 
 
 @pytest.mark.parametrize("name", TOGETHER)

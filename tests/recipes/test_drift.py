@@ -51,7 +51,7 @@ def test_the_band_is_never_narrower_than_one_test_example() -> None:
         assert comparison.faults == (("accuracy",) if drifted else ())
 
 
-def test_a_new_mean_of_an_unchanged_program_is_in_the_band_as_often_as_promised() -> None:
+def test_the_band_holds_new_means_as_often_as_promised() -> None:
     rng, inside = np.random.default_rng(0), 0
     for _ in range(4000):
         recorded, now = rng.normal(0.9, 0.01, 10), rng.normal(0.9, 0.01, 3)
@@ -107,7 +107,7 @@ def test_a_missing_row_and_an_unknown_one_have_drifted() -> None:
     assert [c.faults for c in against(RECORDED, [*RECORDED, *plain])] == [(), ("not in the record",)]
 
 
-def test_runs_of_a_row_agree_in_everything_but_seed_and_accuracy() -> None:
+def test_runs_of_a_row_differ_in_seed_and_accuracy_only() -> None:
     with pytest.raises(UserError, match="seeds 0 and 1 differ in epsilon"):
         build_cells([row(0.9, seed=0), row(0.9, seed=1, epsilon=0.997)], "results.csv")
     with pytest.raises(UserError, match="a seed twice"):

@@ -22,7 +22,7 @@ def test_recorded_points_are_those_that_were_drawn(tmp_path: Path) -> None:
     assert "tracking" not in (tmp_path / "frontier.csv").read_text()
 
 
-def test_a_record_that_is_older_than_a_column_reads_without_it(tmp_path: Path) -> None:
+def test_a_record_older_than_a_column_reads_without_it(tmp_path: Path) -> None:
     rows = [row("dp_sgd", 0.7, epsilon=8.0), row("sgd", 0.9)]
     points = build_points(rows, {rows[0].run_id: 1437}.get)
     path = write_frontier(points, tmp_path).csv

@@ -127,7 +127,7 @@ def _quiet_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR")
 
 
-def test_a_small_recipe_is_recorded_reproduced_and_caught_when_its_record_is_changed(
+def test_a_recipe_is_recorded_reproduced_and_caught_when_changed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
@@ -163,7 +163,7 @@ def test_a_small_recipe_is_recorded_reproduced_and_caught_when_its_record_is_cha
     assert err.endswith(f"DRIFTED: 1 of 2 rows of {tmp_path.name}\n")
 
 
-def test_parts_make_one_record_and_a_quick_form_may_have_its_own(
+def test_parts_make_one_record_and_quick_has_its_own(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rerun, "run_process", run_here)
@@ -202,7 +202,7 @@ def test_parts_make_one_record_and_a_quick_form_may_have_its_own(
     assert "□1 A 2020, linear" in out
 
 
-def test_a_quick_record_needs_ten_seeds_and_sweeps_of_its_own(
+def test_a_quick_record_needs_ten_seeds_and_own_sweeps(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rerun, "run_process", run_here)

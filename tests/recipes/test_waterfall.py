@@ -43,7 +43,7 @@ def test_wrong_stages_are_one_clear_line_before_anything_runs(
     assert err.count("\n") == 1
 
 
-def test_a_waterfall_is_recorded_beside_the_frontier_and_drawn_again_by_a_comparison(
+def test_a_waterfall_is_recorded_and_drawn_again_on_comparison(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rerun, "run_process", run_here)

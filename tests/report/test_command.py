@@ -23,7 +23,7 @@ def test_points_that_differ_in_one_setting_need_one_command() -> None:
     assert found == ["python -m pipelines.run -m experiment=e pipeline=dp_sgd privacy.epsilon=1,2,3 seed=0,1"]
 
 
-def test_points_with_settings_of_their_own_have_commands_of_their_own() -> None:
+def test_points_with_own_settings_have_own_commands() -> None:
     found = commands(points("privacy.epsilon=1 pipeline.epochs=5", "privacy.epsilon=2 pipeline.epochs=9"))
     assert found == [
         "python -m pipelines.run -m privacy.epsilon=1 pipeline.epochs=5 seed=0,1",

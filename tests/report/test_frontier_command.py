@@ -1,3 +1,5 @@
+"""The frontier command draws recorded runs and recorded recipes."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,9 @@ from pipelines.recipes.recorded_points import read_points
 from pipelines.report.frontier_files import write_frontier
 from pipelines.report.points import build_points
 from pipelines.report.publish import publish
+from pipelines.tracking.listeners import open_run
 from pipelines.tracking.parent_run import finish_sweep, start_sweep
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.run_log import RunStart
 from pipelines.tracking.store import Store, open_store
 from tests.report.rows import sweep
 
@@ -26,10 +29,10 @@ def parent_id(store: Store) -> str:
     """A finished sweep of all four pipelines."""
     parent_id = start_sweep(store, name="sweep", note="", tags={})
     for row in sweep():
-        with open_run(store, name="a", tags=row.tags, params=row.params, note="", parent_id=parent_id) as log:
-            log.metrics(10, row.metrics)
+        with open_run(store, RunStart(name="a", tags=row.tags, params=row.params, parent_id=parent_id)) as log:
+            log.on_metrics(10, row.metrics)
             if row.tags["pipeline"] == "dp_sgd":
-                log.json("privacy.json", {"population": 1437})
+                log.on_artifact("privacy.json", {"population": 1437})
     finish_sweep(store, parent_id)
     return parent_id
 
@@ -51,7 +54,7 @@ def test_whole_experiment_leaves_the_parent_run_out(store: Store, parent_id: str
     assert parent_id not in (tmp_path / "frontier.csv").read_text()
 
 
-def test_population_is_that_of_the_guarantee_where_it_can_be_read(store: Store, parent_id: str, tmp_path: Path) -> None:
+def test_population_is_read_from_the_guarantee(store: Store, parent_id: str, tmp_path: Path) -> None:
     publish(store, parent_id, tmp_path)
     found = {(p.pipeline, p.privacy.population) for p in read_points(tmp_path) if p.privacy is not None}
     assert found == {("dp_sgd", 1437), ("dp_fed_avg", None)}
@@ -98,6 +101,6 @@ def test_help_imports_little() -> None:
     assert not {"mlflow", "numpy", "plotly"} & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
-def test_a_recipe_that_does_not_exist_is_told_from_the_ones_that_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_recipe_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--recipe", "experiments/digits_frontie"]) == 1
     assert "experiments/digits_frontie does not exist; the recipes are: adult_example_level" in capsys.readouterr().err

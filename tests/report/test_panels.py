@@ -5,7 +5,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.report.panels import Line, build_frontier
 from pipelines.report.points import Point, build_points
-from pipelines.report.style import COLOURS, ceiling_colour, line_colours
+from pipelines.report.style import CENTRAL, ceiling_colour, line_colours
 from pipelines.tracking.read import VARIANT_TAG
 from tests.report.rows import row, sweep
 
@@ -45,7 +45,7 @@ def test_both_engines_stand_side_by_side_at_user_level() -> None:
     central = [row("dp_sgd", 0.8, epsilon=e, unit="user") for e in (1.0, 2.0)]
     example, user = build_frontier(build_points([*sweep(), *central])).panels
     assert [(line.label, len(line.points)) for line in example.lines] == [("dp_sgd", 3)]
-    assert [(line.label, len(line.points)) for line in user.lines] == [("dp_fed_avg", 3), ("dp_sgd unit=user", 2)]
+    assert [(line.label, len(line.points)) for line in user.lines] == [("dp_fed_avg", 3), ("dp_sgd_users", 2)]
 
 
 def test_labels_say_what_differs_and_the_caption_what_does_not() -> None:
@@ -86,13 +86,13 @@ def test_variants_have_lines_and_ceilings_of_their_own() -> None:
     assert [line.label for line in panel.lines] == ["dp_sgd, far", "dp_sgd, near"]
     assert [ceiling.label for ceiling in panel.ceilings] == ["sgd", "sgd, far", "sgd, near"]
     far, near = line_colours(panel.lines)
-    assert [ceiling_colour(panel, ceiling) for ceiling in panel.ceilings] == [COLOURS["sgd"], far, near]
+    assert [ceiling_colour(panel, ceiling) for ceiling in panel.ceilings] == [CENTRAL, far, near]
     assert far != near
 
 
-def test_fixed_noise_seed_is_said() -> None:
+def test_fixed_noise_seed_is_reported() -> None:
     frontier = build_frontier(points(0.9, 0.92, simulated="true"))
-    assert "noise from a fixed seed" in frontier.caption
+    assert "fixed seed" in frontier.caption
 
 
 def test_without_private_runs_the_ceilings_are_shown() -> None:

@@ -56,11 +56,27 @@ def test_privacy_and_clients_are_no_settings_of_a_central_run() -> None:
     assert len(build_points(rows)) == 2
 
 
-def test_settings_of_users_are_no_settings_of_runs_over_examples() -> None:
+OLDER = {"pipeline.name": "dp_sgd", "privacy.clipping": "fixed", "privacy.mechanism": "gaussian"}
+"""Parameters of runs that were logged before dp_sgd_users was a pipeline."""
+
+
+def test_settings_of_users_are_no_settings_of_older_runs_over_examples() -> None:
     local = {"pipeline.local_epochs": "2", "pipeline.user_update": "delta"}
     for unit, count in (("example", 1), ("user", 2)):
-        rows = [row("dp_sgd", 0.9, seed=s, epsilon=1.0, unit=unit, params=p) for s, p in enumerate(({}, local))]
+        older = OLDER | {"privacy.unit": unit}
+        rows = [row("dp_sgd", 0.9, seed=s, epsilon=1.0, unit=unit, params=older | p) for s, p in enumerate(({}, local))]
         assert len(build_points(rows)) == count
+
+
+def test_older_runs_over_users_join_those_of_today() -> None:
+    older = OLDER | {"pipeline.user_update": "delta", "pipeline.grad_sample": "auto", "privacy.unit": "user"}
+    today = {"pipeline.name": "dp_sgd_users", "pipeline.user_update": "delta", "privacy.name": "fixed"}
+    rows = [
+        row("dp_sgd", 0.9, epsilon=1.0, unit="user", params=older),
+        row("dp_sgd_users", 0.8, seed=1, epsilon=1.0, unit="user", params=today),
+    ]
+    (point,) = build_points(rows)
+    assert (point.pipeline, point.seeds) == ("dp_sgd_users", ("0", "1"))
 
 
 def test_only_finished_runs_with_their_numbers_count() -> None:

@@ -18,8 +18,9 @@ import yaml
 from pipelines.data.digits import load_digits
 from pipelines.privacy.rounding import rounded_up
 from pipelines.runs.result import RunResult
+from pipelines.tracking.listeners import open_run
 from pipelines.tracking.orphans import close_orphans
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.run_log import RunStart
 from pipelines.tracking.store import open_store
 from tests.conftest import Cli, start
 
@@ -83,31 +84,30 @@ def test_a_private_run_logs_the_whole_contract(cli: Cli, tmp_path: Path) -> None
     assert "privacy.epsilon=3" in overrides
 
 
-def test_a_run_over_users_in_pytorch_says_so_everywhere(cli: Cli, tmp_path: Path) -> None:
+def test_a_run_over_users_in_pytorch_names_its_unit(cli: Cli, tmp_path: Path) -> None:
     done = cli(
         "pipeline=dp_sgd_users", "privacy=adaptive", "privacy.noise_multiplier=1", "partition=dirichlet",
         "pipeline.epochs=2", "pipeline.batch_size=20", "evaluations=2",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert done.out.startswith("dp_sgd unit=user sigma=1 seed=0")
+    assert done.out.startswith("dp_sgd_users adaptive sigma=1 seed=0")
     row = done.row
-    expected = {"pipeline": "dp_sgd", "privacy.unit": "user", "engine.user_update": "delta"}
+    expected = {"pipeline": "dp_sgd_users", "privacy.unit": "user", "engine.user_update": "delta"}
     assert {key: row.tags[key] for key in expected} == expected
     assert {"partition.sha256", "engine.final_clip_norm"} <= set(row.tags)
     # What a sample really held shows nowhere: neither in tags nor in metrics.
     shown = {key for key in (*row.tags, *row.metrics) if "cohort" in key or "examples" in key}
     assert shown == {"time/examples_per_s"}  # of users, as expected and not as they came
-    assert row.params["privacy.unit"] == "user"
+    assert row.params["privacy.name"] == "adaptive"
     guarantee = json.loads(artifact(done.uri, row.run_id, "privacy.json", tmp_path).read_text())
     # 2 passes over 100 users, 20 at a time.
     assert (guarantee["unit"], guarantee["population"], guarantee["steps"]) == ("user", 100, 10)
     assert guarantee["adaptive_clipping"]["count_stddev"] == 1.0
-    assert "any one of the 100 users (a public number)" in row.tags["mlflow.note.content"]
+    assert "100 users" in row.tags["mlflow.note.content"]
 
 
-@pytest.mark.parametrize("unit", ["example", "null"])
-def test_the_option_for_users_never_trains_examples(cli: Cli, unit: str) -> None:
-    done = cli("pipeline=dp_sgd_users", f"privacy.unit={unit}", "privacy.noise_multiplier=1", *QUICK)
+def test_the_pipeline_over_users_never_trains_examples(cli: Cli) -> None:
+    done = cli("pipeline=dp_sgd_users", "privacy.unit=example", "privacy.noise_multiplier=1", *QUICK)
     assert done.code == 1
     assert "does not fit pipeline=dp_sgd_users" in done.err
     assert len(done.err.strip().splitlines()) == 1
@@ -128,7 +128,7 @@ def test_the_logged_model_has_the_logged_accuracy(cli: Cli) -> None:
     assert accuracy == done.row.metrics["test/accuracy"]
 
 
-def test_the_same_seed_gives_the_same_result_and_a_noise_seed_is_marked(cli: Cli) -> None:
+def test_same_seed_gives_same_result_and_noise_seed_is_marked(cli: Cli) -> None:
     arguments = ("pipeline=dp_sgd", "privacy.noise_multiplier=5", "privacy.noise_seed=1", *QUICK)
     first, second = (cli(*arguments, experiment=name).row for name in ("a", "b"))
     assert first.metrics["test/loss"] == second.metrics["test/loss"]
@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same_result_and_a_noise_seed_is_marked(cli: Cli
         (["privacy.epsilon=3"], "error: privacy.epsilon=3 has no effect on pipeline=sgd"),
         (["pipeline=dp_sgd", "privacy.epsilon=3", "privacy.delta=0.01"], "delta=0.01 must lie in (0, 0.000695)"),
         (["pipeline=dp_sgd", "privacy.epsilon=3", "pipeline.batch_size=2000"], "a sampling rate above 1"),
-        (["pipeline=dp_sgd", "privacy.unit=user", "privacy.epsilon=3"], "or start from pipeline=dp_sgd_users"),
+        (["pipeline=dp_sgd_users", "privacy.epsilon=3", "pipeline.batch_size=101"], "exceeds the population of 100"),
         (["pipeline=dp_sgd", "privacy.epsilon=3", "privacy=adaptive", "pipeline.grad_sample=hooks"], "the norm of"),
         (["pipeline=dp_sgd", "privacy.epsilon=1e-7"], "error: privacy.epsilon=1e-07 cannot be reached"),
         (["pipeline=fed_avg", "partition.clients=2000"], "error: partition.clients=2000"),
@@ -195,9 +195,7 @@ def test_divergence_ends_failed_with_its_step_and_keeps_its_metrics(cli: Cli) ->
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
-def test_an_interrupted_run_is_killed_and_keeps_the_epsilon_of_its_steps(
-    tmp_path: Path, sign: signal.Signals, code: int
-) -> None:
+def test_an_interrupted_run_keeps_the_epsilon_of_its_steps(tmp_path: Path, sign: signal.Signals, code: int) -> None:
     uri = f"sqlite:///{tmp_path / 'runs.db'}"
     store = open_store(uri, "tests")
     process = start(
@@ -219,7 +217,7 @@ def test_an_interrupted_run_is_killed_and_keeps_the_epsilon_of_its_steps(
     assert run.data.tags["privacy.sampler"] == "poisson"
 
 
-def test_a_killed_run_takes_its_worker_along_and_is_closed_by_the_next(tmp_path: Path) -> None:
+def test_a_killed_run_ends_its_worker_and_is_closed_later(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'runs.db'}"
     store = open_store(uri, "tests")
     process = start("pipeline=fed_avg", "pipeline.rounds=100000", "evaluations=100000", uri=uri)
@@ -239,7 +237,7 @@ def test_a_killed_run_takes_its_worker_along_and_is_closed_by_the_next(tmp_path:
 
 def test_a_run_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'runs.db'}", "tests")
-    with open_run(store, name="alive", tags={}, params={}, note="") as log:
+    with open_run(store, RunStart(name="alive")) as log:
         close_orphans(store)
         assert store.client.get_run(log.run_id).info.status == "RUNNING"
 

@@ -24,9 +24,9 @@ from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechani
 from pipelines.runs.spent import Terms, account_for_dead, keep_for_dead
 from pipelines.tracking import ledger
 from pipelines.tracking.ledger import Entry, open_entries
+from pipelines.tracking.mlflow_run import MlflowRun
 from pipelines.tracking.orphans import process_tag
 from pipelines.tracking.read import read_json, read_row, read_rows
-from pipelines.tracking.run_log import RunLog
 from pipelines.tracking.store import Store, open_store
 from pipelines.verify import main as verify
 from tests.conftest import Cli, start
@@ -75,7 +75,7 @@ def dead() -> str:
 
 
 @pytest.mark.parametrize(("counted", "since_boot", "steps"), [(40, True, 41), (100, True, 100), (40, False, 100)])
-def test_a_dead_run_gets_an_epsilon_of_at_least_its_steps(
+def test_a_dead_run_gets_the_epsilon_of_its_steps(
     store: Store, dead: str, monkeypatch: pytest.MonkeyPatch, counted: int, since_boot: bool, steps: int
 ) -> None:
     entry = left_entry(store, dead, counted)
@@ -107,7 +107,7 @@ def test_a_run_that_was_removed_from_its_store_is_forgotten(store: Store, dead: 
     assert not entry.path.exists()
 
 
-def test_without_its_store_a_guarantee_is_kept_where_it_can_be_verified(store: Store, dead: str) -> None:
+def test_a_guarantee_without_its_store_is_kept_and_verifiable(store: Store, dead: str) -> None:
     entry = left_entry(store, dead, 3)
     (line,) = keep_for_dead(store.uri)
     kept = Path(line.split(" kept in ")[1])
@@ -118,7 +118,7 @@ def test_without_its_store_a_guarantee_is_kept_where_it_can_be_verified(store: S
     assert not entry.path.exists()
 
 
-def test_the_second_best_folder_serves_where_the_first_cannot_be_written(
+def test_the_second_folder_serves_when_the_first_is_unwritable(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -129,13 +129,11 @@ def test_the_second_best_folder_serves_where_the_first_cannot_be_written(
     assert [found.steps for found in open_entries(store.uri)] == [1]
 
 
-def test_a_store_that_fails_for_good_leaves_the_epsilon_on_the_terminal_and_this_disk(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_store_leaves_epsilon_on_terminal_and_disk(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise StoreError("tracking.uri=x: gone")
 
-    monkeypatch.setattr(RunLog, "flush", fail)
+    monkeypatch.setattr(MlflowRun, "flush", fail)
     failed = cli("pipeline=dp_sgd", "privacy.epsilon=3", "pipeline.epochs=2")
     assert failed.code == 1
     assert failed.err.count("\n") == 1
@@ -222,7 +220,7 @@ def test_an_interrupted_parallel_sweep_accounts_for_every_killed_run(tmp_path: P
     assert not list(state.glob("*.ledger"))
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_run_open(tmp_path: Path, migrated_database: Path) -> None:
+def test_a_full_disk_leaves_no_run_open(tmp_path: Path, migrated_database: Path) -> None:
     room = tmp_path / "small"
     room.mkdir()
     size = (migrated_database.stat().st_size >> 10) + 220

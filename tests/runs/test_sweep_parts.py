@@ -1,5 +1,7 @@
 """A sweep has its parent, its frontier and its joint epsilon, or it does not exit with 0."""
 
+import getpass
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,9 +18,10 @@ from pipelines.runs.execute import Job
 from pipelines.runs.launch import CONF
 from pipelines.runs.sweep import Sweep, _swept
 from pipelines.tracking import parent_run as parent
-from pipelines.tracking.read import RunRow
+from pipelines.tracking.mlflow_run import MlflowRun
+from pipelines.tracking.read import RunRow, read_rows
 from pipelines.tracking.store import open_store
-from tests.conftest import Cli, Outcome
+from tests.conftest import Cli, Outcome, start
 
 TWO = ("-m", "pipeline=sgd", "seed=0,1", "pipeline.epochs=1", "evaluations=1")
 PRIVATE = ("-m", "pipeline=dp_sgd", "privacy.noise_multiplier=5,6", "pipeline.epochs=1", "evaluations=1")
@@ -52,7 +55,7 @@ def test_every_form_of_a_sweep_is_counted(swept: str, values: list[str], preset:
     assert {name: sorted(items) for name, items in found.items()} == {key: values}
 
 
-def test_a_sweep_over_a_glob_has_a_parent_and_a_joint_epsilon(cli: Cli) -> None:
+def test_a_glob_sweep_has_a_parent_and_a_joint_epsilon(cli: Cli) -> None:
     done = cli(
         "-m", "privacy=glob(*,exclude=tree)", "pipeline=dp_sgd", "privacy.noise_multiplier=5", "pipeline.epochs=1",
         "evaluations=1",
@@ -89,9 +92,7 @@ def test_a_sweep_that_cannot_have_a_parent_does_not_train(cli: Cli, overrides: l
     assert message.replace("\\", "") in done.err
 
 
-def test_a_sweep_without_its_joint_epsilon_fails_and_keeps_its_frontier(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_without_joint_epsilon_fails_keeping_its_frontier(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ValueError("not a number")
 
@@ -105,7 +106,7 @@ def test_a_sweep_without_its_joint_epsilon_fails_and_keeps_its_frontier(
     assert artifacts(done, row.run_id, "frontier") == {"frontier.csv", "frontier.html", "frontier.png"}
 
 
-def test_a_checkout_that_cannot_be_written_leaves_the_frontier_in_the_parent(
+def test_an_unwritable_checkout_leaves_the_frontier_in_the_parent(
     cli: Cli, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     done = cli(*TWO)
@@ -133,9 +134,7 @@ def test_a_figure_that_cannot_be_drawn_fails_nothing(cli: Cli, monkeypatch: pyte
     assert done.err.count("no fonts") == done.err.count("\n") == 4
 
 
-def test_a_folder_that_vanishes_fails_the_sweep_which_keeps_what_it_has(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_vanishing_folder_fails_the_sweep_keeping_its_runs(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = execution._training_data
 
     def vanish(job: Job) -> TrainingData:
@@ -154,7 +153,7 @@ def test_a_folder_that_vanishes_fails_the_sweep_which_keeps_what_it_has(
     assert "frontier.csv" in artifacts(done, row.run_id, "frontier")
 
 
-def test_an_exception_that_nobody_expected_fails_its_run_alone(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_fails_its_run_alone(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = execution._training_data
 
     def fail(job: Job) -> TrainingData:
@@ -170,15 +169,51 @@ def test_an_exception_that_nobody_expected_fails_its_run_alone(cli: Cli, monkeyp
     assert sorted(row.status for row in done.rows) == ["FAILED", "FAILED", "FINISHED"]
 
 
-@pytest.mark.parametrize("part", ["confusion_page", "model"])
+@pytest.mark.parametrize("part", ["confusion_page", "on_model"])
 def test_a_finished_run_does_without_a_decoration(cli: Cli, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> str:
         raise RuntimeError("no ink")
 
-    place = execution if part == "confusion_page" else execution.RunLog
+    place = execution if part == "confusion_page" else MlflowRun
     monkeypatch.setattr(place, part, fail)
     done = cli("pipeline=dp_sgd", "privacy.epsilon=3", "pipeline.epochs=1", "evaluations=1", "tracking.log_model=true")
     assert done.code == 0
     assert done.err.count("no ink") == done.err.count("\n") == 1
     assert done.row.status == "FINISHED"
     assert {"privacy.json", "result.json"} <= artifacts(done, done.row.run_id)
+
+
+def test_a_sweep_with_a_closed_output_is_interrupted(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'runs.db'}"
+    with start("-m", "pipeline=sgd", "pipeline.epochs=1", "seed=0,1,2,3,4,5,6,7", uri=uri) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "accuracy" in process.stdout.readline()
+        process.stdout.close()  # as `head -1` does
+        err = process.stderr.read()
+    assert process.returncode == 130
+    assert "interrupted: the sweep is marked KILLED" in err
+    assert "Traceback" not in err
+    store = open_store(uri, "tests")
+    (parent,) = store.client.search_runs([store.experiment_id], "tags.`mlflow.runName` LIKE 'sweep%'")
+    assert parent.info.status == "KILLED"
+    assert 1 <= len(read_rows(store, parent_id=parent.info.run_id)) < 8
+
+
+def test_cleaning_follows_no_link_in_the_temporary_folder(tmp_path: Path) -> None:
+    temporary, precious = tmp_path / "tmp", tmp_path / "precious"
+    temporary.mkdir()
+    precious.mkdir()
+    (precious / "multirun.yaml").write_text("mine")
+    for name in {"user", getpass.getuser(), os.environ.get("USER", "user")}:
+        (temporary / f"privacy-pipelines-{name}").symlink_to(precious)
+    links = set(temporary.iterdir())
+    with start(
+        "-m", "pipeline=sgd", "seed=0,1", "pipeline.epochs=1", "evaluations=1", "tracking.log_model=false",
+        uri=f"sqlite:///{tmp_path / 'runs.db'}", env=os.environ | {"TMPDIR": str(temporary)}, cwd=tmp_path,
+    ) as process:  # fmt: skip
+        _, err = process.communicate(timeout=200)
+    assert (process.returncode, err) == (0, "")
+    assert (precious / "multirun.yaml").read_text() == "mine"
+    left = {path for path in temporary.iterdir() if path.name.startswith("privacy-pipelines")}
+    assert left == links

@@ -63,8 +63,8 @@ Check = Callable[[Any], tuple[int, str, str]]
 def test_a_true_guarantee_holds(check: Check, changes: dict[str, Any]) -> None:
     code, out, err = check(PrivacyGuarantee.of(replace(PLAN, **changes), simulated=False).to_dict())
     assert (code, err) == (0, "")
-    assert "HOLDS: everything that can be recomputed follows from the plan" in out
-    assert "any one of the 1,000 users" in out.replace("\n", " ")
+    assert "HOLDS" in out
+    assert "1,000 users" in out.replace("\n", " ")
     assert out.count("agrees") == (1 if changes == {"steps": 0} else 3)
 
 
@@ -197,14 +197,14 @@ def test_no_version_excuses_an_epsilon_that_is_too_low(values: dict[str, Any], s
         (2, "no answer within 20 s of computing", True),
     ],
 )  # fmt: skip
-def test_an_accountant_that_failed_only_on_paper_is_no_opinion(
+def test_an_accountant_that_failed_only_on_paper_has_no_result(
     values: dict[str, Any], accountant: int, remark: str, holds: bool
 ) -> None:
     values["accountants"][accountant] |= {"version": "0.1", "epsilon": None, "remark": remark}
     assert verify_guarantee(values).holds is holds
 
 
-def test_an_answer_of_an_accountant_that_knows_no_trees_is_invented() -> None:
+def test_a_tree_epsilon_by_another_accountant_is_invented() -> None:
     plan = TreeMechanism(
         population=400, clients_per_round=40, steps=20, restart_every=10, noise_multiplier=6.0, clip_norm=1.0,
         delta=1e-5,
@@ -215,7 +215,7 @@ def test_an_answer_of_an_accountant_that_knows_no_trees_is_invented() -> None:
     assert not verify_guarantee(values).holds
 
 
-def test_without_opacus_prv_is_skipped_and_said_so(
+def test_without_opacus_prv_is_skipped_and_reported(
     check: Check, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(**_: float) -> float:
@@ -231,11 +231,10 @@ def test_without_opacus_prv_is_skipped_and_said_so(
 
 def test_what_no_epsilon_depends_on_is_named_as_unchecked(check: Check, values: dict[str, Any]) -> None:
     code, out, _ = check(values | {"unit": "example", "clip_norm": 7.0})
-    said = " ".join(out.split())
+    said = " ".join(out.split()).partition("Not checked")[2]
     assert code == 0
-    assert "Not checked, because no epsilon depends on it: that the unit is example, that contributions were" in said
-    assert "clipped to 7, that there are 1,000 examples, and that noise and sampling were secret." in said
-    assert "compared with what the run logged" not in said
+    for unchecked in ("unit is example", "clipped to 7", "1,000 examples", "secret"):
+        assert unchecked in said
 
 
 def test_verification_of_a_file_needs_no_framework(written: str, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.runs.verify_run import _planned, main
-from pipelines.tracking.read import REFUTED_TAG
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.listeners import open_run
+from pipelines.tracking.run_log import REFUTED_TAG, RunStart
 from pipelines.tracking.store import Store, open_store
 
 Capture = pytest.CaptureFixture[str]
@@ -44,10 +44,10 @@ CONFIGURED = {
 def logged(store: Store, guarantee: Any, metric: float, refuted: str = "", simulated: str = "false") -> str:
     tags = {"privacy.unit": "user", "privacy.simulated": simulated, "privacy.noise_multiplier": "2.2478"}
     tags |= {REFUTED_TAG: refuted} if refuted else {}
-    with open_run(store, name="dp_fed_avg", tags=tags, params=CONFIGURED, note="") as log:
-        log.metrics(1, {"privacy/epsilon": metric})
+    with open_run(store, RunStart(name="dp_fed_avg", tags=tags, params=CONFIGURED)) as log:
+        log.on_metrics(1, {"privacy/epsilon": metric})
         if guarantee is not None:
-            log.json("privacy.json", guarantee)
+            log.on_artifact("privacy.json", guarantee)
     return log.run_id
 
 

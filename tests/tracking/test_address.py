@@ -9,8 +9,9 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.tracking.address import address_of, database_of, resolve_uri
+from pipelines.tracking.listeners import open_run
 from pipelines.tracking.read import read_rows, read_text
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.run_log import RunStart
 from pipelines.tracking.store import open_store, viewer
 
 NAMES = (
@@ -20,14 +21,12 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_in_any_folder_is_found_by_its_printed_address(
-    name: str, tmp_path: Path, migrated_database: Path
-) -> None:
+def test_a_run_is_found_by_its_printed_address(name: str, tmp_path: Path, migrated_database: Path) -> None:
     folder = tmp_path / name
     folder.mkdir()
     store = open_store(f"sqlite:///{folder}/runs.db", "tests")
-    with open_run(store, name="a", tags={}, params={}, note="") as log:
-        log.text("note.txt", "here")
+    with open_run(store, RunStart(name="a")) as log:
+        log.on_artifact("note.txt", "here")
     assert {path.name for path in folder.iterdir()} == {"runs.db", "runs.db.lock", "runs.db.reserve", "mlartifacts"}
     assert [path.name for path in tmp_path.iterdir()] == [name]
     with sqlite3.connect(folder / "runs.db") as connection:

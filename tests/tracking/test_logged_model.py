@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.listeners import open_run
+from pipelines.tracking.logged_model import log_model
+from pipelines.tracking.run_log import RunStart
 from pipelines.tracking.store import Store
 
 TRAIN = """
 import sys
 import numpy as np
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.listeners import open_run
+from pipelines.tracking.logged_model import log_model
+from pipelines.tracking.run_log import RunStart
 from pipelines.tracking.store import open_store
 
 class Torch:
@@ -52,8 +56,9 @@ uri, framework, folder = sys.argv[1:]
 fitted = Torch() if framework == "pytorch" else TensorFlow()
 inputs = np.random.default_rng(1).random((1000, 2, 2, 3), dtype=np.float32)
 np.savez(folder + "/expected.npz", inputs=inputs, logits=fitted.logits(inputs))
-with open_run(open_store(uri, "digits"), name="a", tags={}, params={"seed": 0}, note="") as log:
-    model = log.model(fitted, (2, 2, 3))
+store = open_store(uri, "digits")
+with open_run(store, RunStart(name="a", params={"seed": 0})) as log:
+    model = log_model(store, log.run_id, fitted, (2, 2, 3))
 other = {"pytorch": "tensorflow", "tensorflow": "torch"}[framework]
 assert other not in sys.modules, other
 print(log.run_id, model)
@@ -113,8 +118,8 @@ def test_model_belongs_to_the_experiment_of_its_run(store: Store) -> None:
         def logits(self, inputs: np.ndarray) -> np.ndarray:
             return np.asarray(self.net(torch.from_numpy(inputs)).detach())
 
-    with open_run(store, name="a", tags={}, params={}, note="") as log:
-        model = log.model(Linear(), (4,))  # type: ignore[arg-type]
+    with open_run(store, RunStart(name="a")) as log:
+        model = log_model(store, log.run_id, Linear(), (4,))  # type: ignore[arg-type]
     entity = store.client.get_logged_model(model.removeprefix("models:/"))
     assert (entity.experiment_id, entity.source_run_id) == (store.experiment_id, log.run_id)
     assert str(entity.status) == "READY"

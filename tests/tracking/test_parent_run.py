@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.tracking.parent_run import finish_sweep, log_folder, start_sweep
+from pipelines.tracking.listeners import open_run, reopen
+from pipelines.tracking.parent_run import finish_sweep, start_sweep
 from pipelines.tracking.read import read_rows
-from pipelines.tracking.run_log import open_run
+from pipelines.tracking.run_log import RunStart
 from pipelines.tracking.store import Store
 
 
@@ -15,8 +16,8 @@ def start(store: Store) -> str:
 
 def child(store: Store, parent_id: str, error: Exception | None = None) -> str:
     try:
-        with open_run(store, name="child", tags={}, params={"seed": 1}, note="", parent_id=parent_id) as log:
-            log.metrics(1, {"test/accuracy": 0.5})
+        with open_run(store, RunStart(name="child", params={"seed": 1}, parent_id=parent_id)) as log:
+            log.on_metrics(1, {"test/accuracy": 0.5})
             if error:
                 raise error
     except ValueError:
@@ -27,7 +28,7 @@ def child(store: Store, parent_id: str, error: Exception | None = None) -> str:
 def test_children_are_nested_and_read_by_parent(store: Store) -> None:
     parent = start(store)
     children = [child(store, parent), child(store, parent)]
-    with open_run(store, name="alone", tags={}, params={}, note=""):
+    with open_run(store, RunStart(name="alone")):
         pass
     assert finish_sweep(store, parent) == "FINISHED"
     assert [row.run_id for row in read_rows(store, parent_id=parent)] == children
@@ -66,7 +67,7 @@ def test_folder_becomes_artifacts_of_the_parent(store: Store, tmp_path: Path) ->
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "frontier.csv").write_text("a\n")
-    log_folder(store, parent, folder, "frontier")
+    reopen(store, parent).on_artifact("frontier", folder)
     assert [item.path for item in store.client.list_artifacts(parent, "frontier")] == ["frontier/frontier.csv"]
 
 

@@ -1,5 +1,8 @@
+"""The store: found from every folder, private, and given up on in one line."""
+
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -105,10 +108,11 @@ def test_processes_that_start_together_share_a_fresh_database(tmp_path: Path) ->
     script = (
         "import sys\n"
         "from pipelines.tracking.store import PATIENCE, open_store\n"
-        "from pipelines.tracking.run_log import open_run\n"
+        "from pipelines.tracking.listeners import open_run\n"
+        "from pipelines.tracking.run_log import RunStart\n"
         "store = open_store(sys.argv[1], 'digits')\n"
-        "with open_run(store, name='a', tags={}, params={}, note='') as log:\n"
-        "    log.metrics(1, {'test/accuracy': 0.5})\n"
+        "with open_run(store, RunStart(name='a')) as log:\n"
+        "    log.on_metrics(1, {'test/accuracy': 0.5})\n"
         "print(store.experiment_id)\n"
     )
     command = [sys.executable, "-c", script, f"sqlite:///{tmp_path}/new/mlflow.db"]
@@ -125,9 +129,35 @@ def test_processes_that_start_together_share_a_fresh_database(tmp_path: Path) ->
 def test_tracking_imports_no_engine_and_mlflow_only_on_use() -> None:
     script = (
         "import sys\n"
-        "import pipelines.tracking.store, pipelines.tracking.run_log, pipelines.tracking.parent_run\n"
-        "import pipelines.tracking.read, pipelines.tracking.logged_model\n"
-        "print([m for m in ('mlflow', 'torch', 'tensorflow', 'pandas', 'matplotlib') if m in sys.modules])\n"
+        "import pipelines.tracking.listeners, pipelines.tracking.parent_run, pipelines.tracking.tensorboard\n"
+        "import pipelines.tracking.finished\n"
+        "print([m for m in ('mlflow', 'tensorboard', 'torch', 'tensorflow', 'pandas') if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def usual_mask() -> Iterator[None]:
+    before = os.umask(0o002)
+    yield
+    os.umask(before)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_store_is_for_its_owner_alone(tmp_path: Path, usual_mask: None) -> None:
+    database = tmp_path / "new" / "runs.db"
+    open_store(f"sqlite:///{database}", "tests")
+    assert _mode(database.parent) == 0o700
+    assert [_mode(database), _mode(database.parent / "runs.db.lock")] == [0o600, 0o600]
+    assert _mode(database.parent / "mlartifacts") == 0o700
+
+
+def test_an_old_store_keeps_the_modes_of_its_owner(tmp_path: Path, usual_mask: None) -> None:
+    (tmp_path / "mlartifacts").mkdir(mode=0o755)
+    (tmp_path / "runs.db").touch(mode=0o664)
+    open_store(f"sqlite:///{tmp_path / 'runs.db'}", "tests")
+    assert (_mode(tmp_path / "runs.db"), _mode(tmp_path / "mlartifacts")) == (0o664, 0o755)

@@ -39,14 +39,14 @@ class Meter:
 def main() -> None:
     """Runs the overrides and reports the time in MLflow, and apart the time in saving the model."""
     options = read_options()
-    from pipelines.tracking import run_log
+    from pipelines.tracking import mlflow_run
     from pipelines.tracking.store import import_mlflow
 
     import_mlflow()
     from mlflow import MlflowClient
 
     meter = Meter()
-    run_log.log_model = meter.wrap(run_log.log_model, "model")
+    mlflow_run.log_model = meter.wrap(mlflow_run.log_model, "model")
     for name in dir(MlflowClient):
         if name.startswith(("log_", "create_", "set_", "search_", "get_")):
             setattr(MlflowClient, name, meter.wrap(getattr(MlflowClient, name), "log"))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdConfig, FedAvgConfig, SgdConfig
 from pipelines.core.randomness import public_stream
 from pipelines.data.partition.division import Partition
 from pipelines.engines.interface import TrainingData

@@ -29,7 +29,7 @@ def shard_partition(
     shards = num_clients * shards_per_client
     if shards > len(labels):
         raise UserError(
-            f"partition.clients={num_clients} times partition.classes_per_client={shards_per_client} makes {shards} "
+            f"partition.clients={num_clients} times partition.shards_per_client={shards_per_client} makes {shards} "
             f"shards, more than the {len(labels)} training examples; lower one of them"
         )
     # Shuffled first, so that which examples of a class share a shard does not hang on the file's order.

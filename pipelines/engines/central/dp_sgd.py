@@ -16,7 +16,7 @@ import torch
 from opacus.validators import ModuleValidator
 from torch import nn
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig, DpSgdUsersConfig
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.core.randomness import private_streams
 from pipelines.data.partition.division import Partition
@@ -37,28 +37,29 @@ logger = logging.getLogger(__name__)
 class DpSgd:
     """Runs a mechanism plan whose units are examples, or users of the partition."""
 
-    def __init__(self, settings: DpSgdConfig, plan: Mechanism, *, noise_seed: int | None, hardware: Hardware) -> None:
+    def __init__(
+        self, settings: DpSgdConfig | DpSgdUsersConfig, plan: Mechanism, *, noise_seed: int | None, hardware: Hardware
+    ) -> None:
         """Holds settings and plan, not data.
 
         Args:
-          settings: of the optimizer, and of how a step is computed.
-          plan: of the mechanism; its unit decides what one item of a sample is.
+          settings: of the optimizer, and of how a step is computed; their type says what one item of a sample is.
+          plan: of the mechanism, for the same unit.
           noise_seed: determines samples, users' orders and noise; None draws them from the operating system's entropy.
             One seed gives users the same cohorts and orders as `dp_fed_avg`.
           hardware: device and threads.
 
         Raises:
-          UserError: a way to compute steps that the unit or the clipping does not go with.
+          UserError: a way to compute steps that the clipping does not go with.
+          ValueError: a plan for another unit.
         """
-        if plan.unit is PrivacyUnit.USER and settings.grad_sample != "auto":
+        if isinstance(settings, DpSgdUsersConfig) != (plan.unit is PrivacyUnit.USER):
+            raise ValueError(f"a plan whose unit is {plan.unit} does not fit {settings.name}")
+        way = settings.grad_sample if isinstance(settings, DpSgdConfig) else "auto"
+        if plan.adaptive is not None and way in ("hooks", "functorch"):
             raise UserError(
-                f"pipeline.grad_sample={settings.grad_sample} is for privacy.unit=example; with privacy.unit=user "
-                "every user's update is computed alone: use pipeline.grad_sample=auto"
-            )
-        if plan.adaptive is not None and settings.grad_sample in ("hooks", "functorch"):
-            raise UserError(
-                f"privacy.clipping=adaptive needs the norm of every gradient, which "
-                f"pipeline.grad_sample={settings.grad_sample} keeps to itself; use pipeline.grad_sample=auto"
+                f"privacy=adaptive needs the norm of every gradient, which "
+                f"pipeline.grad_sample={way} keeps to itself; use pipeline.grad_sample=auto"
             )
         if plan.restart_every is not None:
             raise UserError(f"privacy.mechanism={plan.name} is for pipeline=dp_fed_avg; use privacy=fixed here")
@@ -72,11 +73,15 @@ class DpSgd:
           DivergedError: a weight is not finite.
           GuaranteeError: the noise in use is not the plan's.
         """
-        settings, plan, by_user = self._settings, self._plan, self._plan.unit is PrivacyUnit.USER
+        settings, plan = self._settings, self._plan
+        by_user = isinstance(settings, DpSgdUsersConfig)
         units = len(_users(data)) if by_user else len(data.labels)
         names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
         stream, *others = private_streams(self._noise_seed, *names)
-        bench, gradients = (self._over_users if by_user else self._over_examples)(data, *others)
+        if isinstance(settings, DpSgdUsersConfig):
+            bench, gradients = self._over_users(settings, data, *others)
+        else:
+            bench, gradients = self._over_examples(settings, data, *others)
         sampler, seen = plan.sampler(units, stream), plan.participation(units)
         clock = StepRecorder(plan.steps, on_round, bench, settings.ema_decay, plan, seen)
         for step in range(1, plan.steps + 1):
@@ -92,35 +97,37 @@ class DpSgd:
             facts["final_clip_norm"] = f"{gradients.optimizer.max_grad_norm:.6g}"
         return Fit(record=record, executed=plan.executed(step), facts=facts, sampler=seen.verdict())
 
-    def _over_examples(self, data: TrainingData, noise: np.random.Generator) -> _Engine:
+    def _over_examples(self, settings: DpSgdConfig, data: TrainingData, noise: np.random.Generator) -> _Engine:
         adaptive = self._plan.adaptive is not None
-        mode = choose(self._settings, data.spec, adaptive=adaptive)
+        mode = choose(settings, data.spec, adaptive=adaptive)
         try:
-            return self._in_mode(mode, data, noise)
+            return self._in_mode(mode, settings, data, noise)
         except TrialError as flaw:
-            return self._in_mode(_without_fast(self._settings, flaw, adaptive=adaptive), data, noise)
+            return self._in_mode(_without_book_keeping(settings, flaw, adaptive=adaptive), settings, data, noise)
 
-    def _in_mode(self, mode: Mode, data: TrainingData, noise: np.random.Generator) -> _Engine:
-        bench = self._bench(data, contiguous=mode != "fast")
+    def _in_mode(self, mode: Mode, settings: DpSgdConfig, data: TrainingData, noise: np.random.Generator) -> _Engine:
+        bench = self._bench(data, contiguous=mode != "book_keeping")
         _require_separate_examples(bench.module, data.spec)
-        return bench, private_gradients(mode, bench, data.spec, self._settings, self._plan, noise)
+        return bench, private_gradients(mode, bench, data.spec, settings, self._plan, noise)
 
     def _bench(self, data: TrainingData, *, contiguous: bool = False) -> TrainState:
         averaged = self._settings.ema_decay > 0
         return TrainState.of(data, self._hardware, contiguous=contiguous, averaged=averaged)
 
-    def _over_users(self, data: TrainingData, noise: np.random.Generator, order: np.random.Generator) -> _Engine:
+    def _over_users(
+        self, settings: DpSgdUsersConfig, data: TrainingData, noise: np.random.Generator, order: np.random.Generator
+    ) -> _Engine:
         bench = self._bench(data)
         _require_separate_examples(bench.module, data.spec)
         gradients = UserUpdates(
-            bench, _users(data), self._settings, self._plan, noise=noise, order=order,
+            bench, _users(data), settings, self._plan, noise=noise, order=order,
             canaries=canary_updates(data, bench.device),
         )  # fmt: skip
         return bench, gradients
 
 
 def _users(data: TrainingData) -> Partition:
-    return require_partition(data, "privacy.unit=user needs users")
+    return require_partition(data, "pipeline=dp_sgd_users needs users")
 
 
 def _require_separate_examples(module: nn.Module, spec: ModelSpec) -> None:
@@ -152,7 +159,7 @@ def _no_objection(layer: nn.Module) -> list[Exception]:
 
 
 def choose(settings: DpSgdConfig, spec: ModelSpec, *, adaptive: bool = False) -> Mode:
-    """Resolves `grad_sample`: auto is fast for every model that it knows, and one of Opacus' own otherwise.
+    """Resolves `grad_sample`: auto is book_keeping for every model that it knows, and one of Opacus' own otherwise.
 
     Args:
       settings: hold it.
@@ -160,26 +167,27 @@ def choose(settings: DpSgdConfig, spec: ModelSpec, *, adaptive: bool = False) ->
       adaptive: whether the clip norm follows the norms of the gradients; of Opacus' ways only ghost tells them.
 
     Raises:
-      UserError: fast was asked for and does not know a layer of the model.
+      UserError: book_keeping was asked for and does not know a layer of the model.
     """
     if settings.grad_sample == "auto":
-        return "fast" if supports(spec) else "ghost" if adaptive else "hooks"
-    if settings.grad_sample == "fast" and not supports(spec):
+        return "book_keeping" if supports(spec) else "ghost" if adaptive else "hooks"
+    if settings.grad_sample == "book_keeping" and not supports(spec):
         raise UserError(
-            f"pipeline.grad_sample=fast does not know every layer of model={spec.name}; use pipeline.grad_sample=auto"
+            f"pipeline.grad_sample=book_keeping does not know every layer of model={spec.name}; "
+            "use pipeline.grad_sample=auto"
         )
     return settings.grad_sample
 
 
-def _without_fast(settings: DpSgdConfig, flaw: TrialError, *, adaptive: bool) -> Mode:
+def _without_book_keeping(settings: DpSgdConfig, flaw: TrialError, *, adaptive: bool) -> Mode:
     """Of Opacus' ways, the one in the place of a book-keeping that failed its trial.
 
     Raises:
-      GuaranteeError: fast was asked for.
+      GuaranteeError: book_keeping was asked for.
     """
-    if settings.grad_sample == "fast":
+    if settings.grad_sample == "book_keeping":
         raise GuaranteeError(
-            f"pipeline.grad_sample=fast fails its trial: book-keeping {flaw}, so the epsilon would be false; "
+            f"pipeline.grad_sample=book_keeping fails its trial: book-keeping {flaw}, so the epsilon would be false; "
             "use pipeline.grad_sample=auto"
         ) from None
     mode: Mode = "ghost" if adaptive else "hooks"

@@ -20,7 +20,7 @@ from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processe
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig
 from pipelines.engines.central.book_keeping import clipped_sums
 from pipelines.engines.central.compiled import compiled_sums
 from pipelines.engines.central.gaussian_noise import noised
@@ -30,7 +30,7 @@ from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
 from pipelines.privacy.mechanisms.base import Mechanism
 
-Mode = Literal["fast", "hooks", "ghost", "functorch"]
+Mode = Literal["book_keeping", "hooks", "ghost", "functorch"]
 
 # On a CPU a part should stay in cache. A convolution unfolds its inputs to many times their size: 128 examples of the
 # comparison network were the fastest measured; without convolutions the inputs themselves are the largest tensor.
@@ -66,7 +66,7 @@ def private_gradients(
     """Builds the way that a mode names.
 
     Args:
-      mode: fast is our book-keeping; the others are Opacus' and need the module in contiguous layout.
+      mode: book_keeping is ours; the others are Opacus' and need the module in contiguous layout.
       bench: model and data.
       spec: the model's.
       settings: of the optimizer, and the most examples in memory at once.
@@ -74,7 +74,7 @@ def private_gradients(
       rng: the run's private stream of noise.
 
     Raises:
-      TrialError: fast, and our book-keeping does not compute what autograd does.
+      TrialError: book_keeping, and it does not compute what autograd does.
     """
     if mode in ("hooks", "functorch"):
         return PerExampleGradients(bench, settings, plan, rng, force_functorch=mode == "functorch")
@@ -257,7 +257,7 @@ class BookKeeping:
     def __init__(self, bench: TrainState, spec: ModelSpec) -> None:
         self._bench, self._layers = bench, spec.layers
         self._weights = [parameter.detach() for parameter in bench.module.parameters()]
-        self.facts = {"grad_sample": "fast", "kernel": "torch"}
+        self.facts = {"grad_sample": "book_keeping", "kernel": "torch"}
 
     def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
         """Returns the clipped sums of a sample, and its squared norms (n,)."""

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
-from pipelines.config.schema import SgdConfig
+from pipelines.config.pipeline_settings import SgdConfig
 from pipelines.core.randomness import public_stream
 from pipelines.engines.central.training import (
     Hardware,

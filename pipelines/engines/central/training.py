@@ -10,7 +10,7 @@ from math import cos, isfinite, pi
 import torch
 from torch import Tensor, nn
 
-from pipelines.config.schema import CentralConfig
+from pipelines.config.pipeline_settings import CentralConfig
 from pipelines.core.errors import DivergedError, UserError
 from pipelines.engines.central.torch_model import TorchModel, build_module
 from pipelines.engines.interface import OnRound, RoundRecord, TrainingData

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdUsersConfig
 from pipelines.data.partition.client_batches import ClientBatches
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.gradients import SumOptimizer
@@ -41,7 +41,7 @@ class UserUpdates:
         self,
         bench: TrainState,
         partition: Partition,
-        settings: DpSgdConfig,
+        settings: DpSgdUsersConfig,
         plan: Mechanism,
         *,
         noise: np.random.Generator,

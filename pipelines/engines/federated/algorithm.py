@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Literal
 
-from pipelines.config.schema import FederatedConfig
+from pipelines.config.pipeline_settings import FederatedConfig
 from pipelines.engines.federated.engine import tf
 from pipelines.engines.federated.secure import SumBounds
 from pipelines.engines.federated.tff_noise import Noise

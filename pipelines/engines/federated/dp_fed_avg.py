@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipelines.config.schema import DpFedAvgConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig
 from pipelines.core.errors import DivergedError, UserError
 from pipelines.core.randomness import private_streams
 from pipelines.engines.federated.learning_process import Server

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from pipelines.config.schema import FedAvgConfig
+from pipelines.config.pipeline_settings import FedAvgConfig
 from pipelines.core.errors import DivergedError, UserError
 from pipelines.core.randomness import public_stream
 from pipelines.data.partition.division import Partition

@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from pipelines.config.schema import FederatedConfig
+from pipelines.config.pipeline_settings import FederatedConfig
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.data.partition.client_batches import ClientBatches
 from pipelines.engines.federated import fast, stock

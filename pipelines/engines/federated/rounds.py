@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.config.schema import FederatedConfig
+from pipelines.config.pipeline_settings import FederatedConfig
 from pipelines.core.errors import DivergedError
 from pipelines.engines.federated.engine import tf, tff
 from pipelines.engines.federated.learning_process import Server

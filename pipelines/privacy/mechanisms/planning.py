@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+from pipelines.config.pipeline_settings import PrivatePipelineConfig
+from pipelines.config.pipeline_table import PIPELINES
+from pipelines.config.privacy_settings import AdaptiveConfig, FixedConfig, PrivacyConfig, TreeConfig
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, NeighboringRelation, PrivacyUnit
@@ -15,7 +17,7 @@ KINDS: dict[str, type[Mechanism]] = {kind.name: kind for kind in (PoissonGaussia
 """Every kind of mechanism by the name that privacy.json has for it."""
 
 
-def public_plan(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
+def public_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
     """Builds the plan of a private run, and shows that it is made of public values alone.
 
     Where `privacy.population` is stated, the number of units present is private: the plan is made anew for one unit
@@ -51,7 +53,7 @@ class _Schedule:
     field: str
 
 
-def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
+def plan_for(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
     """Builds the plan that a private pipeline will run, calibrated if a target epsilon is given.
 
     Args:
@@ -64,31 +66,28 @@ def plan_for(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, uni
         target out of reach, a stated population of less than half the units.
     """
     schedule = _schedule(pipeline, privacy, units)
-    match privacy.mechanism:
-        case "tree":
+    match privacy:
+        case TreeConfig():
             plan: Mechanism = _tree(schedule, privacy)
-        case _:
+        case FixedConfig() | AdaptiveConfig():
             plan = _poisson(schedule, privacy)
     return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
 
 
-def _schedule(pipeline: DpSgdConfig | DpFedAvgConfig, privacy: PrivacyConfig, units: int) -> _Schedule:
-    population, unit = _public_population(privacy, units), PrivacyUnit(privacy.unit_of(pipeline.name))
-    if isinstance(pipeline, DpSgdConfig):
-        steps = max(1, round(pipeline.epochs * population / pipeline.batch_size))
-        return _Schedule(
-            unit=unit, population=population, sample=pipeline.batch_size, steps=steps, field="pipeline.batch_size"
-        )
+def _schedule(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> _Schedule:
+    row, population = PIPELINES[pipeline.name], _public_population(privacy, units)
+    sample, length = getattr(pipeline, row.sample_size), getattr(pipeline, row.length)
+    passes = row.length == "epochs"
     return _Schedule(
-        unit=unit,
+        unit=PrivacyUnit(str(row.unit)),
         population=population,
-        sample=pipeline.clients_per_round,
-        steps=pipeline.rounds,
-        field="pipeline.clients_per_round",
+        sample=sample,
+        steps=max(1, round(length * population / sample)) if passes else length,
+        field=f"pipeline.{row.sample_size}",
     )
 
 
-def _poisson(schedule: _Schedule, privacy: PrivacyConfig) -> PoissonGaussianMechanism:
+def _poisson(schedule: _Schedule, privacy: FixedConfig | AdaptiveConfig) -> PoissonGaussianMechanism:
     population, sample = schedule.population, schedule.sample
     if sample > population:
         raise UserError(
@@ -107,7 +106,7 @@ def _poisson(schedule: _Schedule, privacy: PrivacyConfig) -> PoissonGaussianMech
     )
 
 
-def _tree(schedule: _Schedule, privacy: PrivacyConfig) -> TreeMechanism:
+def _tree(schedule: _Schedule, privacy: TreeConfig) -> TreeMechanism:
     """Trees grow as long as no user would join one twice, unless the configuration says when they restart."""
     plan = TreeMechanism(
         population=schedule.population,
@@ -146,12 +145,12 @@ def _public_population(privacy: PrivacyConfig, units: int) -> int:
     return population
 
 
-def _adaptive(privacy: PrivacyConfig, sample: int) -> AdaptiveClipping | None:
+def _adaptive(privacy: FixedConfig | AdaptiveConfig, sample: int) -> AdaptiveClipping | None:
     """The count's noise defaults to 5 % of the sample (Andrew et al. 2021, section 3.1, has 1/20)."""
-    if privacy.clipping == "fixed":
+    if isinstance(privacy, FixedConfig):
         return None
     return AdaptiveClipping(
-        target_quantile=privacy.target_quantile if privacy.target_quantile is not None else 0.5,
-        learning_rate=privacy.clip_learning_rate or 0.2,
+        target_quantile=privacy.target_quantile,
+        learning_rate=privacy.clip_learning_rate,
         count_stddev=privacy.count_stddev or 0.05 * sample,
     )

@@ -85,7 +85,7 @@ def test_without_features_the_dataset_stays() -> None:
     assert with_features(raw, NoFeatures(), threads=1) is raw
 
 
-def test_test_images_among_the_training_images_are_seen_before_they_are_features(
+def test_test_images_among_training_images_are_found_before_features(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raw = load_digits()

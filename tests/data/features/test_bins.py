@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config.data_settings import BinnedColumn, BinsConfig, DatasetConfig, require_columns_of
+from pipelines.config.data_settings import BinnedColumn, BinsConfig, DownloadedConfig, require_columns_of
 from pipelines.config.schema import parse
 from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
@@ -92,7 +92,7 @@ def test_bins_that_cannot_be_are_refused_in_one_line(changes: dict[str, Any], me
 
 @pytest.fixture(scope="module")
 def raw(adult: Raw) -> Dataset:
-    return load_dataset(DatasetConfig(name="adult", folder=str(adult.folder)))
+    return load_dataset(DownloadedConfig(name="adult", folder=str(adult.folder)))
 
 
 @pytest.fixture(scope="module")

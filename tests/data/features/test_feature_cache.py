@@ -77,7 +77,7 @@ def test_processes_that_come_together_compute_once(tmp_path: Path) -> None:
     assert compute.seen == 23
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_the_space_it_needs(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named_with_the_space_needed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"features cannot be kept in .*file.*PIPELINES_CACHE.* 0 MiB"):
         features(tmp_path / "file" / "a.npy", Compute())

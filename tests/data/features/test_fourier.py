@@ -15,7 +15,7 @@ def test_products_of_features_tend_to_the_kernel() -> None:
     assert np.allclose(found @ found.T / 200_000, np.exp(-squares / (2 * 0.7**2)), atol=0.015)
 
 
-def test_they_see_directions_not_lengths_and_are_the_same_in_every_run() -> None:
+def test_features_depend_on_direction_only_and_repeat_every_run() -> None:
     x = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
     first, second = (RandomFourier((5,), count=16, bandwidth=1.0) for _ in range(2))
     assert np.allclose(first(x), second(9 * x), atol=1e-5)

@@ -15,7 +15,7 @@ def images(n: int = 6, side: int = 28, channels: int = 1) -> NDArray[np.float32]
     return np.random.default_rng(0).random((n, side, side, channels), dtype=np.float32)
 
 
-def test_one_channel_is_what_kymatio_and_group_norm_give_in_torch() -> None:
+def test_one_channel_equals_kymatio_and_group_norm_in_torch() -> None:
     x = images()
     scattered = Scattering2D(J=2, shape=(28, 28))(torch.from_numpy(x[..., 0]))
     expected = torch.nn.GroupNorm(27, 81, affine=False)(scattered).permute(0, 2, 3, 1).numpy()

@@ -12,7 +12,7 @@ def orders(most: int | None = None, *, batch: int = 4, seed: int = 0) -> ClientB
     return ClientBatches(PARTITION, local_batch_size=batch, order=np.random.default_rng(seed), most=most)
 
 
-def test_more_than_one_batch_comes_in_a_fresh_order_and_one_batch_as_it_is() -> None:
+def test_several_batches_are_shuffled_and_one_batch_is_not() -> None:
     drawn = orders()
     first, second = drawn.of([0, 1, 2]), drawn.of([0, 1, 2])
     assert [sorted(order) for order in first] == [client.tolist() for client in PARTITION.clients]
@@ -21,7 +21,7 @@ def test_more_than_one_batch_comes_in_a_fresh_order_and_one_batch_as_it_is() -> 
     assert orders(batch=14).of([2])[0].tolist() == list(range(6, 20))
 
 
-def test_a_cap_takes_so_many_distinct_examples_afresh_and_all_of_them_in_time() -> None:
+def test_a_cap_draws_distinct_examples_and_all_in_time() -> None:
     drawn = orders(most=3, batch=100)
     rounds = [drawn.of([1, 0, 2]) for _ in range(200)]
     assert {tuple(len(order) for order in each) for each in rounds} == {(3, 1, 3)}
@@ -31,6 +31,6 @@ def test_a_cap_takes_so_many_distinct_examples_afresh_and_all_of_them_in_time() 
     assert all(len(set(each[2])) == 3 for each in rounds)
 
 
-def test_a_cap_that_nobody_exceeds_draws_what_no_cap_draws() -> None:
+def test_a_cap_above_all_draws_what_no_cap_draws() -> None:
     for mine, expected in zip(orders(most=14).of([0, 1, 2]), orders().of([0, 1, 2]), strict=True):
         np.testing.assert_array_equal(mine, expected)

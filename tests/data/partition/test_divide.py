@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from pipelines.config.data_settings import PartitionConfig
+from pipelines.config.partition_settings import PartitionConfig, ResolvedPartition
 from pipelines.core.errors import UserError
 from pipelines.core.randomness import public_stream
 from pipelines.data.dataset import Dataset
@@ -20,8 +21,8 @@ from pipelines.data.split import Split
 SCHEMES: dict[str, dict[str, Any]] = {
     "iid": {},
     "dirichlet": {"alpha": 0.5},
-    "shards": {"classes_per_client": 2},
-    "natural": {"clients": None},
+    "shards": {"shards_per_client": 2},
+    "natural": {},
 }
 
 
@@ -31,7 +32,10 @@ def _dataset(labels: NDArray[np.int64], client_ids: NDArray[np.int64] | None = N
 
 
 def _build(dataset: Dataset, name: str, seed: int = 0, **changes: Any) -> Partition:
-    config = PartitionConfig.model_validate({"name": name, "clients": 10} | SCHEMES[name] | changes)
+    clients = {} if name == "natural" else {"clients": 10}
+    config: ResolvedPartition = TypeAdapter[Any](PartitionConfig).validate_python(
+        {"name": name} | clients | SCHEMES[name] | changes
+    )
     return build_partition(config, dataset, public_stream(seed, "partition"))
 
 
@@ -61,7 +65,7 @@ def test_partition_covers_every_example_once_and_evenly(
     parameters: dict[str, dict[str, Any]] = {
         "iid": {},
         "dirichlet": {"alpha": alpha},
-        "shards": {"classes_per_client": shards},
+        "shards": {"shards_per_client": shards},
     }
     most = len(labels) // shards if name == "shards" else len(labels)
     if most == 0:
@@ -147,7 +151,7 @@ def test_dirichlet_copes_with_a_rare_class() -> None:
 def test_shards_give_a_client_its_number_of_classes(shards: int) -> None:
     # 10 classes of 120 into 10 * shards shards of 120/shards: no shard straddles two classes.
     dataset = _balanced(per_class=120)
-    held = (_label_counts(dataset, _build(dataset, "shards", classes_per_client=shards)) > 0).sum(axis=1)
+    held = (_label_counts(dataset, _build(dataset, "shards", shards_per_client=shards)) > 0).sum(axis=1)
     assert held.max() <= shards
     assert held.max() == shards or shards > 2
 
@@ -155,13 +159,13 @@ def test_shards_give_a_client_its_number_of_classes(shards: int) -> None:
 def test_shards_straddle_at_most_two_classes() -> None:
     labels = np.repeat(np.arange(4), [40, 55, 47, 58])  # 200 into 20 shards of 10, shorter than any class
     dataset = _dataset(labels)
-    held = (_label_counts(dataset, _build(dataset, "shards", clients=20, classes_per_client=1)) > 0).sum(axis=1)
+    held = (_label_counts(dataset, _build(dataset, "shards", clients=20, shards_per_client=1)) > 0).sum(axis=1)
     assert held.max() <= 2
 
 
 def test_shards_do_not_hang_on_the_order_within_a_class() -> None:
     dataset = _balanced()
-    clients = _build(dataset, "shards", clients=10, classes_per_client=2).clients
+    clients = _build(dataset, "shards", clients=10, shards_per_client=2).clients
     # Shards cut from the file as it lies would be 20 runs of consecutive indices.
     runs = sum(1 + int((np.diff(client) != 1).sum()) for client in clients)
     assert runs > 100
@@ -185,13 +189,13 @@ def test_more_clients_than_examples_names_both_numbers(name: str) -> None:
 
 
 def test_more_shards_than_examples_names_all_numbers() -> None:
-    message = r"clients=400 times partition\.classes_per_client=3 makes 1200 shards, more than the 1000 training"
+    message = r"clients=400 times partition\.shards_per_client=3 makes 1200 shards, more than the 1000 training"
     with pytest.raises(UserError, match=message):
-        _build(_balanced(), "shards", clients=400, classes_per_client=3)
+        _build(_balanced(), "shards", clients=400, shards_per_client=3)
 
 
 @pytest.mark.parametrize("name", ["iid", "dirichlet", "shards"])
 def test_a_hundred_thousand_clients_are_dealt_at_once(name: str) -> None:
     dataset = _balanced(per_class=20_000)
-    partition = _build(dataset, name, clients=100_000, **({"classes_per_client": 1} if name == "shards" else {}))
+    partition = _build(dataset, name, clients=100_000, **({"shards_per_client": 1} if name == "shards" else {}))
     assert math.isclose(partition.sizes.mean(), 2)

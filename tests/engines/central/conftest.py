@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig, DpSgdUsersConfig
 from pipelines.engines.interface import TrainingData
 from pipelines.model.spec import build_spec, initial_weights
 
@@ -19,6 +19,12 @@ def plain_dp_sgd(**changes: object) -> DpSgdConfig:
         "schedule": "constant", "batch_size": 4, "epochs": 1, "max_physical_batch": 1000, "grad_sample": "auto",
     }  # fmt: skip
     return DpSgdConfig.model_validate(values | changes)
+
+
+def plain_dp_sgd_users(**changes: object) -> DpSgdUsersConfig:
+    """The same over users, each with a mean gradient."""
+    values = plain_dp_sgd().model_dump(exclude={"grad_sample"}) | {"name": "dp_sgd_users"}
+    return DpSgdUsersConfig.model_validate(values | changes)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig, DpSgdUsersConfig
 from pipelines.core.errors import UserError
 from pipelines.data.partition.division import Partition
 from pipelines.engines.central.dp_sgd import DpSgd, choose
@@ -15,9 +15,9 @@ from pipelines.model.spec import build_spec
 from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
-from .conftest import MakeData, plain_dp_sgd
+from .conftest import MakeData, plain_dp_sgd, plain_dp_sgd_users
 
-MODES = ["fast", "ghost"]
+MODES = ["book_keeping", "ghost"]
 EXACT = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=0.0)
 
 
@@ -29,13 +29,22 @@ def plan(**changes: object) -> PoissonGaussianMechanism:
     return PoissonGaussianMechanism(**(values | changes))  # type: ignore[arg-type]
 
 
+SIZES = {"batch_size": 40, "max_physical_batch": 7}
+
+
 def settings(**changes: object) -> DpSgdConfig:
-    return plain_dp_sgd(**{"batch_size": 40, "max_physical_batch": 7} | changes)
+    return plain_dp_sgd(**SIZES | changes)
+
+
+def settings_of(mechanism: PoissonGaussianMechanism, **changes: object) -> DpSgdConfig | DpSgdUsersConfig:
+    over_users = mechanism.unit is PrivacyUnit.USER
+    return plain_dp_sgd_users(**SIZES | changes) if over_users else settings(**changes)
 
 
 def fit(data: TrainingData, mechanism: PoissonGaussianMechanism, noise_seed: int | None = 0, **changes: object) -> Fit:
     hardware = Hardware(device="cpu", threads=1)
-    return DpSgd(settings(**changes), mechanism, noise_seed=noise_seed, hardware=hardware).fit(data, lambda _: None)
+    pipeline = DpSgd(settings_of(mechanism, **changes), mechanism, noise_seed=noise_seed, hardware=hardware)
+    return pipeline.fit(data, lambda _: None)
 
 
 def final_clip(fitted: Fit) -> float:
@@ -77,7 +86,7 @@ def test_the_norm_converges_to_the_quantile(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_sums_are_clipped_to_the_norm_of_their_step_before_it_moves(make_data: MakeData, mode: str) -> None:
+def test_sums_are_clipped_to_the_norm_of_their_step(make_data: MakeData, mode: str) -> None:
     # Everyone is far beyond the norm, in one direction: every step moves the model by exactly that step's norm.
     data = make_data(n=40)
     data = replace(data, inputs=np.full_like(data.inputs, 9.0), labels=np.zeros_like(data.labels))
@@ -93,14 +102,15 @@ def test_sums_are_clipped_to_the_norm_of_their_step_before_it_moves(make_data: M
 
 
 @pytest.mark.parametrize("unit", list(PrivacyUnit))
-def test_the_noise_is_the_updates_share_times_the_norm_of_its_step(make_data: MakeData, unit: PrivacyUnit) -> None:
+def test_noise_is_the_updates_share_times_the_clipping_norm(make_data: MakeData, unit: PrivacyUnit) -> None:
     # Zero inputs: every change of the kernel is noise, and no norm exceeds sqrt(2), that of a gradient at the logits.
     data = make_data(features=(200,), classes=10, n=40)
     data = replace(data, inputs=np.zeros_like(data.inputs), partition=Partition(tuple(np.arange(40)[:, None])))
     adaptive = AdaptiveClipping(target_quantile=0.5, learning_rate=0.5, count_stddev=2.0)
     mechanism = plan(unit=unit, clip_norm=5.0, steps=3, noise_multiplier=2.0, adaptive=adaptive)
     kernels = [data.initial_weights[0]]
-    pipeline = DpSgd(settings(learning_rate=1.0), mechanism, noise_seed=4, hardware=Hardware(device="cpu", threads=1))
+    hardware = Hardware(device="cpu", threads=1)
+    pipeline = DpSgd(settings_of(mechanism, learning_rate=1.0), mechanism, noise_seed=4, hardware=hardware)
     pipeline.fit(data, lambda record: kernels.append(record.model.weights()[0]))
     # z with z^-2 + 4^-2 = 2^-2 is 2.3094. Everyone is within, so the norm falls by e^(-.25).
     assert mechanism.update_noise_multiplier == pytest.approx(2.3094, abs=1e-4)
@@ -130,7 +140,7 @@ def test_the_accounting_is_that_of_the_whole_noise() -> None:
     assert mechanism.update_noise_multiplier > 1.0
 
 
-def test_ways_that_keep_the_norms_to_themselves_are_refused_or_not_chosen(make_data: MakeData) -> None:
+def test_gradient_modes_without_norms_are_refused_or_not_chosen(make_data: MakeData) -> None:
     for mode in ("hooks", "functorch"):
         with pytest.raises(UserError, match=rf"adaptive needs the norm.*grad_sample={mode} keeps.*grad_sample=auto"):
             fit(make_data(), plan(), grad_sample=mode)

@@ -86,7 +86,7 @@ def test_a_kernel_is_compiled_once_and_kept(
 
 
 @needs_compiler
-def test_threads_share_a_sample_and_the_sum_is_the_same_every_time(make_data: MakeData) -> None:
+def test_threads_share_a_sample_and_the_sum_repeats(make_data: MakeData) -> None:
     data = make_data("cnn", IMAGES)
     sums = [flat_sum(data, "compiled", threads=threads) for threads in (1, 2, 3, 3, 50)]
     assert all(found == pytest.approx(sums[0], abs=1e-6) for found in sums)
@@ -127,7 +127,7 @@ def full_disk(folder: Path, patch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_without_a_kernel_pytorch_computes_the_same_and_one_line_says_so(
+def test_without_a_kernel_pytorch_computes_the_same(
     make_data: MakeData, tmp_path: Path, caplog: pytest.LogCaptureFixture, break_it: object, reason: str
 ) -> None:
     data = make_data("cnn", IMAGES)
@@ -194,7 +194,7 @@ def test_what_the_kernel_would_misread_never_reaches_it(make_data: MakeData) -> 
 
 @needs_compiler
 @pytest.mark.parametrize("exposed", ["file", "folder"])
-def test_a_kernel_that_others_may_write_is_not_loaded_but_made_anew(
+def test_a_kernel_that_others_may_write_is_rebuilt(
     make_data: MakeData, empty_cache: Path, caplog: pytest.LogCaptureFixture, exposed: str
 ) -> None:
     data = make_data("cnn", IMAGES)

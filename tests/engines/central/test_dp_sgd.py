@@ -9,7 +9,7 @@ import torch
 from dp_accounting import GaussianDpEvent
 from torch.nn.functional import cross_entropy
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig
 from pipelines.core.errors import GuaranteeError
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.gradients import KeyedOptimizer
@@ -59,7 +59,7 @@ def clipped_sum(data: TrainingData, clip: float) -> list[torch.Tensor]:
     [("linear", (5,)), ("mlp", (4, 4, 1)), ("cnn", (8, 8, 1)), ("cnn", (14, 14, 3)), ("cnn", (12,))],
 )
 @pytest.mark.parametrize("physical", [1000, 7])
-def test_without_noise_a_step_is_the_clipped_sum_over_the_normaliser(
+def test_step_without_noise_is_clipped_sum_over_expected_batch_size(
     make_data: MakeData, model: str, features: tuple[int, ...], physical: int
 ) -> None:
     data = make_data(model, features)
@@ -71,7 +71,7 @@ def test_without_noise_a_step_is_the_clipped_sum_over_the_normaliser(
     assert all(a == pytest.approx(b, abs=1e-6) for a, b in zip(ours, expected, strict=True))
 
 
-def test_one_example_moves_the_model_by_at_most_clip_over_normaliser(make_data: MakeData) -> None:
+def test_one_example_moves_the_model_by_at_most_the_clip(make_data: MakeData) -> None:
     data = make_data(n=1)
     moved = fit(data, plan(clip_norm=0.01, population=100)).record.model.weights()
     length = np.sqrt(sum(float((weight**2).sum()) for weight in moved))
@@ -79,7 +79,7 @@ def test_one_example_moves_the_model_by_at_most_clip_over_normaliser(make_data: 
 
 
 @pytest.mark.parametrize("physical", [1000, 10])
-def test_noise_reaches_the_weights_once_a_step_at_the_claimed_scale(make_data: MakeData, physical: int) -> None:
+def test_noise_reaches_the_weights_once_a_step_as_claimed(make_data: MakeData, physical: int) -> None:
     # No example: every change is noise. 30 steps of 3 * 0.5 / 40 on 2,010 weights, summed: variance 30 (0.0375)^2.
     data = make_data(features=(200,), classes=10, n=40)
     silent = replace(data, inputs=np.zeros_like(data.inputs))
@@ -123,7 +123,7 @@ def test_noise_depends_on_every_bit_of_its_seed(make_data: MakeData) -> None:
     assert not np.allclose(low, high)
 
 
-def test_an_example_whose_gradient_overflows_is_left_out_of_the_sum(make_data: MakeData) -> None:
+def test_an_overflowing_gradient_is_left_out_of_the_sum(make_data: MakeData) -> None:
     data = make_data("mlp")
     inputs = data.inputs.copy()
     inputs[3] = 3e38
@@ -169,7 +169,7 @@ def test_examples_are_reported_as_expected_never_as_realised(make_data: MakeData
     assert [record.examples for record in records] == [10, 20, 30, 40]
 
 
-def test_one_example_more_or_less_changes_neither_noise_nor_normaliser(make_data: MakeData) -> None:
+def test_one_example_changes_neither_noise_nor_expected_batch_size(make_data: MakeData) -> None:
     # Zero inputs leave only the bias' gradient; the noise on the kernel must be identical.
     mechanism = plan(noise_multiplier=1.0, sampling_probability=0.5)
     kernels = []

@@ -191,7 +191,9 @@ def test_book_keeping_that_fails_leaves_training_to_opacus(
 
 def test_fast_is_refused_where_book_keeping_fails(make_data: MakeData, monkeypatch: pytest.MonkeyPatch) -> None:
     dense_without_bias(monkeypatch)
-    with pytest.raises(GuaranteeError, match=r"^pipeline.grad_sample=fast fails .*clips to a norm.*grad_sample=auto$"):
+    with pytest.raises(
+        GuaranteeError, match=r"^pipeline.grad_sample=book_keeping fails .*clips to a norm.*grad_sample=auto$"
+    ):
         fit(make_data("mlp"), "torch")
 
 

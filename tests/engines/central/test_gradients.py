@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.config.schema import DpSgdConfig
+from pipelines.config.pipeline_settings import DpSgdConfig
 from pipelines.core.errors import UserError
 from pipelines.engines.central import book_keeping, gradients
 from pipelines.engines.central.dp_sgd import DpSgd, choose
@@ -22,7 +22,7 @@ from pipelines.privacy.noise_grid import noise_grid
 from .conftest import MakeData
 
 MODES = ["compiled", "torch", "hooks", "ghost", "functorch"]
-"""Values of grad_sample, but for the first two: fast with its compiled kernel, where it has one, and without."""
+"""Values of grad_sample, but for the first two: book_keeping with its compiled kernel, where it has one, or without."""
 MODELS = [
     ("linear", (5,)),
     ("mlp", (4, 4, 1)),
@@ -43,7 +43,7 @@ def fit(
     settings = DpSgdConfig.model_validate(
         {"name": "dp_sgd", "optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0,
          "schedule": "constant", "batch_size": 1, "epochs": 1, "max_physical_batch": physical,
-         "grad_sample": "fast" if mode in ("compiled", "torch") else mode}
+         "grad_sample": "book_keeping" if mode in ("compiled", "torch") else mode}
     )  # fmt: skip
     plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=1, sampling_probability=1.0, steps=1, noise_multiplier=0.0,
@@ -117,7 +117,7 @@ def test_modes_share_their_noise_and_add_it_once_a_step(make_data: MakeData, phy
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_an_empty_sample_is_a_step_of_noise_in_every_mode(make_data: MakeData, mode: str, model: str) -> None:
+def test_an_empty_sample_is_a_noise_step_in_every_mode(make_data: MakeData, mode: str, model: str) -> None:
     data = make_data(model, (8, 8, 1))
     rare: dict[str, Any] = {"population": 40, "sampling_probability": 1e-9, "steps": 3}
     assert not np.any(flat_sum(data, mode, **rare))
@@ -137,7 +137,7 @@ def test_a_convolution_takes_the_cheaper_way_to_its_norms() -> None:
 
 def test_the_mode_is_chosen_by_model_and_recorded(make_data: MakeData) -> None:
     facts = {mode: fit(make_data(), mode).facts["grad_sample"] for mode in ["auto", *MODES]}
-    assert facts == {"auto": "fast", "compiled": "fast", "torch": "fast", **{mode: mode for mode in MODES[2:]}}
+    assert facts == dict.fromkeys(["auto", "compiled", "torch"], "book_keeping") | {mode: mode for mode in MODES[2:]}
 
 
 def test_a_model_with_an_unknown_layer_falls_back_to_hooks() -> None:
@@ -147,8 +147,8 @@ def test_a_model_with_an_unknown_layer_falls_back_to_hooks() -> None:
         batch_size=1, epochs=1, max_physical_batch=1, grad_sample="auto",
     )  # fmt: skip
     assert choose(settings, spec) == "hooks"
-    with pytest.raises(UserError, match=r"pipeline.grad_sample=fast does not know every layer of model=linear"):
-        choose(settings.model_copy(update={"grad_sample": "fast"}), spec)
+    with pytest.raises(UserError, match=r"pipeline.grad_sample=book_keeping does not know every layer of model=linear"):
+        choose(settings.model_copy(update={"grad_sample": "book_keeping"}), spec)
 
 
 def test_a_noised_sum_lies_on_the_grid_of_its_noise() -> None:

@@ -58,7 +58,7 @@ def require_right(spec: ModelSpec, n: int, seed: int, mode: str) -> None:
         unit=PrivacyUnit.EXAMPLE, population=1, sampling_probability=1.0, steps=1, noise_multiplier=0.0,
         clip_norm=CLIP_NORM, delta=1e-3,
     )  # fmt: skip
-    bench = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=mode != "fast")
+    bench = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=mode != "book_keeping")
     parameters, sample = list(bench.module.parameters()), torch.arange(1, n + 1)
     start = [parameter.detach().clone() for parameter in parameters]
     expected = [torch.zeros_like(parameter) for parameter in parameters]
@@ -77,7 +77,7 @@ def require_right(spec: ModelSpec, n: int, seed: int, mode: str) -> None:
 images = st.tuples(st.integers(11, 17), st.integers(11, 17), st.sampled_from([1, 3, 32]))
 
 
-@pytest.mark.parametrize("mode", ["fast", "hooks"])
+@pytest.mark.parametrize("mode", ["book_keeping", "hooks"])
 @settings(max_examples=20, deadline=None)
 @given(
     n=st.integers(0, 4), shape=images, wider=st.booleans(), kernel=st.integers(2, 4), stride=st.integers(1, 2),
@@ -117,10 +117,10 @@ def test_the_kernel_clips_right_whatever_the_convolution(
     assert kernel_layers(spec) is not None
     monkeypatch.delattr(gradients, "BookKeeping")  # nothing else computes it
     for n in range(5):
-        require_right(spec, n, seed=n, mode="fast")
+        require_right(spec, n, seed=n, mode="book_keeping")
 
 
-@pytest.mark.parametrize("mode", ["fast", "hooks"])
+@pytest.mark.parametrize("mode", ["book_keeping", "hooks"])
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(0, 4), features=st.integers(10, 17), dims=st.integers(1, 3), seed=st.integers(0, 99))
 def test_a_dense_layer_of_any_size_is_clipped_right(mode: str, n: int, features: int, dims: int, seed: int) -> None:

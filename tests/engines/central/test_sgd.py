@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.config.schema import SgdConfig
+from pipelines.config.pipeline_settings import SgdConfig
 from pipelines.core.errors import DivergedError, UserError
 from pipelines.engines.central.sgd import Sgd, shuffled_batches
 from pipelines.engines.central.training import Hardware, learning_rate
@@ -27,7 +27,7 @@ def ignore(_: RoundRecord) -> None:
     pass
 
 
-def test_one_full_batch_step_is_the_gradient_worked_out_by_hand(make_data: MakeData) -> None:
+def test_one_full_batch_step_is_the_hand_computed_gradient(make_data: MakeData) -> None:
     data = make_data(n=8)
     fit = Sgd(sgd(epochs=1), seed=0, hardware=CPU).fit(data, ignore)
     # Zero weights give uniform probabilities 1/3; the gradient is x^T (p - onehot) / n.

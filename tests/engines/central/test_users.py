@@ -17,7 +17,7 @@ from pipelines.model.spec import Weights, build_spec, initial_weights
 from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
-from .conftest import MakeData, plain_dp_sgd
+from .conftest import MakeData, plain_dp_sgd, plain_dp_sgd_users
 
 
 def plan(**changes: object) -> PoissonGaussianMechanism:
@@ -30,7 +30,7 @@ def plan(**changes: object) -> PoissonGaussianMechanism:
 
 def fit(data: TrainingData, mechanism: PoissonGaussianMechanism, noise_seed: int | None = 0, **changes: Any) -> Fit:
     pipeline = DpSgd(
-        plain_dp_sgd(**changes), mechanism, noise_seed=noise_seed, hardware=Hardware(device="cpu", threads=1)
+        plain_dp_sgd_users(**changes), mechanism, noise_seed=noise_seed, hardware=Hardware(device="cpu", threads=1)
     )
     return pipeline.fit(data, lambda _: None)
 
@@ -56,7 +56,7 @@ def divided(data: TrainingData, sizes: list[int]) -> TrainingData:
 
 
 @pytest.mark.parametrize("physical", [1000, 1])
-def test_a_users_gradient_is_the_mean_over_its_examples_clipped_as_one(physical: int) -> None:
+def test_a_users_gradient_is_the_mean_of_examples_clipped_once(physical: int) -> None:
     # User 0: kernel (-1, 1), the mean of (-.5, .5) and (-1.5, 1.5); bias (-.5, .5); norm sqrt(2.5). Clipped by half.
     # User 1: kernel (0, 0), bias (.5, -.5); norm sqrt(.5), within. Sum over the public 4, against the gradient:
     kernel, bias = fit(TWO, plan(clip_norm=np.sqrt(2.5) / 2), max_physical_batch=physical).record.model.weights()
@@ -100,7 +100,11 @@ def test_every_user_starts_from_the_weights_of_the_step(make_data: MakeData) -> 
 
 def moved(data: TrainingData, mechanism: PoissonGaussianMechanism, **changes: Any) -> np.ndarray:
     """The change of all weights as one vector."""
-    pairs: list[Weights] = [fit(data, mechanism, **changes).record.model.weights(), data.initial_weights]
+    return change_of(data, fit(data, mechanism, **changes))
+
+
+def change_of(data: TrainingData, fitted: Fit) -> np.ndarray:
+    pairs: list[Weights] = [fitted.record.model.weights(), data.initial_weights]
     flat = [np.concatenate([value.ravel() for value in weights]) for weights in pairs]
     return flat[0] - flat[1]
 
@@ -109,7 +113,11 @@ def moved(data: TrainingData, mechanism: PoissonGaussianMechanism, **changes: An
 def test_one_example_a_user_makes_gradients_those_of_examples(make_data: MakeData, model: str) -> None:
     data = make_data(model, (8, 8, 1), n=12)
     mechanism = plan(population=12, steps=4, clip_norm=0.5, noise_multiplier=0.5)
-    by_example = moved(data, replace(mechanism, unit=PrivacyUnit.EXAMPLE), momentum=0.5)
+    over_examples = DpSgd(
+        plain_dp_sgd(momentum=0.5), replace(mechanism, unit=PrivacyUnit.EXAMPLE), noise_seed=0,
+        hardware=Hardware(device="cpu", threads=1),
+    )  # fmt: skip
+    by_example = change_of(data, over_examples.fit(data, lambda _: None))
     assert moved(divided(data, [1] * 12), mechanism, momentum=0.5) == pytest.approx(by_example, abs=1e-5)
 
 
@@ -120,7 +128,7 @@ def test_a_cap_holds_and_takes_other_examples_each_step(update: str) -> None:
     mechanism = plan(population=1, delta=0.1, steps=12)
     kernels = [data.initial_weights[0]]
     pipeline = DpSgd(
-        plain_dp_sgd(user_update=update, user_examples=3, local_batch_size=2), mechanism, noise_seed=0,
+        plain_dp_sgd_users(user_update=update, user_examples=3, local_batch_size=2), mechanism, noise_seed=0,
         hardware=Hardware(device="cpu", threads=1),
     )  # fmt: skip
     pipeline.fit(data, lambda record: kernels.append(record.model.weights()[0]))
@@ -132,7 +140,7 @@ def test_a_cap_holds_and_takes_other_examples_each_step(update: str) -> None:
 
 @pytest.mark.parametrize("update", ["gradient", "delta"])
 @pytest.mark.parametrize("scale", [1e15, 3e38])
-def test_an_exploding_user_moves_the_model_by_at_most_the_clip(update: str, scale: float) -> None:
+def test_an_exploding_user_moves_the_model_within_the_clip(update: str, scale: float) -> None:
     data = users(np.array([[1.0], [1.0], [1.0]]), [0, 0, 1], [2, 1])
     data.inputs[:2] = scale
     change = moved(data, plan(population=2, clip_norm=0.5), user_update=update, local_learning_rate=1e6, local_epochs=2)
@@ -151,7 +159,7 @@ def test_clipping_is_tensorflows_and_leaves_out_what_is_not_finite() -> None:
     assert (float(norm), reached[0].tolist()) == (pytest.approx(1e15), pytest.approx([2.0, 0.0]))
 
 
-def test_one_user_more_or_less_changes_neither_noise_nor_normaliser(make_data: MakeData) -> None:
+def test_one_user_changes_neither_noise_nor_expected_batch_size(make_data: MakeData) -> None:
     # Zero inputs leave only the bias' gradient; the noise on the kernel must be identical.
     mechanism = plan(population=20, noise_multiplier=1.0, sampling_probability=0.5, clip_norm=0.5)
     data = make_data(n=42)
@@ -162,7 +170,7 @@ def test_one_user_more_or_less_changes_neither_noise_nor_normaliser(make_data: M
     assert np.array_equal(kernels[1], kernels[2])
 
 
-def test_noise_reaches_the_weights_once_a_step_at_the_claimed_scale(make_data: MakeData) -> None:
+def test_noise_reaches_the_weights_once_a_step_as_claimed(make_data: MakeData) -> None:
     # Zero inputs: every change of the kernel is noise. 30 steps of 3 * 0.5 / 4 on 2,000 weights.
     data = make_data(features=(200,), classes=10, n=40)
     silent = divided(replace(data, inputs=np.zeros_like(data.inputs)), [10] * 4)
@@ -182,17 +190,20 @@ def test_an_empty_cohort_is_a_step_of_noise(make_data: MakeData) -> None:
     assert noisy.executed == replace(rare, noise_multiplier=1.0)
 
 
-def test_users_are_reported_as_expected_never_as_realised_nor_their_examples(make_data: MakeData) -> None:
+def test_users_are_reported_as_expected_never_as_realised(make_data: MakeData) -> None:
     records: list[RoundRecord] = []
     mechanism = plan(population=8, sampling_probability=0.25, steps=4)
-    pipeline = DpSgd(plain_dp_sgd(), mechanism, noise_seed=1, hardware=Hardware(device="cpu", threads=1))
+    pipeline = DpSgd(plain_dp_sgd_users(), mechanism, noise_seed=1, hardware=Hardware(device="cpu", threads=1))
     fitted = pipeline.fit(divided(make_data(), [1, 2, 30, 7]), records.append)
     assert [record.examples for record in records] == [2, 4, 6, 8]
     assert set(fitted.facts) == {"engine", "device", "threads", "user_update"}
 
 
-def test_users_need_a_partition_and_have_one_way_to_their_updates(make_data: MakeData) -> None:
-    with pytest.raises(UserError, match=r"privacy\.unit=user needs users: choose a partition"):
+def test_users_need_a_partition(make_data: MakeData) -> None:
+    with pytest.raises(UserError, match=r"pipeline=dp_sgd_users needs users: choose a partition"):
         fit(make_data(), plan())
-    with pytest.raises(UserError, match=r"pipeline\.grad_sample=ghost is for privacy\.unit=example"):
-        fit(make_data(), plan(), grad_sample="ghost")
+
+
+def test_a_plan_for_examples_is_refused() -> None:
+    with pytest.raises(ValueError, match="unit is example does not fit dp_sgd_users"):
+        fit(TWO, plan(unit=PrivacyUnit.EXAMPLE))

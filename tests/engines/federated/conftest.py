@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config.schema import DpFedAvgConfig, FedAvgConfig
+from pipelines.config.pipeline_settings import DpFedAvgConfig, FedAvgConfig
 from pipelines.data.partition.division import Partition
 from pipelines.engines.interface import RoundRecord, TrainingData
 from pipelines.model.spec import build_spec, initial_weights

@@ -49,9 +49,7 @@ LOCAL_WORK: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("work", LOCAL_WORK)
 @pytest.mark.parametrize("clip_norm", [0.01, 0.1])
-def test_one_client_moves_the_model_by_at_most_the_clip_over_the_normaliser(
-    clip_norm: float, work: dict[str, Any]
-) -> None:
+def test_one_client_moves_the_model_by_at_most_the_clip(clip_norm: float, work: dict[str, Any]) -> None:
     data = federated_data([9])
     plan = user_plan(population=4, clip_norm=clip_norm, delta=0.01)
     change = moved(fit(data, plan, client_learning_rate=5.0, **work), data)
@@ -59,7 +57,7 @@ def test_one_client_moves_the_model_by_at_most_the_clip_over_the_normaliser(
 
 
 @pytest.mark.parametrize("after", [{"server_optimizer": "adam"}, {"server_momentum": 0.9}, {"ema_decay": 0.9}])
-def test_what_follows_the_noise_changes_neither_plan_nor_what_was_released(after: dict[str, Any]) -> None:
+def test_post_processing_changes_neither_plan_nor_released_sums(after: dict[str, Any]) -> None:
     data = federated_data([4, 5, 6])
     plan = user_plan(population=3, steps=1, clip_norm=0.1, noise_multiplier=1.0)
     plain, other = fit(data, plan), fit(data, plan, **after)
@@ -81,7 +79,7 @@ def test_no_round_is_reported_whose_noise_is_not_the_plans(monkeypatch: pytest.M
     assert not rounds
 
 
-def test_an_exploding_client_still_moves_the_model_by_at_most_the_clip() -> None:
+def test_an_exploding_client_moves_the_model_within_the_clip() -> None:
     data = federated_data([4, 4])
     data.inputs[:4] *= 1e15
     plan = user_plan(population=2, clip_norm=0.5)
@@ -90,7 +88,7 @@ def test_an_exploding_client_still_moves_the_model_by_at_most_the_clip() -> None
     assert 0 < np.linalg.norm(change) <= 0.5 * (1 + 1e-4)
 
 
-def test_without_noise_or_clipping_a_round_is_that_of_fed_avg() -> None:
+def test_a_round_without_noise_or_clipping_is_fed_avg() -> None:
     data = federated_data([4, 4, 4])
     private = fit(data, user_plan(population=3, clip_norm=1e3), local_epochs=2).record.model.weights()
     settings = fed_avg_settings(local_epochs=2, weighting="uniform")

@@ -82,7 +82,7 @@ def test_a_graph_serves_clients_of_many_sizes() -> None:
 
 
 @pytest.mark.parametrize("part", ["inputs", "labels", "partition"])
-def test_data_of_the_same_shape_is_not_taken_for_the_data_before(part: str) -> None:
+def test_new_data_of_the_same_shape_is_told_apart(part: str) -> None:
     before = federated_data([4] * 5)
     fed_avg("fast", before)
     assert before.partition is not None

@@ -112,7 +112,7 @@ def test_no_address_of_the_machine_leads_to_the_worker(user: int | None) -> None
     assert {address for _, address, _ in reached} == {address for address in addresses() if ":" not in address}
 
 
-def test_the_door_is_for_its_owner_alone_and_closed_behind_the_worker(own: Home) -> None:
+def test_socket_is_private_and_closed_once_the_worker_connects(own: Home) -> None:
     with own.door() as (port, target):
         path = Path(target.removeprefix("unix:"))
         assert path.name == str(port)
@@ -127,7 +127,7 @@ def test_the_door_is_for_its_owner_alone_and_closed_behind_the_worker(own: Home)
 
 
 @as_another_user
-def test_another_user_cannot_open_the_door_even_in_an_open_folder(own: Home) -> None:
+def test_another_user_cannot_connect_even_in_an_open_folder(own: Home) -> None:
     knock = "import socket, sys\nprint(socket.socket(socket.AF_UNIX).connect_ex(sys.argv[1]))"
     with own.door() as (port, _):
         path = Path(own._folder, str(port))
@@ -156,7 +156,7 @@ def test_a_home_ends_with_its_relay_and_leaves_no_folder(own: Home) -> None:
     assert not Path(own._folder).exists()
 
 
-def test_no_place_for_the_door_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_place_for_the_socket_is_reported_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
     with pytest.raises(UserError, match="TMPDIR"):
         Home()
@@ -179,7 +179,7 @@ def fenced(*overrides: str, uri: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_an_open_worker_is_said_on_one_line_and_in_the_statement(tmp_path: Path) -> None:
+def test_an_open_worker_is_reported_on_terminal_and_in_statement(tmp_path: Path) -> None:
     done = fenced("tracking.log_model=false", "pipeline.rounds=2", uri=f"sqlite:///{tmp_path / 'runs.db'}")
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "worker" in line]
@@ -189,7 +189,7 @@ def test_an_open_worker_is_said_on_one_line_and_in_the_statement(tmp_path: Path)
     assert "unshare" in statement.read_text()
 
 
-def test_a_private_worker_that_cannot_be_had_is_refused_before_anything_is_logged(tmp_path: Path) -> None:
+def test_an_impossible_private_worker_is_refused_before_any_log(tmp_path: Path) -> None:
     done = fenced("federated.require_private_worker=true", uri=f"sqlite:///{tmp_path / 'runs.db'}")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

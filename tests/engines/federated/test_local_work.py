@@ -32,9 +32,7 @@ def moved(data: TrainingData, plan: Mechanism, **changes: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("plan", "work"), [*((POISSON, work) for work in LOCAL_WORK), (TREE, LOCAL_WORK[-1])])
-def test_a_users_contribution_never_exceeds_the_clip_whatever_the_local_work(
-    plan: Mechanism, work: dict[str, Any]
-) -> None:
+def test_contribution_never_exceeds_the_clip_whatever_the_local_work(plan: Mechanism, work: dict[str, Any]) -> None:
     contribution = 4 * moved(federated_data([7]), plan, **work)  # 4 normalises
     assert 0.1 * CLIP < np.linalg.norm(contribution) <= CLIP * (1 + 1e-4)
 

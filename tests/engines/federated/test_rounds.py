@@ -18,14 +18,14 @@ def client_datasets(data: TrainingData, *, local_epochs: int) -> ClientDatasets:
     return ClientDatasets(data, orders, local_batch_size=3, local_epochs=local_epochs)
 
 
-def test_uniform_cohorts_have_the_exact_size_and_favour_nobody() -> None:
+def test_uniform_cohorts_have_the_exact_size_and_equal_rates() -> None:
     rng = np.random.default_rng(0)
     cohorts = np.array([uniform_cohort(rng, clients=10, size=4) for _ in range(2000)])
     assert all(len(set(cohort)) == 4 for cohort in cohorts)
     assert chisquare(np.bincount(cohorts.ravel(), minlength=10)).pvalue > 1e-3
 
 
-def test_batches_hold_each_example_once_an_epoch_in_a_drawn_order() -> None:
+def test_batches_hold_each_example_once_an_epoch() -> None:
     data = federated_data([3, 7])
     datasets = client_datasets(data, local_epochs=2)
     (batches,) = ([x.numpy() for x, _ in dataset] for dataset in datasets.of([1]))
@@ -58,7 +58,7 @@ def padded_sizes(data: TrainingData, expected: float, cohorts: Iterable[int]) ->
     return sizes
 
 
-def test_poisson_cohorts_are_padded_to_three_sizes_by_clients_who_hold_nothing() -> None:
+def test_poisson_cohorts_are_padded_to_three_sizes() -> None:
     data = federated_data([2] * 300)
     assert padded_sizes(data, 49.6, range(90)) == [50] * 51 + [61] * 11 + [82] * 21 + list(range(83, 90))
     for expected in (0.5, 3, 30):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,13 @@ def start():
     print(worker.process.pid, worker.home.process.pid, worker.home._folder, flush=True)
 """
 ENDINGS = {
-    "return": "start()",
     "exception": "start()\nraise RuntimeError('on purpose')",
     # SIGINT is ignored here, as under nohup; and the first worker is started from a thread that ends before it.
-    "ignored": (
+    "return": (
         "thread = threading.Thread(target=start); thread.start(); thread.join(); time.sleep(0.3)\n"
         "assert runtime.ensure_worker(1).alive\nruntime.close()\nruntime.close()\nstart()"
     ),
-    "SIGTERM": "start()\ntime.sleep(100)",
-    "SIGINT": "start()\ntime.sleep(100)",
-    "SIGKILL": "start()\ntime.sleep(100)",
+    "killed": "start()\ntime.sleep(100)",
 }
 PATIENCE_S = 90
 
@@ -45,22 +43,20 @@ def ignore_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """All cases at once: most of their time is spent importing TensorFlow. Some may be asked for in another process."""
-    cases = {
-        ending: subprocess.Popen(
-            [sys.executable, "-c", START + ENDINGS[ending]],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=ignore_sigint if ending == "ignored" else None,
-        )
-        for ending in ENDINGS
-    }
-    yield cases
-    for process in cases.values():
-        with process:  # closes its pipes and waits for it
+@contextmanager
+def process_that(ending: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that starts a worker and ends as told. One a test: most of its time goes into importing TensorFlow."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", START + ENDINGS[ending]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=ignore_sigint if ending == "return" else None,
+    )
+    with process:  # closes its pipes and waits for it
+        try:
+            yield process
+        finally:
             process.kill()
 
 
@@ -87,27 +83,26 @@ def assert_nothing_is_left(line: str) -> None:
     assert not Path(folder).exists()
 
 
-@pytest.mark.parametrize(("ending", "code"), [("return", 0), ("exception", 1), ("ignored", 0)])
-def test_worker_and_pipes_end_with_the_process(
-    processes: dict[str, subprocess.Popen[str]], ending: str, code: int
-) -> None:
-    out, err = processes[ending].communicate(timeout=PATIENCE_S)  # waits until nobody holds the pipes any more
-    assert processes[ending].returncode == code, err
+@pytest.mark.parametrize(("ending", "code"), [("return", 0), ("exception", 1)])
+def test_worker_and_pipes_end_with_the_process(ending: str, code: int) -> None:
+    with process_that(ending) as process:
+        out, err = process.communicate(timeout=PATIENCE_S)  # waits until nobody holds the pipes any more
+    assert process.returncode == code, err
     assert out.split()
     for line in out.splitlines():
         assert_nothing_is_left(line)
     assert (err == "") == (code == 0)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
-def test_worker_ends_with_a_process_that_is_killed(processes: dict[str, subprocess.Popen[str]], name: str) -> None:
-    process = processes[name]
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert not any(is_gone(int(pid)) for pid in line.split()[:2])
-    process.send_signal(signal.Signals[name])
-    process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == -signal.Signals[name]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_worker_ends_with_a_process_that_is_killed(number: signal.Signals) -> None:
+    with process_that("killed") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert not any(is_gone(int(pid)) for pid in line.split()[:2])
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -number
     assert_nothing_is_left(line)
 
 
@@ -167,7 +162,7 @@ def test_missing_engine_names_the_remedy() -> None:
     assert "no wheels for Darwin arm64" in str(missing_engine("Darwin", "arm64"))
 
 
-def test_a_computation_is_sent_once_in_a_row_and_never_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_computation_is_sent_once_and_never_confused(monkeypatch: pytest.MonkeyPatch) -> None:
     stub, sent = runtime.ensure_worker(None).stub, []
     send = stub.create_value
 

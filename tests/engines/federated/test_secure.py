@@ -37,7 +37,7 @@ def private(data: TrainingData, plan: Mechanism, **changes: Any) -> np.ndarray:
     return flat(fit.record.model.weights())
 
 
-def test_a_round_of_fed_avg_is_the_plain_one_to_half_a_point_a_client() -> None:
+def test_secure_fed_avg_equals_plain_within_half_a_point() -> None:
     sizes = [3, 9, 5]
     data = federated_data(sizes)
     clear, secure = (plain(data, secure_aggregation=on) for on in (False, True))
@@ -64,7 +64,7 @@ def test_sums_are_whole_numbers_of_points() -> None:
     assert 0 < np.abs(secure - clear).max() <= 3 / 2 + 0.02
 
 
-def test_a_change_beyond_the_bound_ends_the_run_in_one_line() -> None:
+def test_a_change_beyond_the_bound_ends_the_run() -> None:
     data = federated_data([4, 4, 4])
     with pytest.raises(UserError, match=r"pipeline.secure_bound=0.001 is too small for round 1: at least [123] of 3"):
         plain(data, secure_aggregation=True, secure_bound=1e-3)
@@ -89,7 +89,7 @@ def test_private_rounds_are_the_plain_ones_with_the_same_noise(plan: Mechanism, 
 SPECS = tuple(tf.TensorSpec(shape, tf.float32) for shape in ((5, 3), (3,)))
 
 
-def test_rounding_never_lifts_a_user_above_the_clip_norm_and_leaves_nobody_at_zero() -> None:
+def test_rounding_keeps_users_within_the_clip_and_above_zero() -> None:
     data = federated_data([9])
     data = replace(data, initial_weights=[np.zeros_like(value) for value in data.initial_weights])
     plan, settings = user_plan(population=4, clip_norm=0.3, delta=0.01), {"client_learning_rate": 5.0}

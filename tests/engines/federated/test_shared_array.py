@@ -43,7 +43,7 @@ def test_a_graph_reads_what_was_stored() -> None:
     assert read(storage.labels).dtype == np.int32
 
 
-def test_a_few_examples_are_stored_once_for_all_partitions_and_many_lie_by_client() -> None:
+def test_few_examples_are_stored_once_and_many_by_client() -> None:
     partitions = [Partition((np.array([5, 0]), np.array([3, 1, 4, 2]))), Partition((np.arange(3), np.arange(3, 6)))]
     few, many = federated_data([6]), federated_data([6], features=SHARED_BYTES // 4)
     shared, also = (store(replace(few, partition=partition)) for partition in partitions)
@@ -105,7 +105,7 @@ def test_another_user_cannot_read_what_was_stored() -> None:
         assert (done.stdout.strip(), done.stderr) == ("PermissionError", "")
 
 
-def test_memory_that_does_not_suffice_is_said_in_a_line() -> None:
+def test_too_little_memory_is_reported_in_a_line() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:

@@ -55,7 +55,7 @@ def test_loss_is_the_mean_over_the_batch() -> None:
     np.testing.assert_allclose(mean_cross_entropy(logits, np.array([1, 0], np.int32)), expected, rtol=1e-6)
 
 
-def test_advice_that_nobody_can_take_stays_out_of_the_results(caplog: pytest.LogCaptureFixture) -> None:
+def test_useless_advice_of_tensorflow_stays_out_of_results(caplog: pytest.LogCaptureFixture) -> None:
     def traced(value: object) -> object:
         return value
 

@@ -65,7 +65,7 @@ def assert_variance(values: np.ndarray, expected: float) -> None:
 
 
 @pytest.mark.usefixtures("eager")
-def test_noise_on_the_cumulative_sum_is_that_of_the_trees_nodes() -> None:
+def test_noise_on_the_cumulative_sum_is_that_of_nodes() -> None:
     cumulative = np.cumsum(increments(tree_noise(100), start(tree_noise(100)), rounds=8), axis=0)
     for values, expected in zip(cumulative, VARIANCES, strict=True):
         assert_variance(values, expected)
@@ -162,7 +162,7 @@ def users_of_unit_vectors(users: int) -> TrainingData:
     return replace(data, inputs=np.eye(users, dtype=np.float32), labels=np.zeros(users, np.int64))
 
 
-def test_cohorts_are_turns_in_trees_and_may_run_out() -> None:
+def test_cohorts_of_trees_take_turns_and_may_run_out() -> None:
     data, plan, users = users_of_unit_vectors(5), tree_plan(clip_norm=1e-3), 5
     kernels = snapshots(data, plan)[:, : users * 3].reshape(-1, users, 3)
     joined = (np.diff(kernels, axis=0) != 0).any(axis=2)
@@ -196,7 +196,7 @@ def test_nodes_with_other_noise_than_the_plans_end_the_run(secure: bool, monkeyp
     fast.build_process.cache_clear()
 
 
-def test_noise_on_the_weights_is_the_trees_also_where_nobody_joins() -> None:
+def test_noise_on_weights_is_the_trees_even_without_users() -> None:
     data = federated_data([2] * 5, features=150, classes=10)
     data = replace(data, initial_weights=[np.zeros_like(value) for value in data.initial_weights])
     plan = tree_plan(noise_multiplier=1.5, clip_norm=0.7)
@@ -208,7 +208,7 @@ def test_noise_on_the_weights_is_the_trees_also_where_nobody_joins() -> None:
     assert abs(trees) < 5 / np.sqrt(found.shape[1])
 
 
-def test_the_noise_seed_determines_cohorts_and_noise_and_the_engines_agree() -> None:
+def test_noise_seed_fixes_cohorts_and_noise_in_both_engines() -> None:
     data, plan = federated_data([2, 3, 4] * 4), tree_plan(noise_multiplier=1.0, clip_norm=0.05)
     first, same, other = (snapshots(data, plan, noise_seed=seed) for seed in (7, 7, 8))
     np.testing.assert_allclose(first, same, atol=1e-6, rtol=0)

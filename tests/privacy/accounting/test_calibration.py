@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.config.schema import DpFedAvgConfig, DpSgdConfig, PrivacyConfig
+from pipelines.config.pipeline_settings import PrivatePipelineConfig
+from pipelines.config.privacy_settings import PrivacyConfig
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
 from pipelines.privacy.mechanisms.planning import plan_for
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
-from tests.privacy.conftest import dp_fed_avg, dp_sgd, privacy
+from tests.privacy.conftest import adaptive, dp_fed_avg, dp_sgd, dp_sgd_users, privacy
 
 
 def plan(q: float, steps: int, population: int = 60_000) -> PoissonGaussianMechanism:
@@ -51,24 +52,24 @@ def test_adaptive_clipping_reaches_every_target_that_its_count_allows() -> None:
     assert adaptive.adaptive == clipping
 
 
-def test_a_central_plan_counts_steps_and_rate_from_the_public_population() -> None:
+def test_central_steps_and_rate_follow_the_public_population() -> None:
     # 20 epochs of 60,000 in samples of 512: 20 * 60000 / 512 = 2343.75 steps.
     found = plan_for(dp_sgd(), privacy(), units=60_000)
     assert (found.unit, found.steps, found.expected_batch_size) == (PrivacyUnit.EXAMPLE, 2344, pytest.approx(512))
 
 
-def test_one_unit_more_or_less_changes_nothing_under_a_stated_population() -> None:
+def test_one_unit_changes_nothing_under_a_stated_population() -> None:
     plans = {plan_for(dp_sgd(), privacy(population=60_000), units=n) for n in (59_999, 60_000, 60_001)}
     assert len(plans) == 1
 
 
 def test_a_central_plan_over_users_counts_their_population() -> None:
     # 3 passes over 1,000 users, 50 at a time: 60 steps.
-    settings = dp_sgd(batch_size=50, epochs=3)
-    found = plan_for(settings, privacy(unit="user"), units=1000)
+    settings = dp_sgd_users(batch_size=50, epochs=3)
+    found = plan_for(settings, privacy(), units=1000)
     assert isinstance(found, PoissonGaussianMechanism)
     assert (found.unit, found.steps, found.sampling_probability) == (PrivacyUnit.USER, 60, 0.05)
-    stated = privacy(unit="user", population=1000, epsilon=3.0, noise_multiplier=None)
+    stated = privacy(population=1000, epsilon=3.0, noise_multiplier=None)
     plans = {plan_for(settings, stated, units=n) for n in (999, 1000, 1001)}
     assert len(plans) == 1
     (same,) = plans
@@ -87,7 +88,7 @@ def test_a_federated_plan_protects_users() -> None:
 
 
 def test_adaptive_clipping_defaults_to_five_percent_of_the_cohort() -> None:
-    found = plan_for(dp_fed_avg(), privacy(clipping="adaptive"), units=1000)
+    found = plan_for(dp_fed_avg(), adaptive(), units=1000)
     assert found.adaptive == AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=2.5)
 
 
@@ -95,15 +96,15 @@ def test_adaptive_clipping_defaults_to_five_percent_of_the_cohort() -> None:
     ("settings", "wishes", "message"),
     [
         (dp_sgd(batch_size=1001), privacy(), "pipeline.batch_size=1001 exceeds the population of 1000 examples"),
-        (dp_sgd(batch_size=1001), privacy(unit="user"), "exceeds the population of 1000 users"),
+        (dp_sgd_users(batch_size=1001), privacy(), "pipeline.batch_size=1001 exceeds the population of 1000 users"),
         (dp_fed_avg(clients_per_round=1001), privacy(), "pipeline.clients_per_round=1001 exceeds the population"),
         (dp_sgd(batch_size=10), privacy(delta=1e-3), r"privacy.delta=0.001 must lie in \(0, 0.001\)"),
         (dp_sgd(batch_size=10), privacy(population=400), "privacy.population=400 is far below the units present"),
-        (dp_fed_avg(), privacy(clipping="adaptive", count_stddev=0.4), "privacy.count_stddev=0.4 must exceed half"),
+        (dp_fed_avg(), adaptive(count_stddev=0.4), "privacy.count_stddev=0.4 must exceed half"),
     ],
 )
 def test_plans_out_of_bounds_are_refused_with_the_number(
-    settings: DpSgdConfig | DpFedAvgConfig, wishes: PrivacyConfig, message: str
+    settings: PrivatePipelineConfig, wishes: PrivacyConfig, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         plan_for(settings, wishes, units=1000)

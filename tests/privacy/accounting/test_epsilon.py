@@ -94,7 +94,7 @@ def test_epsilon_falls_with_noise_and_rises_with_steps_and_sampling(q: float, si
     assert plan(q=q, sigma=sigma, steps=steps, delta=1e-6).epsilon() > here - 1e-6
 
 
-def test_a_plan_cut_short_spends_less_and_nothing_before_its_first_step() -> None:
+def test_a_plan_cut_short_spends_less_and_initially_nothing() -> None:
     whole = plan(steps=200)
     assert whole.executed(100).epsilon() == plan(steps=100).epsilon() < whole.epsilon()
     assert whole.executed(0).epsilon() == 0.0
@@ -143,7 +143,7 @@ def test_only_an_epsilon_that_could_be_too_low_is_refuted(
     assert (len(refutations(found)), len(contradictions(found))) == (refuted, contradicted)
 
 
-def test_a_guarantee_whose_epsilon_could_be_too_low_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epsilon_that_could_be_too_low_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = plan(steps=123)
     real = mine.epsilon()
     monkeypatch.setattr(PoissonGaussianMechanism, "epsilon", lambda plan: real - 0.03)
@@ -199,7 +199,7 @@ def test_delta_enters_the_epsilon() -> None:
     assert math.isfinite(plan(steps=5000).epsilon())
 
 
-def test_prv_says_so_where_its_grid_would_not_fit_in_memory() -> None:
+def test_prv_refuses_a_grid_that_exceeds_memory() -> None:
     plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.USER, population=1000, sampling_probability=0.2, steps=60, noise_multiplier=0.001,
         clip_norm=1.0, delta=1e-5,

@@ -38,7 +38,7 @@ def test_the_conversion_meets_the_delta_with_nothing_to_spare(members: int) -> N
 
 
 @pytest.mark.parametrize("members", [2, 5])
-def test_the_conversion_is_no_better_than_the_exact_group_of_a_gaussian(members: int) -> None:
+def test_conversion_never_beats_the_exact_group_of_a_gaussian(members: int) -> None:
     # Everybody takes part: k users are one Gaussian mechanism with mu = k / sigma.
     single = plan(q=1.0, sigma=2.0, steps=1)
     found = group_epsilon(single, members)
@@ -47,6 +47,6 @@ def test_the_conversion_is_no_better_than_the_exact_group_of_a_gaussian(members:
     assert exact < found < 3 * exact
 
 
-def test_no_step_protects_everybody_and_little_noise_nobody() -> None:
+def test_no_step_protects_fully_and_little_noise_hardly() -> None:
     assert group_epsilon(plan(steps=0), 5) == 0.0
     assert group_epsilon(plan(q=1.0, sigma=0.05, steps=1), 5) is None

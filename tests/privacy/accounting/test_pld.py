@@ -46,7 +46,7 @@ def test_epsilon_of_randomised_response_by_hand() -> None:
     assert read_epsilon(probabilities, -1, 1.0, 0.0, 0.9) == 0.0
 
 
-def test_a_loss_beyond_the_range_of_floats_is_its_own_epsilon() -> None:
+def test_a_loss_beyond_floats_is_its_own_epsilon() -> None:
     # e^-800 is zero as a float.
     assert read_epsilon(np.array([0.5, 0.5]), 799, 1.0, 0.0, 1e-5) == 800.0
 

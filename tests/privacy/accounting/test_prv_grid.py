@@ -32,7 +32,7 @@ def test_epsilon_is_at_most_prvs_and_within_its_error(q: float, steps: int) -> N
         assert 0 <= theirs - plan.epsilon() < error, sigma
 
 
-def test_the_largest_epsilon_of_the_grid_is_not_below_the_exact_one() -> None:
+def test_largest_epsilon_of_the_grid_covers_the_exact_one() -> None:
     plan = PoissonGaussianMechanism(
         unit=PrivacyUnit.EXAMPLE, population=1000, clip_norm=1.0, sampling_probability=0.05, noise_multiplier=0.8,
         steps=20_000, delta=DELTA,

@@ -55,7 +55,7 @@ def test_the_two_exact_values_agree() -> None:
     )
 
 
-def test_a_delta_that_rounding_drowns_is_refused_with_one_that_it_does_not() -> None:
+def test_a_delta_below_rounding_is_refused_with_a_usable_one() -> None:
     with pytest.raises(UserError, match=r"privacy\.delta=1e-10 .* 300,000 steps; choose 1\.4e-10 or more"):
         plan(0.01, 4.0, 300_000, 1e-10)
     assert plan(0.01, 4.0, 300_000, 1.4e-10).delta > least_delta(300_000)

@@ -15,7 +15,7 @@ def plan_of(steps: int, restart_every: int) -> TreeMechanism:
     )  # fmt: skip
 
 
-def test_a_sum_has_the_noise_of_the_subtrees_that_it_consists_of() -> None:
+def test_a_sum_has_the_noise_of_its_subtrees() -> None:
     # A subtree of height d has 1 / (2 - 2^-d) of a node's variance: 1, 2/3, 4/7, 8/15.
     cumulative = np.cumsum(increments(8), axis=0)
     expected = [1, 2 / 3, 1 + 2 / 3, 4 / 7, 1 + 4 / 7, 2 / 3 + 4 / 7, 1 + 2 / 3 + 4 / 7, 8 / 15]
@@ -24,7 +24,7 @@ def test_a_sum_has_the_noise_of_the_subtrees_that_it_consists_of() -> None:
     assert np.sort(increments(2)[1]) == pytest.approx([-2 / 3, 1 / 3, 2 / 3])
 
 
-def test_a_leafs_owner_is_as_far_from_not_being_there_as_the_inverse_covariance_says() -> None:
+def test_distance_of_a_leaf_is_that_of_the_inverse_covariance() -> None:
     # Of two rounds the covariance is [[1, -2/3], [-2/3, 1]], whose inverse has 9/5 on its diagonal.
     assert leaf_distance(1) == pytest.approx(1)
     assert leaf_distance(2) ** 2 == pytest.approx(9 / 5)
@@ -44,9 +44,7 @@ def test_noise_of_trees_comes_out_as_independent_draws() -> None:
 
 
 @pytest.mark.parametrize(("steps", "restart_every"), [(10, 1), (16, 16), (100, 30), (600, 300)])
-def test_the_bound_of_the_noise_that_is_there_stays_below_what_the_accountant_says(
-    steps: int, restart_every: int
-) -> None:
+def test_bound_of_the_noise_stays_below_the_accountants_epsilon(steps: int, restart_every: int) -> None:
     plan = plan_of(steps, restart_every)
     bound = plan.lower_bound(1 / plan.noise_multiplier)
     assert 0.5 * plan.epsilon() < bound < plan.epsilon()

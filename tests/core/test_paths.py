@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.paths import foreign_hand, make_private
-from pipelines.tracking.store import open_store
 
 OTHER = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -24,7 +23,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_new_folders_are_for_their_owner_and_old_ones_stay_as_they_are(tmp_path: Path) -> None:
+def test_new_folders_are_private_and_old_ones_keep_their_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     make_private(tmp_path / "a" / "b")
     assert [mode(path) for path in (tmp_path, tmp_path / "a", tmp_path / "a" / "b")] == [0o755, 0o700, 0o700]
@@ -33,7 +32,7 @@ def test_new_folders_are_for_their_owner_and_old_ones_stay_as_they_are(tmp_path:
     assert mode(tmp_path / "a") == 0o750
 
 
-def test_whoever_may_write_a_file_or_a_folder_above_it_has_a_hand_in_it(tmp_path: Path) -> None:
+def test_writers_of_a_file_or_its_folders_are_found(tmp_path: Path) -> None:
     folder = tmp_path / "above" / "folder"
     make_private(folder)
     file = folder / "file"
@@ -51,25 +50,10 @@ def test_whoever_may_write_a_file_or_a_folder_above_it_has_a_hand_in_it(tmp_path
 
 
 @as_root
-def test_another_owner_has_a_hand_in_it_also_through_a_link(tmp_path: Path) -> None:
+def test_another_owner_is_found_through_a_link(tmp_path: Path) -> None:
     real = tmp_path / "real"
     real.touch(mode=0o600)
     (tmp_path / "link").symlink_to(real)
     assert foreign_hand(tmp_path / "link") is None
     os.chown(real, OTHER, OTHER)
     assert str(OTHER) in str(foreign_hand(tmp_path / "link"))
-
-
-def test_a_new_store_is_for_its_owner_alone(tmp_path: Path) -> None:
-    database = tmp_path / "new" / "runs.db"
-    open_store(f"sqlite:///{database}", "tests")
-    assert mode(database.parent) == 0o700
-    assert [mode(database), mode(database.parent / "runs.db.lock")] == [0o600, 0o600]
-    assert mode(database.parent / "mlartifacts") == 0o700
-
-
-def test_an_old_store_keeps_the_modes_that_its_owner_gave_it(tmp_path: Path) -> None:
-    (tmp_path / "mlartifacts").mkdir(mode=0o755)
-    (tmp_path / "runs.db").touch(mode=0o664)
-    open_store(f"sqlite:///{tmp_path / 'runs.db'}", "tests")
-    assert (mode(tmp_path / "runs.db"), mode(tmp_path / "mlartifacts")) == (0o664, 0o755)

@@ -1,0 +1,95 @@
+"""One row a pipeline: everything that other modules ask about a pipeline stands here once.
+
+`pipelines.engines.build` starts the engines, with one explicit choice by settings type.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.config.pipeline_settings import (
+    DpFedAvgConfig,
+    DpSgdConfig,
+    DpSgdUsersConfig,
+    FedAvgConfig,
+    SgdConfig,
+    TrainedConfig,
+)
+
+Unit = Literal["example", "user"]
+Framework = Literal["central", "federated"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineRow:
+    """What a pipeline is.
+
+    Attributes:
+      settings: type of its section in the configuration.
+      framework: the extra to install, pip install -e '.[central]' or '.[federated]'; figures give each one colour.
+      sample_size: its setting for the size of a step's sample.
+      length: its setting for how long it trains.
+      divided: whether the data is divided among clients or users.
+      unit: whom it protects; None where nothing is private.
+      mechanisms: options of `privacy` that it runs; none where nothing is private.
+      ceiling: the pipeline that a private one is without privacy; None for that one itself.
+    """
+
+    settings: type[TrainedConfig]
+    framework: Framework
+    sample_size: Literal["batch_size", "clients_per_round"]
+    length: Literal["epochs", "rounds"]
+    divided: bool
+    unit: Unit | None = None
+    mechanisms: tuple[str, ...] = ()
+    ceiling: str | None = None
+
+
+PIPELINES: dict[str, PipelineRow] = {
+    "sgd": PipelineRow(
+        settings=SgdConfig, framework="central", sample_size="batch_size", length="epochs", divided=False,
+    ),
+    "dp_sgd": PipelineRow(
+        settings=DpSgdConfig, framework="central", sample_size="batch_size", length="epochs", divided=False,
+        unit="example", mechanisms=("fixed", "adaptive"), ceiling="sgd",
+    ),
+    "dp_sgd_users": PipelineRow(
+        settings=DpSgdUsersConfig, framework="central", sample_size="batch_size", length="epochs", divided=True,
+        unit="user", mechanisms=("fixed", "adaptive"), ceiling="sgd",
+    ),
+    "fed_avg": PipelineRow(
+        settings=FedAvgConfig, framework="federated", sample_size="clients_per_round", length="rounds", divided=True,
+    ),
+    "dp_fed_avg": PipelineRow(
+        settings=DpFedAvgConfig, framework="federated", sample_size="clients_per_round", length="rounds", divided=True,
+        unit="user", mechanisms=("fixed", "adaptive", "tree"), ceiling="fed_avg",
+    ),
+}  # fmt: skip
+
+
+def ceilings(unit: str | None) -> tuple[str, ...]:
+    """The non-private pipelines worth seeing beside a unit: what privacy costs, and what dividing the data costs.
+
+    Args:
+      unit: that is protected; one that no pipeline protects, or None, asks for all that are not private.
+    """
+    beside = {row.ceiling for row in PIPELINES.values() if row.unit == unit and row.ceiling is not None}
+    return tuple(name for name, row in PIPELINES.items() if row.unit is None and (name in beside or not beside))
+
+
+def private_pipelines(unit: str | None = None, mechanism: str | None = None) -> tuple[str, ...]:
+    """Names of the private pipelines.
+
+    Args:
+      unit: that they protect; None takes any.
+      mechanism: that they run; None takes any.
+    """
+    return tuple(
+        name
+        for name, row in PIPELINES.items()
+        if row.unit is not None and unit in (None, row.unit) and (mechanism is None or mechanism in row.mechanisms)
+    )
+
+
+def in_words(names: tuple[str, ...]) -> str:
+    """What to write for one of these pipelines."""
+    return " or ".join(f"pipeline={name}" for name in names)

@@ -7,9 +7,8 @@ import dp_accounting
 import numpy as np
 import pytest
 
-from pipelines.engines.federated.banded_noise import KeyedBandedSum
 from pipelines.engines.federated.engine import tf
-from pipelines.engines.federated.tff_noise import KeyedSum, with_fresh_keys
+from pipelines.engines.federated.tff_noise import KeyedBandedSum, KeyedSum, with_fresh_keys
 from pipelines.privacy.mechanisms.banded import optimal_coefficients, whitened
 
 SHAPES = ((40, 30), (30,), ())

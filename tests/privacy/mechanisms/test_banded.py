@@ -1,22 +1,41 @@
 """Banded matrix factorisation, held against small matrices worked out by hand and dense linear algebra."""
 
+import json
+from collections.abc import Sequence
 from math import ceil, comb, sqrt
+from typing import Any
 
+import dp_accounting
 import numpy as np
 import pytest
 
-from pipelines.core.errors import GuaranteeError
+from pipelines.core.errors import GuaranteeError, UserError
+from pipelines.privacy.accounting.calibration import calibrate
+from pipelines.privacy.accounting.epsilon import accountant_results
+from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.mechanisms.banded import (
+    BandedMechanism,
     CorrelatedNoise,
     CyclicRecord,
     CyclicSampler,
+    cyclic_faults,
     optimal_coefficients,
     prefix_sum_variances,
     square_root_coefficients,
-    strategy_matrix,
     whitened,
 )
+from pipelines.privacy.mechanisms.base import PrivacyUnit, ProblemSize
+from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.sampling import PoissonSampler, SamplerRecord
+from pipelines.privacy.verification import verify_guarantee
+
+
+def strategy_matrix(coefficients: Sequence[float], steps: int) -> np.ndarray:
+    """C, dense."""
+    matrix = np.zeros((steps, steps))
+    for j, value in enumerate(coefficients[:steps]):
+        matrix[np.arange(j, steps), np.arange(steps - j)] = value
+    return matrix
 
 
 def test_two_bands_of_the_square_root_by_hand() -> None:
@@ -134,58 +153,65 @@ def test_one_group_draws_plain_poisson_samples() -> None:
 
 
 def test_more_groups_than_units_leave_empty_samples() -> None:
-    sampler = CyclicSampler(1, q=1, bands=4, rng=np.random.default_rng(0))
-    record = CyclicRecord(sampler.groups, q=1, bands=4)
-    sizes = []
-    for _ in range(8):
-        sample = sampler.draw()
+    sampler, record = CyclicSampler(1, q=1, bands=4, rng=np.random.default_rng(0)), CyclicRecord(1, q=1, bands=4)
+    samples = [sampler.draw() for _ in range(8)]
+    for sample in samples:
         record.observe(sample)
-        sizes.append(len(sample))
-    assert sum(sizes) == 2
+    assert sum(map(len, samples)) == 2
     assert record.verdict().holds
 
 
-def _watched(units: int, q: float, bands: int, steps: int, *, drawn: float | None = None) -> CyclicRecord:
-    sampler = CyclicSampler(units, q=drawn or q, bands=bands, rng=np.random.default_rng(3))
-    record = CyclicRecord(sampler.groups, q=q, bands=bands)
+def _watched(*, q: float = 0.2, drawn: float = 0.2, steps: int = 81) -> CyclicRecord:
+    sampler, record = (
+        CyclicSampler(300, q=drawn, bands=4, rng=np.random.default_rng(3)),
+        CyclicRecord(300, q=q, bands=4),
+    )
     for _ in range(steps):
         record.observe(sampler.draw())
     return record
 
 
 def test_the_record_accepts_the_sampler() -> None:
-    assert _watched(300, 0.2, 4, 81).verdict().p_value > 1e-3
+    verdict = _watched().verdict()
+    assert verdict.p_value > 1e-3
+    assert verdict.law == "cyclic poisson"
 
 
 def test_the_record_refuses_twice_the_probability() -> None:
-    verdict = _watched(300, 0.2, 4, 81, drawn=0.4).verdict()
-    assert not verdict.holds
-    assert "group" in verdict.test
+    assert not _watched(drawn=0.4).verdict().holds
+
+
+def test_the_record_refuses_samples_of_one_size() -> None:
+    record, rng = CyclicRecord(300, q=0.2, bands=3), np.random.default_rng(0)
+    for step in range(300):
+        record.observe(100 * (step % 3) + rng.choice(100, 20, replace=False))
+    assert not record.verdict().holds
 
 
 def test_the_record_refuses_a_unit_out_of_turn() -> None:
-    record = CyclicRecord(np.array([0, 1, 0]), q=0.5, bands=2)
+    record = CyclicRecord(3, q=0.5, bands=2)
     record.observe(np.array([0, 2]))
     with pytest.raises(GuaranteeError, match="step 2 contradicts"):
         record.observe(np.array([2]))
 
 
-def test_the_record_keeps_the_groups_as_dealt() -> None:
-    groups = np.array([0, 1])
-    record = CyclicRecord(groups, q=0.5, bands=2)
-    groups[:] = 1
+def test_a_unit_keeps_its_turn_in_later_cycles() -> None:
+    record = CyclicRecord(3, q=0.5, bands=2)
+    for sample in ([0], [1], [0, 2], [1]):
+        record.observe(np.array(sample))
+    np.testing.assert_array_equal(record.latest, [False, True, False])
     with pytest.raises(GuaranteeError):
         record.observe(np.array([1]))
 
 
 def test_the_record_refuses_a_unit_twice_in_a_sample() -> None:
-    record = CyclicRecord(np.zeros(9, np.int64), q=0.5, bands=1)
+    record = CyclicRecord(9, q=0.5, bands=1)
     record.observe(np.array([1, 1]))
     assert not record.verdict().holds
 
 
 def test_one_group_is_judged_as_poisson_samples() -> None:
-    cyclic, plain = CyclicRecord(np.zeros(60, np.int64), q=0.3, bands=1), SamplerRecord(60, 0.3)
+    cyclic, plain = CyclicRecord(60, q=0.3, bands=1), SamplerRecord(60, 0.3)
     sampler = PoissonSampler(60, 0.3, np.random.default_rng(5))
     for _ in range(20):
         sample = sampler.draw()
@@ -195,9 +221,116 @@ def test_one_group_is_judged_as_poisson_samples() -> None:
     assert cyclic.verdict().p_value == plain.verdict().p_value
 
 
+def test_cycles_of_all_groups_are_poisson_samples() -> None:
+    sampler = CyclicSampler(400, q=0.3, bands=4, rng=np.random.default_rng(1))
+    joined = np.zeros((402, 400), bool)
+    for row in joined:
+        row[sampler.draw()] = True
+    assert cyclic_faults(joined, q=0.3, bands=4, level=1e-6) == []
+    assert "with probability 0.2998" in cyclic_faults(joined, q=0.2, bands=4, level=1e-6)[0]
+    assert "joins in two" in cyclic_faults(joined, q=0.3, bands=3, level=1e-6)[0]
+
+
 @pytest.mark.parametrize(("bands", "steps"), [(3, 8), (4, 8), (5, 5)])
 def test_a_unit_takes_as_many_turns_as_accounted(bands: int, steps: int) -> None:
     """At q = 1 the whole release is a Gaussian mechanism; its sensitivity is sqrt(turns) for the first group."""
     matrix = strategy_matrix(optimal_coefficients(bands, steps), steps)
     shifts = [np.linalg.norm(matrix[:, group::bands].sum(axis=1)) for group in range(bands)]
     assert max(shifts) <= sqrt(ceil(steps / bands)) + 1e-12
+
+
+def banded(bands: int, *, sample: int = 10, steps: int = 61, sigma: float = 1.3, **changes: Any) -> BandedMechanism:
+    values: dict[str, Any] = {
+        "unit": PrivacyUnit.EXAMPLE, "population": 1000, "sampling_probability": bands * sample / 1000, "steps": steps,
+        "noise_multiplier": sigma, "clip_norm": 0.7, "delta": 1e-5, "coefficients": optimal_coefficients(bands, steps),
+    }  # fmt: skip
+    return BandedMechanism(**values | changes)
+
+
+def plain(q: float, steps: int, sigma: float = 1.3) -> PoissonGaussianMechanism:
+    return PoissonGaussianMechanism(
+        unit=PrivacyUnit.EXAMPLE, population=1000, sampling_probability=q, steps=steps, noise_multiplier=sigma,
+        clip_norm=0.7, delta=1e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("bands", "turns"), [(1, 61), (4, 16), (60, 2), (61, 1)])
+def test_epsilon_is_that_of_the_turns_of_one_unit(bands: int, turns: int) -> None:
+    assert banded(bands).epsilon() == pytest.approx(plain(bands * 0.01, turns).epsilon(), abs=1e-9)
+
+
+def test_every_accountant_answers_for_the_turns() -> None:
+    mine, theirs = accountant_results(banded(4)), accountant_results(plain(0.04, 16))
+    assert [result.epsilon for result in mine] == [result.epsilon for result in theirs]
+
+
+def test_the_event_is_known_to_dp_accounting() -> None:
+    """As `amplified_bandmf_event` of jax_privacy has it: ceil(61 / 4) steps at the probability within a group."""
+    event = dp_accounting.SelfComposedDpEvent(
+        dp_accounting.PoissonSampledDpEvent(0.04, dp_accounting.GaussianDpEvent(1.3)), 16
+    )
+    assert banded(4).dp_event() == event
+    accountant = dp_accounting.pld.PLDAccountant().compose(event)
+    assert banded(4).epsilon() == pytest.approx(accountant.get_epsilon(1e-5), abs=1e-4)
+
+
+def test_a_run_cut_short_counts_the_turns_that_began() -> None:
+    assert [banded(4).executed(steps).composition.steps for steps in (0, 1, 4, 5, 60)] == [0, 1, 1, 2, 15]
+    assert banded(4).executed(0).epsilon() == 0
+
+
+def test_divisor_is_the_expected_sample() -> None:
+    assert banded(4).expected_batch_size == pytest.approx(10)
+    assert banded(1).expected_batch_size == plain(0.01, 61).expected_batch_size
+
+
+def test_calibration_meets_its_target() -> None:
+    plan = calibrate(banded(4), 2.0)
+    assert 1.99 < plan.epsilon() <= 2.0
+    assert plan.noise_multiplier == calibrate(plain(0.04, 16), 2.0).noise_multiplier
+
+
+def test_columns_longer_than_one_are_refused() -> None:
+    with pytest.raises(UserError, match="outgrow the clip norm"):
+        banded(2, coefficients=(1.0, 0.1))
+
+
+def test_privacy_json_holds_the_mechanism() -> None:
+    guarantee = PrivacyGuarantee.of(banded(4), simulated=False)
+    written = json.loads(json.dumps(guarantee.to_dict()))
+    assert (written["mechanism"], written["bands"], len(written["coefficients"])) == ("banded", 4, 4)
+    assert PrivacyGuarantee.from_dict(written) == guarantee
+    assert verify_guarantee(written).holds
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "objection"),
+    [
+        ("bands", 3, "bands is 3, but 4 follows"),
+        ("sampling_probability", 0.01, "follows from the plan"),
+        ("expected_batch_size", 40.0, "expected_batch_size is 40.0, but 10.0 follows"),
+        ("steps", 65, "follows from the plan"),
+    ],
+)
+def test_a_changed_schedule_is_noticed(key: str, value: float, objection: str) -> None:
+    written = json.loads(json.dumps(PrivacyGuarantee.of(banded(4), simulated=False).to_dict()))
+    assert objection in " ".join(verify_guarantee(written | {key: value}).objections)
+
+
+@pytest.mark.parametrize("coefficients", [[1.0, 0.5], [], ["a"], [float("nan")], [-1.0], [0.0, 1.0]])
+def test_coefficients_that_void_the_bound_are_refused(coefficients: list[Any]) -> None:
+    written = PrivacyGuarantee.of(banded(4), simulated=False).to_dict()
+    with pytest.raises(UserError):
+        verify_guarantee(written | {"coefficients": coefficients})
+
+
+def test_an_audits_problem_has_full_cycles() -> None:
+    size = ProblemSize(
+        observations=5000, sample=50, least_units=500, most_units=2000, least_steps=8, most_steps=1000, longest=32,
+        rare=1e-8,
+    )  # fmt: skip
+    for bands in (1, 4, 61):
+        own = banded(bands).resized(size)
+        assert own.steps % bands == 0
+        assert own.steps // bands >= 8
+        assert own.coefficients == banded(bands).coefficients

@@ -192,7 +192,7 @@ class CorrelatedNoise:
             noise = [draw - value * before for draw, before in zip(noise, past, strict=True)]
         noise = [draw / self._first for draw in noise]
         self._past.appendleft(noise)
-        return [+values for values in noise] if self._others else noise
+        return [1.0 * values for values in noise]  # what is returned may be overwritten
 
 
 class CyclicSampler:
@@ -420,8 +420,7 @@ class BandedMechanism:
 
     def resized(self, size: ProblemSize) -> "BandedMechanism":
         """Full cycles, so many that enough units join, and units so that samples are not tiny."""
-        own = replace(self, coefficients=self.coefficients[: size.most_steps // LEAST_TURNS])
-        q = own.sampling_probability
+        own, q = self._of_bands(size.most_steps // LEAST_TURNS), self.sampling_probability
         units = min(max(size.least_units, ceil(size.sample * own.bands / q)), size.most_units)
         turns = max(LEAST_TURNS, ceil(size.least_steps / own.bands), ceil(size.observations / (units * q)))
         if q < 1:  # somebody who always joins shows
@@ -431,9 +430,12 @@ class BandedMechanism:
 
     def among(self, units: int, steps: int, *, join: float, longest: int) -> "BandedMechanism":
         """Each of so few units joins its turns with the plan's probability, or that one; the first bands alone."""
-        own = replace(self, coefficients=self.coefficients[:longest])
         q, delta = max(self.sampling_probability, join), resized_delta(self.delta, units)
-        return replace(own, population=units, steps=steps, sampling_probability=q, delta=delta)
+        return replace(self._of_bands(longest), population=units, steps=steps, sampling_probability=q, delta=delta)
+
+    def _of_bands(self, most: int) -> "BandedMechanism":
+        kept = np.array(self.coefficients[:most])
+        return self if most >= self.bands else replace(self, coefficients=tuple(kept / np.linalg.norm(kept)))
 
     @property
     def law(self) -> str:
@@ -465,13 +467,11 @@ class BandedMechanism:
 
     def participation_assumption(self, *, judged: bool) -> str:
         """Turns are held to before each step; the coins are tested at the end."""
-        turns = "That each keeps to its turns is checked before every step."
-        if judged:
-            return (
-                f"The sampler: {self.law}. {turns} The samples of full cycles are tested against this law, and a run "
-                "that contradicts it fails (tag `privacy.sampler`)."
-            )
-        return f"The sampler: {self.law}. {turns} The rest was not checked, since the run did not end."
+        tested = "were tested against" if judged else "were not tested, since the run did not end, against"
+        return (
+            f"The sampler: {self.law}. It is checked before every step that each keeps to its turns. The samples of "
+            f"full cycles {tested} this law. A run that contradicts it fails (tag `privacy.sampler`)."
+        )
 
     def remark(self) -> str | None:
         """There is nothing to say."""

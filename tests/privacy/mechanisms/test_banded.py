@@ -8,6 +8,7 @@ from typing import Any
 import dp_accounting
 import numpy as np
 import pytest
+import torch
 
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.calibration import calibrate
@@ -80,10 +81,11 @@ def test_streamed_noise_solves_the_dense_system(bands: int) -> None:
     np.testing.assert_allclose(whitened(noise, coefficients), draws, atol=1e-13)
 
 
-def test_overwriting_released_noise_leaves_the_memory_alone() -> None:
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+def test_overwriting_released_noise_leaves_the_memory_alone(array: Any) -> None:
     noise = CorrelatedNoise((2.0, 1.0))
-    noise.next([np.array([4.0])])[0][:] = 99.0
-    assert noise.next([np.array([4.0])])[0] == 1.0
+    noise.next([array([4.0])])[0][:] = 99.0
+    assert float(noise.next([array([4.0])])[0].sum()) == 1.0
 
 
 def test_one_band_is_the_draw_itself() -> None:
@@ -334,3 +336,9 @@ def test_an_audits_problem_has_full_cycles() -> None:
         assert own.steps % bands == 0
         assert own.steps // bands >= 8
         assert own.coefficients == banded(bands).coefficients
+
+
+def test_the_first_bands_keep_columns_of_length_one() -> None:
+    own = banded(61).among(40, 8, join=0.5, longest=6)
+    assert (own.bands, own.sampling_probability) == (6, 0.61)
+    assert np.linalg.norm(own.coefficients) == pytest.approx(1, abs=1e-14)

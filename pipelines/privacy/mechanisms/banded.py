@@ -44,7 +44,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, isfinite, log
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,6 @@ from pipelines.privacy.mechanisms.base import (
 from pipelines.privacy.rounding import rounded_down
 from pipelines.privacy.sampling import Sample, SamplerRecord, SamplerVerdict, poisson_sample, sampling_faults
 
-Array = TypeVar("Array", bound=Any)
 NORM_ROUNDING = 1e-9
 """What floating point may add to the squared length of coefficients."""
 LEAST_TURNS = 8
@@ -181,7 +180,7 @@ class CorrelatedNoise:
         self.column_length = float(np.linalg.norm(coefficients))
         self._past: deque[list[Any]] = deque(maxlen=len(self._others))
 
-    def next(self, draws: Sequence[Array]) -> list[Array]:
+    def next(self, draws: Sequence[Any]) -> list[Any]:
         """Returns the noise of the next step, in new arrays, of float64 as the draws are.
 
         Args:

@@ -50,18 +50,18 @@ PIPELINES: dict[str, PipelineRow] = {
     ),
     "dp_sgd": PipelineRow(
         settings=DpSgdConfig, framework="central", sample_size="batch_size", length="epochs", divided=False,
-        unit="example", mechanisms=("fixed", "adaptive"), ceiling="sgd",
+        unit="example", mechanisms=("fixed", "adaptive", "banded"), ceiling="sgd",
     ),
     "dp_sgd_users": PipelineRow(
         settings=DpSgdUsersConfig, framework="central", sample_size="batch_size", length="epochs", divided=True,
-        unit="user", mechanisms=("fixed", "adaptive"), ceiling="sgd",
+        unit="user", mechanisms=("fixed", "adaptive", "banded"), ceiling="sgd",
     ),
     "fed_avg": PipelineRow(
         settings=FedAvgConfig, framework="federated", sample_size="clients_per_round", length="rounds", divided=True,
     ),
     "dp_fed_avg": PipelineRow(
         settings=DpFedAvgConfig, framework="federated", sample_size="clients_per_round", length="rounds", divided=True,
-        unit="user", mechanisms=("fixed", "adaptive", "tree"), ceiling="fed_avg",
+        unit="user", mechanisms=("fixed", "adaptive", "tree", "banded"), ceiling="fed_avg",
     ),
 }  # fmt: skip
 

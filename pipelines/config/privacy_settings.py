@@ -66,4 +66,15 @@ class TreeConfig(GuaranteeConfig):
     restart_every: Count | None = None
 
 
-PrivacyConfig = Annotated[FixedConfig | AdaptiveConfig | TreeConfig, Field(discriminator="name")]
+class BandedConfig(GuaranteeConfig):
+    """Banded matrix factorisation: noise that later steps take off again in part, on groups in turn.
+
+    Attributes:
+      bands: steps whose noise is correlated, and groups of units; 1 is `fixed`.
+    """
+
+    name: Literal["banded"]
+    bands: Count = 4
+
+
+PrivacyConfig = Annotated[FixedConfig | AdaptiveConfig | TreeConfig | BandedConfig, Field(discriminator="name")]

@@ -62,6 +62,8 @@ def privacy_option(option: str | None, clipping: str | None, mechanism: str | No
       UserError: no option is like that.
     """
     parts = {name: pair for pair, name in PRIVACY_BY_PARTS.items()}
+    if option and option not in parts:
+        raise UserError(f"privacy={option} goes with neither privacy.clipping nor privacy.mechanism; drop these")
     own = parts.get(option or "fixed", ("fixed", "gaussian"))
     pair = (clipping or own[0], mechanism or own[1])
     if pair not in PRIVACY_BY_PARTS:

@@ -13,7 +13,7 @@ from pipelines.engines.central.training import Hardware
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.interface import Fit, TrainingData
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 from .test_parity import FEDERATED, close, make_data, trajectory
@@ -31,7 +31,7 @@ def plan(**changes: Any) -> PoissonGaussianMechanism:
     return PoissonGaussianMechanism(**values | changes)
 
 
-def central(data: TrainingData, mechanism: PoissonGaussianMechanism, seed: int = 3) -> tuple[list[Weights], Fit]:
+def central(data: TrainingData, mechanism: Mechanism, seed: int = 3) -> tuple[list[Weights], Fit]:
     settings = DpSgdUsersConfig.model_validate(
         {"name": "dp_sgd_users", "optimizer": "sgd", "learning_rate": 1.5, "momentum": 0.5, "weight_decay": 0.0,
          "schedule": "constant", "batch_size": 7, "epochs": 1, "max_physical_batch": 3,
@@ -40,7 +40,7 @@ def central(data: TrainingData, mechanism: PoissonGaussianMechanism, seed: int =
     return followed(DpSgd(settings, mechanism, noise_seed=seed, hardware=Hardware(device="cpu", threads=1)), data)
 
 
-def federated(data: TrainingData, mechanism: PoissonGaussianMechanism, seed: int = 3) -> tuple[list[Weights], Fit]:
+def federated(data: TrainingData, mechanism: Mechanism, seed: int = 3) -> tuple[list[Weights], Fit]:
     settings = DpFedAvgConfig.model_validate(
         {**FEDERATED, "name": "dp_fed_avg", "clients_per_round": 7, "client_learning_rate": 0.1,
          "server_learning_rate": 1.5, "server_momentum": 0.5, **LOCAL}

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.tracking.run_log import REFUTED_TAG
-from tests.mutants import accounting, aggregation, central, checks, clipping, federated, noise, samples
+from tests.mutants import accounting, aggregation, banded, central, checks, clipping, federated, noise, samples
 
 EXAMPLES = ("pipeline=dp_sgd", "pipeline.batch_size=359", "pipeline.epochs=15", "privacy.noise_multiplier=2")
 STATED = (*EXAMPLES, "privacy.population=1437")
@@ -28,6 +28,15 @@ HOOKS, GHOST, FAST = (f"pipeline.grad_sample={mode}" for mode in ("hooks", "ghos
 OWN_USERS, IMAGE_USERS, OWN_TREES = (*USERS, MODEL), (*USERS, "model=cnn"), (*TREES, MODEL)
 STOCK = (*OWN_USERS, "pipeline.engine=stock")
 SECURE = (*OWN_USERS, "pipeline.secure_aggregation=true")
+BANDED = ("privacy=banded", "privacy.bands=4", MODEL)
+BANDED_EXAMPLES = (
+    "pipeline=dp_sgd",
+    "pipeline.batch_size=64",
+    "pipeline.epochs=3",
+    "privacy.noise_multiplier=2",
+    *BANDED,
+)
+BANDED_USERS = ("pipeline=dp_fed_avg", "pipeline.clients_per_round=20", "pipeline.rounds=24", *MANY, *BANDED)
 CENTRAL_USERS = ("pipeline=dp_sgd_users", "pipeline.batch_size=40", "pipeline.epochs=12", *CLIENTS)
 
 AUDIT, RUN, SAMPLER, TRIAL = "mechanism audit", "conformity of the run", "sampler test", "trial of clipped sums"
@@ -166,6 +175,24 @@ MUTANTS = [
     Mutant("the same noise in every tree", aggregation.same_trees, AUDIT, OWN_TREES, ANY),
     Mutant("the same noise on every node of a tree", federated.frozen_key, AUDIT, OWN_TREES, ANY),
     Mutant("no noise in a tree's first round", aggregation.bare_first_rounds, AUDIT, OWN_TREES, ANY),
+    Mutant("independent noise for correlated, PyTorch", banded.independent, AUDIT, BANDED_EXAMPLES, ANY),
+    Mutant("correlated noise without memory, PyTorch", banded.forgetful, AUDIT, BANDED_EXAMPLES, ANY),
+    Mutant(
+        "correlated noise without the last band, PyTorch", banded.without_the_last_band, AUDIT, BANDED_EXAMPLES, ANY
+    ),
+    Mutant("correlated noise in reverse order, PyTorch", banded.backwards, AUDIT, BANDED_EXAMPLES, ANY),
+    Mutant("sums in the memory of correlated noise, PyTorch", banded.overwritten, AUDIT, BANDED_EXAMPLES, ANY),
+    Mutant("correlated noise of columns of length 2, PyTorch", banded.long_columns, AUDIT, BANDED_EXAMPLES, NOISE),
+    Mutant("independent noise for correlated, TensorFlow", banded.independent_rounds, AUDIT, BANDED_USERS, ANY),
+    Mutant("correlated noise without memory, TensorFlow", banded.forgetful_rounds, AUDIT, BANDED_USERS, ANY),
+    Mutant(
+        "correlated noise without the last band, TensorFlow",
+        banded.rounds_without_the_last_band,
+        AUDIT,
+        BANDED_USERS,
+        ANY,
+    ),
+    Mutant("every second sample trained twice, groups in turn", samples.former_again, AUDIT, BANDED_EXAMPLES, ANY),
     Mutant("every second sample trained twice, PyTorch", samples.former_again, AUDIT, OWN, ANY),
     Mutant("every second sample trained twice, Opacus' hooks", samples.former_again, AUDIT, (*OWN, HOOKS), ANY),
     Mutant("every second cohort trained twice, PyTorch", samples.former_again, AUDIT, (*CENTRAL_USERS, MODEL), ANY),
@@ -182,6 +209,8 @@ MUTANTS = [
     Mutant("fixed cohorts as Poisson", central.fixed_cohort, SAMPLER, USERS, LAW),
     Mutant("empty batches drawn again", central.never_empty, SAMPLER, SMALL, LAW),
     Mutant("twice the sampling probability", central.larger_q, SAMPLER, EXAMPLES, LAW),
+    Mutant("twice the probability within groups", banded.twice_the_probability, SAMPLER, BANDED_EXAMPLES, LAW),
+    Mutant("fixed cohorts of groups in turn", banded.samples_of_one_size, SAMPLER, BANDED_USERS, LAW),
     Mutant("book-keeping that forgets dense biases", clipping.wrong_dense, TRIAL, (*OWN, FAST), "fails its trial"),
     Mutant("book-keeping that forgets conv biases", clipping.wrong_conv, TRIAL, (*IMAGES, FAST), "fails its trial"),
     Mutant("zeroing by an unnoised quantile", federated.zeroing, RUN, USERS, "keeps more state"),
@@ -189,6 +218,11 @@ MUTANTS = [
     Mutant("count noise not accounted, TensorFlow", accounting.free_count, RUN, ADAPTIVE, "noise_multiplier=2 "),
     Mutant("count noise not accounted, PyTorch", accounting.free_count, RUN, ADAPTIVE_EXAMPLES, "noise_multiplier=2 "),
     Mutant("a user twice in a tree", federated.repeated_turns, RUN, TREES, "has each user at most once"),
+    Mutant("groups ignored by the sampler", banded.groups_ignored, RUN, BANDED_EXAMPLES, "take turns"),
+    Mutant("turns that shift by one each cycle", banded.shifted_turns, RUN, BANDED_EXAMPLES, "take turns"),
+    Mutant("turns back and forth", banded.back_and_forth, RUN, BANDED_USERS, "take turns"),
+    Mutant("a unit in two groups", banded.in_two_groups, RUN, BANDED_USERS, "take turns"),
+    Mutant("coefficients not scaled to unit columns", banded.unscaled_coefficients, RUN, BANDED_EXAMPLES, "outgrow"),
     Mutant("one step fewer accounted", accounting.one_step_fewer, RUN, EXAMPLES, "steps=59 instead of 60"),
     Mutant("delta changed after calibration", accounting.delta_changed, RUN, EXAMPLES, "delta=0.0005 instead"),
     Mutant("plan changed after accounting", accounting.quieter_engine, RUN, EXAMPLES, "noise_multiplier=1.0 instead"),
@@ -210,6 +244,7 @@ IN_EVERY_SUITE = {
     "tensors clipped one by one, TensorFlow", "no noise on biases, TensorFlow",
     "noise again after 5 rounds, TensorFlow", "uniform noise, TensorFlow", "the same keys in every run, TensorFlow",
     "the same noise in every tree", "every second cohort trained twice, TensorFlow",
+    "correlated noise without memory, TensorFlow",
 }  # fmt: skip
 """Audits of TensorFlow's rounds take ten seconds and more. The others run in the gate alone, with -m thorough."""
 LIKE_ANOTHER = {

@@ -28,6 +28,7 @@ from pipelines.engines.central.gradient_trial import require_sound
 from pipelines.engines.central.training import TrainState, build_optimizer
 from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
+from pipelines.privacy.mechanisms.banded import CorrelatedNoise
 from pipelines.privacy.mechanisms.base import Mechanism
 
 Mode = Literal["book_keeping", "hooks", "ghost", "functorch"]
@@ -105,23 +106,32 @@ class KeyedOptimizer(DPOptimizer):
             expected_batch_size=plan.expected_batch_size,
         )
         self.adaptive = plan.adaptive
-        self._rng = rng
+        self._rng, self._correlated = rng, CorrelatedNoise(plan.coefficients)
 
     @property
     def dp_event(self) -> Any:
         """What a step releases, as a `dp_accounting.DpEvent` without its sampling: from the noise that is in use."""
         from dp_accounting import dp_event as events
 
-        update = events.GaussianDpEvent(self.noise_multiplier)
+        update = events.GaussianDpEvent(self.noise_multiplier / self._correlated.column_length)
         if self.adaptive is None:
             return update
         return events.ComposedDpEvent([update, events.GaussianDpEvent(2 * self.adaptive.count_stddev)])
 
     def add_noise(self) -> None:
-        """Adds N(0, (noise_multiplier * max_grad_norm)^2) to every coordinate of the clipped sums, on a grid."""
-        for parameter in self.params:
+        """Adds the step's noise to every coordinate of the clipped sums, on a grid.
+
+        It is N(0, (noise_multiplier * max_grad_norm)^2), or a row of C^-1 times that. The noised sum is rounded, while
+        the memory of C^-1 keeps the noise as it was drawn: so each release is a rounding of what the mechanism would
+        release in exact arithmetic, and tells no more. Given all former steps, its noise is a fresh draw over c_0 <= 1,
+        for which the grid of a draw is fine enough.
+        """
+        draws = [
+            torch.from_numpy(self._rng.standard_normal(parameter.shape)).to(parameter.device)
+            for parameter in self.params
+        ]
+        for parameter, noise in zip(self.params, self._correlated.next(draws), strict=True):
             _check_processed_flag(parameter.summed_grad)
-            noise = torch.from_numpy(self._rng.standard_normal(parameter.shape)).to(parameter.device)
             parameter.grad = noised(parameter.summed_grad, noise, self.noise_multiplier * self.max_grad_norm)
             _mark_as_processed(parameter.summed_grad)
 

@@ -115,6 +115,7 @@ def noise_of(plan: Mechanism, *, secure: bool = False) -> Noise:
         expected_batch_size=plan.expected_batch_size,
         adaptive=plan.adaptive,
         restart_every=plan.restart_every,
+        coefficients=plan.coefficients,
         secure=secure,
     )
 

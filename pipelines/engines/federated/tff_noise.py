@@ -37,7 +37,8 @@ class Noise:
       clip_norm: L2 bound of one user's delta; the first one under adaptive clipping.
       expected_batch_size: public constant that the noised sum is divided by.
       adaptive: None where the clip norm is fixed.
-      restart_every: rounds of a tree; None where each round's noise is its own.
+      restart_every: rounds of a tree; None where there are none.
+      coefficients: first column of C, by whose inverse independent draws become the rounds' noise.
       secure: whether the sum is that of secure aggregation; never with adaptive clipping.
     """
 
@@ -46,6 +47,7 @@ class Noise:
     expected_batch_size: float
     adaptive: AdaptiveClipping | None = None
     restart_every: int | None = None
+    coefficients: tuple[float, ...] = (1.0,)
     secure: bool = False
 
 
@@ -63,7 +65,8 @@ def private_mean_query(noise: Noise, specs: Sequence[Any]) -> tfp.SumAggregation
     """Returns what `DifferentiallyPrivateFactory`'s own methods build, with keyed noise.
 
     Args:
-      noise: fixed or adaptive clipping (`gaussian_fixed`, `gaussian_adaptive`), or trees (`tree_aggregation`).
+      noise: fixed or adaptive clipping (`gaussian_fixed`, `gaussian_adaptive`), trees (`tree_aggregation`), or noise
+        that a banded matrix correlates.
       specs: tf.TensorSpec of each tensor that a user sends.
     """
     stddev = noise.clip_norm * noise.noise_multiplier
@@ -72,6 +75,8 @@ def private_mean_query(noise: Noise, specs: Sequence[Any]) -> tfp.SumAggregation
         query = KeyedAdaptiveSum(noise, noise.adaptive)
     elif noise.restart_every is not None:
         query = KeyedTreeSum(clip_norm=clip_norm, stddev=stddev, restart_every=noise.restart_every, specs=specs)
+    elif noise.coefficients != (1.0,):
+        query = KeyedBandedSum(clip_norm=clip_norm, stddev=stddev, coefficients=noise.coefficients, specs=specs)
     else:
         query = KeyedSum(clip_norm, stddev)
     return tfp.NormalizedQuery(query, denominator=float(noise.expected_batch_size))
@@ -115,6 +120,58 @@ class KeyedSum(tfp.GaussianSumQuery):
             noised.append(value + tf.cast(global_state.stddev * noise, value.dtype))
         event = dp_accounting.GaussianDpEvent(global_state.stddev / global_state.l2_norm_clip)
         return tf.nest.pack_sequence_as(sample_state, noised), global_state._replace(key=key), event
+
+
+class KeyedBandedSum(tfp.GaussianSumQuery):
+    """Clips records and adds row t of X to the sum of round t, where C X is independent noise.
+
+    The state's `key`, int64 of shape (2,), is the seed of the next draw; `past` holds the latest rows of X first, with
+    standard normal rows of C X: float32, (bands - 1, *shape), for each tensor of a record.
+    """
+
+    _GlobalState = namedtuple("_GlobalState", ["l2_norm_clip", "stddev", "key", "past"])
+
+    def __init__(self, *, clip_norm: float, stddev: float, coefficients: Sequence[float], specs: Sequence[Any]) -> None:
+        """Builds the query.
+
+        Args:
+          clip_norm: L2 bound of a record.
+          stddev: of the rows of C X.
+          coefficients: of C; their number is that of its bands.
+          specs: tf.TensorSpec of each tensor of a record.
+        """
+        super().__init__(clip_norm, stddev)
+        self._coefficients = np.asarray(coefficients)
+        self._specs = tuple(specs)
+
+    def make_global_state(self, l2_norm_clip: Any, stddev: Any) -> Any:
+        """Puts a blank where the key belongs, and nothing before the first round."""
+        rows = len(self._coefficients) - 1
+        return self._GlobalState(
+            tf.cast(l2_norm_clip, tf.float32),
+            tf.cast(stddev, tf.float32),
+            tf.zeros([2], tf.int64),
+            tuple(tf.zeros([rows, *spec.shape], tf.float32) for spec in self._specs),
+        )
+
+    def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
+        """Returns the noised sum, the state of the next round, and the event of one row of C X on one unit.
+
+        A unit reaches the rows of C X by a column of C, so that what counts is the noise over the column's length.
+        """
+        noised, kept, key = [], [], global_state.key
+        first, *others = (tf.constant(value, tf.float32) for value in self._coefficients)
+        for value, past in zip(tf.nest.flatten(sample_state), global_state.past, strict=True):
+            noise, key = stateless_normal(tf.shape(value), key)
+            for coefficient, row in zip(others, tf.unstack(past) if others else (), strict=True):
+                noise -= coefficient * row
+            noise /= first
+            noised.append(value + tf.cast(global_state.stddev * noise, value.dtype))
+            kept.append(tf.concat([noise[None], past], axis=0)[: len(others)])
+        column = global_state.l2_norm_clip * float(np.linalg.norm(self._coefficients))
+        event = dp_accounting.GaussianDpEvent(global_state.stddev / column)
+        after = global_state._replace(key=key, past=tuple(kept))
+        return tf.nest.pack_sequence_as(sample_state, noised), after, event
 
 
 class KeyedAdaptiveSum(tfp.QuantileAdaptiveClipSumQuery):

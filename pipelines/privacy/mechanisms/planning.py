@@ -6,14 +6,17 @@ from typing import Any
 
 from pipelines.config.pipeline_settings import PrivatePipelineConfig
 from pipelines.config.pipeline_table import PIPELINES
-from pipelines.config.privacy_settings import AdaptiveConfig, FixedConfig, PrivacyConfig, TreeConfig
+from pipelines.config.privacy_settings import AdaptiveConfig, BandedConfig, FixedConfig, PrivacyConfig, TreeConfig
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.calibration import calibrate
+from pipelines.privacy.mechanisms.banded import BandedMechanism, optimal_coefficients
 from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, NeighboringRelation, PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.mechanisms.tree import TreeMechanism
 
-KINDS: dict[str, type[Mechanism]] = {kind.name: kind for kind in (PoissonGaussianMechanism, TreeMechanism)}
+KINDS: dict[str, type[Mechanism]] = {
+    kind.name: kind for kind in (PoissonGaussianMechanism, TreeMechanism, BandedMechanism)
+}
 """Every kind of mechanism by the name that privacy.json has for it."""
 
 
@@ -62,13 +65,15 @@ def plan_for(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int
       units: how many examples or users the data holds; the public population unless `privacy.population` states one.
 
     Raises:
-      UserError: sampling rate above 1, more turns a tree than users, trees of one round, delta not below 1/population,
-        target out of reach, a stated population of less than half the units.
+      UserError: sampling rate above 1, more turns a tree than users, trees of one round, more bands than steps, delta
+        not below 1/population, target out of reach, a stated population of less than half the units.
     """
     schedule = _schedule(pipeline, privacy, units)
     match privacy:
         case TreeConfig():
             plan: Mechanism = _tree(schedule, privacy)
+        case BandedConfig():
+            plan = _banded(schedule, privacy)
         case FixedConfig() | AdaptiveConfig():
             plan = _poisson(schedule, privacy)
     return plan if privacy.epsilon is None else calibrate(plan, privacy.epsilon)
@@ -119,6 +124,30 @@ def _tree(schedule: _Schedule, privacy: TreeConfig) -> TreeMechanism:
     )
     plan.require_worthwhile()
     return plan
+
+
+def _banded(schedule: _Schedule, privacy: BandedConfig) -> BandedMechanism:
+    """As many groups as bands, and the coefficients that suit so many steps."""
+    population, sample, bands = schedule.population, schedule.sample, privacy.bands
+    if bands > schedule.steps:
+        raise UserError(f"privacy.bands={bands} exceeds the {schedule.steps} steps of the run; lower privacy.bands")
+    if bands * sample > population:
+        most = population // sample
+        raise UserError(
+            f"privacy.bands={bands} with {schedule.field}={sample} of {population} {schedule.unit}s has groups smaller "
+            "than samples, a sampling rate above 1; "
+            + (f"lower privacy.bands, to {most} at most, or {schedule.field}" if most else f"lower {schedule.field}")
+        )
+    return BandedMechanism(
+        unit=schedule.unit,
+        population=population,
+        sampling_probability=bands * sample / population,
+        steps=schedule.steps,
+        noise_multiplier=privacy.noise_multiplier or 0.0,
+        clip_norm=privacy.clip_norm,
+        delta=privacy.delta,
+        coefficients=optimal_coefficients(bands, schedule.steps),
+    )
 
 
 def mechanism_from(values: Mapping[str, Any]) -> Mechanism:

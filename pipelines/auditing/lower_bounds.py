@@ -95,7 +95,7 @@ def _first_root(excess: Callable[[float], float]) -> float:
 
 
 def chi_square_interval(degrees: int, confidence: float) -> tuple[float, float]:
-    """Two-sided interval, around 1, of a chi-square variable divided by its degrees of freedom."""
+    """Two-sided interval of a chi-square number over its degrees of freedom, around 1."""
     tail = (1 - confidence) / 2
     return (
         float(2 * special.gammaincinv(degrees / 2, tail) / degrees),
@@ -104,7 +104,7 @@ def chi_square_interval(degrees: int, confidence: float) -> tuple[float, float]:
 
 
 def binomial_p_value(successes: int, trials: int, probability: float) -> float:
-    """Two-sided p-value of a binomial count: twice the smaller tail."""
+    """Twice the smaller tail of so many successes."""
     at_most = float(special.bdtr(float(successes), trials, probability)) if successes < trials else 1.0
     at_least = 1.0 if successes == 0 else float(special.betainc(successes, trials - successes + 1, probability))
     return min(1.0, 2 * min(at_most, at_least))

@@ -36,8 +36,8 @@ def public_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: 
     plan, *others = (plan_for(pipeline, privacy, number) for number in present)
     if any(other != plan for other in others):
         raise GuaranteeError(
-            f"the plan follows the private number of units and not privacy.population={privacy.population}: it differs "
-            "for one unit more or fewer; report this bug"
+            f"the plan follows the private number of units and not privacy.population={privacy.population}: one unit "
+            "more or fewer would show in it; report this bug"
         )
     return plan
 
@@ -62,8 +62,8 @@ def plan_for(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int
       units: how many examples or users the data holds; the public population unless `privacy.population` states one.
 
     Raises:
-      UserError: sampling rate above 1, a tree with more turns than users, trees of one round, delta not below
-        1/population, target out of reach, a stated population of less than half the units.
+      UserError: sampling rate above 1, more turns a tree than users, trees of one round, delta not below 1/population,
+        target out of reach, a stated population of less than half the units.
     """
     schedule = _schedule(pipeline, privacy, units)
     match privacy:
@@ -140,7 +140,7 @@ def _public_population(privacy: PrivacyConfig, units: int) -> int:
     if units > 2 * population:
         # The limit on delta follows from the population; a false small population would allow a large delta.
         raise UserError(
-            f"privacy.population={population} is less than half the units present; state a number near the truth"
+            f"privacy.population={population} is far below the units present; state a number near the truth"
         )
     return population
 

@@ -102,7 +102,7 @@ def test_adaptive_clipping_defaults_to_five_percent_of_the_cohort() -> None:
         (
             dp_sgd(batch_size=10),
             privacy(population=400),
-            "privacy.population=400 is less than half the units present",
+            "privacy.population=400 is far below the units present",
         ),
         (dp_fed_avg(), adaptive(count_stddev=0.4), "privacy.count_stddev=0.4 must exceed half"),
     ],

@@ -133,7 +133,7 @@ def test_schedule_and_cohort_size_follow_from_public_numbers() -> None:
         ({}, {"restart_every": 1}, "has trees of one round, .* raise privacy.restart_every, up to 20, or use"),
         ({"clients_per_round": 1001}, {}, "pipeline.clients_per_round=1001 gives a tree 1001 turns"),
         ({}, {"delta": 1e-3}, r"privacy.delta=0.001 must lie in \(0, 0.001\)"),
-        ({}, {"population": 400}, "privacy.population=400 is less than half the units present"),
+        ({}, {"population": 400}, "privacy.population=400 is far below the units present"),
         ({}, {"population": 900, "restart_every": 19}, "each of the 900 users may join it once"),
     ],
 )

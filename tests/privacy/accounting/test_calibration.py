@@ -99,11 +99,7 @@ def test_adaptive_clipping_defaults_to_five_percent_of_the_cohort() -> None:
         (dp_sgd_users(batch_size=1001), privacy(), "pipeline.batch_size=1001 exceeds the population of 1000 users"),
         (dp_fed_avg(clients_per_round=1001), privacy(), "pipeline.clients_per_round=1001 exceeds the population"),
         (dp_sgd(batch_size=10), privacy(delta=1e-3), r"privacy.delta=0.001 must lie in \(0, 0.001\)"),
-        (
-            dp_sgd(batch_size=10),
-            privacy(population=400),
-            "privacy.population=400 is far below the units present",
-        ),
+        (dp_sgd(batch_size=10), privacy(population=400), "privacy.population=400 is far below the units present"),
         (dp_fed_avg(), adaptive(count_stddev=0.4), "privacy.count_stddev=0.4 must exceed half"),
     ],
 )

@@ -57,7 +57,7 @@ def test_statement_says_which_accountants_confirm_the_epsilon() -> None:
     for result in (pld, rdp, prv):
         assert result.epsilon is not None
         assert f"| {result.accountant} | {result.version} | {rounded_up(result.epsilon, 5)} |" in statement(guarantee)
-    tolerances = "0.02 and 0.01%"  # those of PRV
+    tolerances = "0.02 plus 0.01%"  # those of PRV
     assert tolerances in statement(guarantee)
     failed = replace(prv, epsilon=None, remark="no answer within 20 s")
     alone = statement(replace(guarantee, accountant_results=(pld, rdp, failed)))

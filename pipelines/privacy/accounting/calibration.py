@@ -27,7 +27,7 @@ AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)
 def calibrate(plan: AnyMechanism, target: float) -> AnyMechanism:
     """Returns the plan with the smallest noise multiplier whose epsilon does not exceed the target.
 
-    The multiplier is rounded up to 4 decimals, so the epsilon that comes out is at most the target.
+    The multiplier is rounded up to 4 decimals, so the resulting epsilon is at most the target.
 
     Args:
       plan: its own noise multiplier is ignored.
@@ -40,9 +40,9 @@ def calibrate(plan: AnyMechanism, target: float) -> AnyMechanism:
     from dp_accounting.mechanism_calibration import NoOptimumFoundError, calibrate_dp_mechanism
 
     if plan.adaptive is not None:
-        # Adaptive clipping shares the same total noise between update and count, which only the answer must allow.
+        # Adaptive clipping shares the same total noise between update and count. Only the result must allow that.
         shared = replace(calibrate(replace(plan, adaptive=None), target), adaptive=plan.adaptive)
-        while shared.epsilon() > target:  # the two parts add up to the total, less a rounding
+        while shared.epsilon() > target:  # rounding makes the sum of both parts slightly less than the total
             shared = shared.with_noise(shared.noise_multiplier + 1 / DECIMALS)
         return shared
     try:
@@ -54,7 +54,7 @@ def calibrate(plan: AnyMechanism, target: float) -> AnyMechanism:
     sigma = ceil(root * DECIMALS)
     while plan.with_noise((sigma - 1) / DECIMALS).quick_epsilon() <= target:
         sigma -= 1
-    while plan.with_noise(sigma / DECIMALS).epsilon() > target:  # the accountant of the guarantee has the last word
+    while plan.with_noise(sigma / DECIMALS).epsilon() > target:  # the accountant of the guarantee decides
         sigma += 1
     return plan.with_noise(sigma / DECIMALS)
 

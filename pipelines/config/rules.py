@@ -26,7 +26,7 @@ def require_mechanism_fits(pipeline: PipelineConfig, privacy: PrivacyConfig) -> 
     Raises:
       ValueError: one line that names fields, values and remedy.
     """
-    if privacy.name not in PIPELINES[pipeline.name].mechanisms:
+    if privacy.name in PIPELINES[pipeline.name].without:
         fitting = private_pipelines(mechanism=privacy.name)
         raise ValueError(
             f"privacy={privacy.name} is for {in_words(fitting)}; use privacy=fixed with pipeline={pipeline.name}"

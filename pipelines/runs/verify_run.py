@@ -84,7 +84,7 @@ def _from_file(path: Path) -> Any:
         raise UserError(f"{path} cannot be read: {reason}; give the {FILE} of a private run") from None
     if isinstance(values, dict) and "guarantee" in values:
         if values["guarantee"] is None:
-            raise UserError(f"{path} has no guarantee: its run is not private; give the {FILE} of a private run")
+            raise UserError(f"{path} is of a run without privacy, so it has no guarantee; give a private one")
         return values["guarantee"]
     return values
 

@@ -28,7 +28,7 @@ from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.several_units import simulated_users
 
 USELESS = 100.0
-"""An epsilon that promises nothing, and is not worth its digits."""
+"""An epsilon above this promises nothing useful, so its digits are not shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,9 @@ class Job:
     """One run, planned and not yet trained.
 
     Attributes:
-      config: with what partition=auto stands for on this data.
-      copies: training examples that are equal to each other, in the largest such group: private data.
-      remarks: lines for whoever trains, about data that is taken for what it may not be; some tell of private data.
+      config: the configuration, with partition=auto resolved for this data.
+      copies: size of the largest group of equal training examples; this is private data.
+      remarks: warnings about the data, for the terminal; some of them reveal private data.
     """
 
     config: Config
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def simulated_users(self) -> str | None:
-        """One sentence on users that the partition invented; None where there are none."""
+        """One sentence on the users that the partition invented; None if there are none."""
         if self.partition is None or isinstance(self.config.partition, NaturalPartition):
             return None
         own = self.dataset.client_ids is not None
@@ -61,12 +61,12 @@ class Job:
 
     @property
     def released_copies(self) -> int | None:
-        """`copies`, where examples are protected and the run may tell."""
+        """`copies`, if examples are protected and the run may publish it; None otherwise."""
         return self.copies if self.config.privacy.release_copies and self.config.unit == "example" else None
 
     @property
     def name(self) -> str:
-        """Readable, such as "dp_sgd eps=3 seed=0"; a mechanism that is not the usual one is named."""
+        """Readable, such as "dp_sgd eps=3 seed=0"; it includes the mechanism unless that is the default."""
         privacy = self.config.privacy
         parts: list[str] = [self.config.pipeline.name]
         if self.plan is not None:
@@ -83,9 +83,10 @@ def prepare(config: Config, threads: int) -> Job:
     """Loads the data and plans the run.
 
     Raises:
-      UserError: data missing or corrupt, features of another dataset, private labels that tell how many classes, a plan
-        out of bounds or beyond what the accountants can compute, an engine that is not installed.
-      GuaranteeError: a plan that follows the private number of units, or that the accountants contradict.
+      UserError: the data are missing or corrupt; the features belong to another dataset; private labels would reveal
+        the number of classes; the plan is out of bounds, or the accountants cannot compute it; the engine is not
+        installed.
+      GuaranteeError: the plan depends on the private number of units, or the accountants contradict it.
     """
     require_columns_of(config.features, config.dataset.name)
     dataset = load_dataset(config.dataset)
@@ -121,26 +122,26 @@ def prepare(config: Config, threads: int) -> Job:
 
 
 def _simulated_users(config: Config, dataset: Dataset) -> str | None:
-    """One line where the users are invented although the data has its own."""
+    """Returns a warning if the users are invented although the data has its own; None otherwise."""
     if not config.divided or dataset.client_ids is None or not isinstance(config.partition, DealtPartition):
         return None
-    said = ", and epsilon says nothing of the data's own users" if config.private else ""
+    caveat = ", and epsilon says nothing about the data's own users" if config.private else ""
     return (
-        f"partition={config.partition.name} SIMULATES USERS: dataset {dataset.name} names its own (client_ids), but "
-        f"examples are dealt to {config.partition.clients} invented ones{said}; drop partition= to train on its own"
+        f"partition={config.partition.name} SIMULATES USERS: dataset {dataset.name} has its own (client_ids), but the "
+        f"examples are dealt to {config.partition.clients} invented ones{caveat}; drop partition= to train on its own"
     )
 
 
 def _copied(config: Config, plan: Mechanism, found: EqualRows) -> str | None:
-    """One line where training examples are equal although each is protected as if it were somebody's only one."""
+    """Returns a warning if training examples are equal: each is protected as if it were a person's only one."""
     if config.unit != "example" or found.most == 1:
         return None
     group = group_epsilon(plan, found.most)
     bound = "has no useful bound" if group is None or group > USELESS else f"is at most {rounded_up(group)}"
     logged = "" if config.privacy.release_copies else "; this line is not logged (privacy.release_copies=true logs it)"
     return (
-        f"{found.repeated:,} training examples equal another one, {found.most:,} of them each other: if these are one "
-        f"person's, that person's epsilon {bound}{logged}"
+        f"{found.repeated:,} training examples are equal to another one, and the largest group has {found.most:,}; if "
+        f"one person holds that group, that person's epsilon {bound}{logged}"
     )
 
 
@@ -165,7 +166,7 @@ def _spec(config: Config, dataset: Dataset) -> ModelSpec:
 
 
 def judged_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
-    """The plan of a private run, about which every accountant has been asked.
+    """Plans a private run, and checks the plan with every accountant.
 
     Args:
       pipeline: gives samples or cohorts, and steps.
@@ -173,8 +174,8 @@ def judged_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: 
       units: how many examples or users the data holds.
 
     Raises:
-      UserError: a plan out of bounds, or beyond what the accountants can compute.
-      GuaranteeError: a plan that follows the private number of units, or that the accountants contradict.
+      UserError: the plan is out of bounds, or the accountants cannot compute it.
+      GuaranteeError: the plan depends on the private number of units, or the accountants contradict it.
     """
     asked = "noise_multiplier" if privacy.epsilon is None else "epsilon"
     length = PIPELINES[pipeline.name].length

@@ -111,8 +111,8 @@ def test_opacus_optimizer_is_built_from_the_plan_alone(mode: Mode) -> None:
     built = set()
     for units in PRESENT:
         data = federated_data([1] * units)
-        bench = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=True)
-        gradients = private_gradients(mode, bench, data.spec, settings, PLAN, np.random.default_rng(0))
+        state = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=True)
+        gradients = private_gradients(mode, state, data.spec, settings, PLAN, np.random.default_rng(0))
         optimizer = gradients.optimizer
         built.add((optimizer.expected_batch_size, optimizer.noise_multiplier, optimizer.max_grad_norm))
         gradients.close()

@@ -1,8 +1,8 @@
 """Differentially private SGD with Opacus, over examples or over users.
 
-Opacus supplies the optimizer that adds noise once per logical step and divides by a public constant; the clipped sums
-that it gets come from Opacus or from our own book-keeping. Sampling is ours: Opacus' own loader derives its rate from
-the length of the private data.
+Opacus supplies the optimizer: it adds noise once per logical step and divides by a public constant. The clipped sums
+come from Opacus or from our own book-keeping. Sampling is our own, because Opacus' loader derives its rate from the
+length of the private data.
 
 Source: Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Poisson sampling; adaptive clipping of
 Andrew et al. 2021, arXiv:1905.03871.
@@ -43,15 +43,15 @@ class DpSgd:
         """Holds settings and plan, not data.
 
         Args:
-          settings: of the optimizer, and of how a step is computed; their type says what one item of a sample is.
-          plan: of the mechanism, for the same unit.
+          settings: the optimizer, and how a step is computed; their type decides the unit.
+          plan: the mechanism, for the same unit.
           noise_seed: determines samples, users' orders and noise; None draws them from the operating system's entropy.
             One seed gives users the same cohorts and orders as `dp_fed_avg`.
           hardware: device and threads.
 
         Raises:
-          UserError: a way to compute steps that the clipping does not go with.
-          ValueError: a plan for another unit.
+          UserError: the way to compute steps does not support the clipping.
+          ValueError: the plan is for another unit.
         """
         if isinstance(settings, DpSgdUsersConfig) != (plan.unit is PrivacyUnit.USER):
             raise ValueError(f"a plan whose unit is {plan.unit} does not fit {settings.name}")
@@ -69,7 +69,7 @@ class DpSgd:
         """Trains for the plan's steps; the fit's executed plan holds those that ran.
 
         Raises:
-          UserError: a plan for users, and no partition.
+          UserError: the plan is for users, and there is no partition.
           DivergedError: a weight is not finite.
           GuaranteeError: the noise in use is not the plan's.
         """
@@ -131,13 +131,13 @@ def _users(data: TrainingData) -> Partition:
 
 
 def _require_separate_examples(module: nn.Module, spec: ModelSpec) -> None:
-    """Checked on every run: a layer that mixes examples, such as batch normalisation, voids the clipping.
+    """Refuses layers that mix examples, such as batch normalisation: with them, clipping bounds nothing.
 
-    Opacus' own walk skips layers without weights to train, which can mix examples all the same. What no list of layers
-    has shows in the outputs.
+    Opacus' own check skips layers without trainable weights, but these can mix examples too. A comparison of outputs
+    finds layers that are on no list.
 
     Raises:
-      GuaranteeError: the module has one, or one that keeps what it saw.
+      GuaranteeError: a layer mixes examples, or keeps what it saw.
     """
     for layer in module.modules():
         mixes = bool(ModuleValidator.VALIDATORS.get(type(layer), _no_objection)(layer))
@@ -159,15 +159,15 @@ def _no_objection(layer: nn.Module) -> list[Exception]:
 
 
 def choose(settings: DpSgdConfig, spec: ModelSpec, *, adaptive: bool = False) -> Mode:
-    """Resolves `grad_sample`: auto is book_keeping for every model that it knows, and one of Opacus' own otherwise.
+    """Resolves `grad_sample`: auto is book_keeping for every model that it knows, and one of Opacus' modes otherwise.
 
     Args:
-      settings: hold it.
+      settings: contain `grad_sample`.
       spec: the architecture.
-      adaptive: whether the clip norm follows the norms of the gradients; of Opacus' ways only ghost tells them.
+      adaptive: whether the clip norm follows the norms of the gradients; among Opacus' modes only ghost gives them.
 
     Raises:
-      UserError: book_keeping was asked for and does not know a layer of the model.
+      UserError: the settings name book_keeping, and it does not know a layer of the model.
     """
     if settings.grad_sample == "auto":
         return "book_keeping" if supports(spec) else "ghost" if adaptive else "hooks"
@@ -180,10 +180,10 @@ def choose(settings: DpSgdConfig, spec: ModelSpec, *, adaptive: bool = False) ->
 
 
 def _without_book_keeping(settings: DpSgdConfig, flaw: TrialError, *, adaptive: bool) -> Mode:
-    """Of Opacus' ways, the one in the place of a book-keeping that failed its trial.
+    """Returns the mode of Opacus that replaces book-keeping after it failed its trial.
 
     Raises:
-      GuaranteeError: book_keeping was asked for.
+      GuaranteeError: the settings name book_keeping.
     """
     if settings.grad_sample == "book_keeping":
         raise GuaranteeError(

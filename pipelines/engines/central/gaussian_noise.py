@@ -1,4 +1,4 @@
-"""Noise on clipped sums, so that nothing but the noised sum shows in any digit."""
+"""Noise on clipped sums, whose digits reveal nothing but the noised sum."""
 
 from torch import Tensor
 

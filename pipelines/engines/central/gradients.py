@@ -1,8 +1,8 @@
-"""Ways to one private step: clipped sums of per-example gradients, handed to one of Opacus' optimizers.
+"""Ways to compute a private step: each gives clipped sums of per-example gradients to one of Opacus' optimizers.
 
-All ways give the same sums up to float error. In each of them an example whose gradient is not finite is left out:
-clipping cannot bound it, and it must not decide what happens to the others. The ways without a gradient for each
-example also leave out one whose squared norm overflows.
+All ways give the same sums up to float error. All leave out an example whose gradient is not finite: clipping cannot
+bound it, and it must not affect the other examples. The ways without a gradient for each example also leave out an
+example whose squared norm overflows.
 """
 
 import warnings
@@ -42,8 +42,8 @@ class PrivateGradients(Protocol):
     """One way to compute private steps.
 
     Attributes:
-      optimizer: takes them; its `max_grad_norm` is the clip norm of the next one.
-      facts: what the log should know of the way.
+      optimizer: takes the steps; its `max_grad_norm` is the clip norm of the next step.
+      facts: facts about the way, for the log.
     """
 
     optimizer: "KeyedOptimizer"
@@ -69,13 +69,13 @@ def private_gradients(
     Args:
       mode: book_keeping is ours; the others are Opacus' and need the module in contiguous layout.
       bench: model and data.
-      spec: the model's.
-      settings: of the optimizer, and the most examples in memory at once.
+      spec: the model's architecture.
+      settings: the optimizer, and the maximum number of examples in memory at once.
       plan: clip norm, noise and expected batch size.
       rng: the run's private stream of noise.
 
     Raises:
-      TrialError: book_keeping, and it does not compute what autograd does.
+      TrialError: the mode is book_keeping, and its sums differ from autograd's.
     """
     if mode in ("hooks", "functorch"):
         return PerExampleGradients(bench, settings, plan, rng, force_functorch=mode == "functorch")
@@ -93,9 +93,9 @@ def private_gradients(
 
 
 class KeyedOptimizer(DPOptimizer):
-    """Opacus' optimizer with noise from the run's private stream, which is a cipher's.
+    """Opacus' optimizer with noise from the run's private stream, which is a cipher.
 
-    PyTorch's CPU generator keeps 32 bits of its seed: whoever tries them all could take the noise off a model.
+    PyTorch's CPU generator keeps 32 bits of its seed: an attacker who tries them all could remove a model's noise.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, *, plan: Mechanism, rng: np.random.Generator) -> None:
@@ -137,17 +137,17 @@ class KeyedOptimizer(DPOptimizer):
 
 
 class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):
-    """The same for sums that were clipped before, to the `max_grad_norm` of the moment."""
+    """The same optimizer for sums that are already clipped, to the current `max_grad_norm`."""
 
     max_grad_norm: float
 
     def release(self, sums: list[Tensor], *, units: int, clipped: int) -> None:
-        """Takes a step with noised sums, then moves the clip norm if the plan has it follow a quantile.
+        """Takes a step with noised sums, then moves the clip norm if it follows a quantile.
 
         Args:
-          sums: of the clipped contributions, in the shapes of the parameters.
-          units: that contributed, whatever it was.
-          clipped: of them, those whose norm exceeded `max_grad_norm`; not read where the norm is fixed.
+          sums: sums of the clipped contributions, in the shapes of the parameters.
+          units: number of units that contributed, zeros included.
+          clipped: number of units whose norm exceeded `max_grad_norm`; not read if the clip norm is fixed.
         """
         for parameter, total in zip(self.params, sums, strict=True):
             parameter.grad = total
@@ -200,7 +200,7 @@ class PerExampleGradients:
         with _quiet_hooks():
             cross_entropy(self._module(self._bench.inputs[part]), self._bench.labels[part], reduction="sum").backward()
         parameters = list(self._module.parameters())
-        # The sum is a quick test: it is finite whenever there is nothing to mend.
+        # The sum is a quick test: if it is finite, all gradients are.
         if all(torch.isfinite(parameter.grad_sample.sum()) for parameter in parameters):
             return
         finite = torch.stack([torch.isfinite(p.grad_sample).flatten(1).all(1) for p in parameters]).all(0)
@@ -209,10 +209,10 @@ class PerExampleGradients:
 
 
 class ClippedSums(Protocol):
-    """One way to sums that are clipped as it goes.
+    """One way to compute clipped sums without keeping a gradient for each example.
 
     Attributes:
-      facts: what the log should know of it.
+      facts: facts about the way, for the log.
     """
 
     facts: dict[str, str]
@@ -220,15 +220,15 @@ class ClippedSums(Protocol):
     def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
         """Returns the clipped sums over a sample, and its squared norms (n,).
 
-        Where one of those is not finite the caller leaves that example out and asks again.
+        If a norm is not finite, the caller leaves that example out and calls again.
         """
 
     def close(self) -> None:
-        """Takes the hooks off the module, where there are any."""
+        """Takes the hooks, if there are any, off the module."""
 
 
 class SummedGradients:
-    """Sums that a function clips as it goes, without a gradient for each example."""
+    """Private steps from a `ClippedSums`, without a gradient for each example."""
 
     def __init__(self, clip: ClippedSums, part: int, bench: TrainState, optimizer: SumOptimizer) -> None:
         self._clip, self._part, self._bench, self.optimizer = clip, part, bench, optimizer
@@ -242,12 +242,12 @@ class SummedGradients:
         for part in sample.tensor_split(ceil(len(sample) / self._part)) if len(sample) else ():
             sums, squared = self._sums(part)
             torch._foreach_add_(totals, sums)
-            if self.optimizer.adaptive is not None:  # else nobody asks, and asking waits for the device
+            if self.optimizer.adaptive is not None:  # otherwise the count is not read: reading it waits for the device
                 clipped += int((squared.sqrt() > self.optimizer.max_grad_norm).sum())
         self.optimizer.release(totals, units=len(sample), clipped=clipped)
 
     def close(self) -> None:
-        """Takes the hooks off the module, where there are any."""
+        """Takes the hooks, if there are any, off the module."""
         self._clip.close()
 
     def _sums(self, part: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -311,6 +311,6 @@ class GhostClipping:
 @contextmanager
 def _quiet_hooks() -> Iterator[None]:
     with warnings.catch_warnings():
-        # Inputs need no gradients; PyTorch mentions that of every full backward hook.
+        # Inputs need no gradients, and PyTorch warns of that for every full backward hook.
         warnings.filterwarnings("ignore", "Full backward hook is firing")
         yield

@@ -31,7 +31,7 @@ class ToChannelsFirst(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Permutes the axes."""
         view = inputs.permute(0, 3, 1, 2)
-        # One channel makes the view pass for contiguous, so the copy is explicit.
+        # With one channel PyTorch takes the view for contiguous, so the copy is explicit.
         return view.clone(memory_format=torch.contiguous_format) if self.contiguous else view
 
 

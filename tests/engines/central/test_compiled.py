@@ -179,8 +179,8 @@ def test_a_wrong_kernel_is_refused(
 @needs_compiler
 def test_what_the_kernel_would_misread_never_reaches_it(make_data: MakeData) -> None:
     data = make_data("cnn", IMAGES)
-    bench = TrainState.of(data, Hardware(device="cpu", threads=1))
-    sums = compiled.compiled_sums(bench, data.spec)
+    state = TrainState.of(data, Hardware(device="cpu", threads=1))
+    sums = compiled.compiled_sums(state, data.spec)
     assert sums is not None
     every_other = torch.arange(40)[::2]
     found, expected = (sums(sample, 1.0) for sample in (every_other, every_other.clone()))
@@ -189,7 +189,7 @@ def test_what_the_kernel_would_misread_never_reaches_it(make_data: MakeData) -> 
         with pytest.raises(IndexError, match="outside of 40 examples"):
             sums(torch.tensor([0, index]), 1.0)
     with pytest.raises(TypeError, match="not float32 and int64"):
-        compiled.compiled_sums(replace(bench, inputs=bench.inputs.double()), data.spec)
+        compiled.compiled_sums(replace(state, inputs=state.inputs.double()), data.spec)
 
 
 @needs_compiler

@@ -222,7 +222,7 @@ def test_same_noise_seed_repeats_a_whole_run() -> None:
 
 
 def test_cohorts_are_the_poisson_samples_that_are_accounted() -> None:
-    # User i has one example, unit vector i: it moves row i of the kernel, and nobody else does.
+    # User i has one example, unit vector i: only this user moves row i of the kernel.
     users, q, rounds = 30, 0.1, 150
     data = federated_data([1] * users, features=users)
     data = replace(data, inputs=np.eye(users, dtype=np.float32), labels=np.zeros(users, np.int64))

@@ -28,7 +28,7 @@ from pipelines.engines.central.gradient_trial import require_sound
 from pipelines.engines.central.training import TrainState, build_optimizer
 from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
-from pipelines.privacy.mechanisms.banded import CorrelatedNoise
+from pipelines.privacy.mechanisms.banded_noise import CorrelatedNoise
 from pipelines.privacy.mechanisms.base import Mechanism
 
 Mode = Literal["book_keeping", "hooks", "ghost", "functorch"]

@@ -9,7 +9,8 @@ from pipelines.config.pipeline_table import PIPELINES
 from pipelines.config.privacy_settings import AdaptiveConfig, BandedConfig, FixedConfig, PrivacyConfig, TreeConfig
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.calibration import calibrate
-from pipelines.privacy.mechanisms.banded import BandedMechanism, optimal_coefficients
+from pipelines.privacy.mechanisms.banded import BandedMechanism
+from pipelines.privacy.mechanisms.banded_noise import optimal_coefficients
 from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, NeighboringRelation, PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.mechanisms.tree import TreeMechanism

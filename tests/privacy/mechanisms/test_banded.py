@@ -14,12 +14,9 @@ from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.accounting.epsilon import accountant_results
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.banded import (
-    BandedMechanism,
+from pipelines.privacy.mechanisms.banded import BandedMechanism, CyclicRecord, CyclicSampler, cyclic_faults
+from pipelines.privacy.mechanisms.banded_noise import (
     CorrelatedNoise,
-    CyclicRecord,
-    CyclicSampler,
-    cyclic_faults,
     optimal_coefficients,
     prefix_sum_variances,
     square_root_coefficients,

@@ -24,7 +24,7 @@ def clopper_pearson_upper(errors: int, trials: int, confidence: float) -> float:
 
     Source: Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
     """
-    # As stats.binomtest's interval to 2e-10, whose search takes 4 ms where the quantile takes 2 us.
+    # Equal to the interval of stats.binomtest up to 2e-10. Its search takes 4 ms; the quantile takes 2 us.
     return 1.0 if errors >= trials else float(special.betaincinv(errors + 1, trials - errors, confidence))
 
 
@@ -96,6 +96,6 @@ def _first_root(excess: Callable[[float], float]) -> float:
 
 
 def chi_square_interval(degrees: int, confidence: float) -> tuple[float, float]:
-    """Two-sided interval of a chi-square number over its degrees of freedom, around 1."""
+    """Two-sided interval, around 1, of a chi-square variable divided by its degrees of freedom."""
     low, high = stats.chi2.interval(confidence, degrees)
     return float(low) / degrees, float(high) / degrees

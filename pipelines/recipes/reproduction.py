@@ -144,7 +144,7 @@ def _show(folder: Path, recipe: "Recipe", measured: "Measured", cells: "dict[Key
 
     drawn = _draw(folder, measured)
     waterfall = _draw_waterfall(folder, recipe, measured, cells) if recipe.waterfall else None
-    # Stages whose epsilon protects nobody stretch the frontier's axis beyond use: the waterfall is their figure.
+    # Stages whose epsilon gives no protection stretch the frontier's axis beyond use: the waterfall is their figure.
     figures = [drawn.csv, waterfall.png if waterfall else drawn.png]
     written = [Path(shutil.copyfile(path, folder / path.name)) for path in figures]
     written += [_draw_both_units(folder, recipe)] if recipe.beside else []

@@ -85,7 +85,7 @@ def epsilon_text(epsilon: float) -> str:
 
 
 def without_privacy(label: str, accuracy: float) -> str:
-    """What a line says that hides nobody."""
+    """What the line of a run without privacy says."""
     return f"{label}, no privacy: {100 * accuracy:.1f} %"
 
 

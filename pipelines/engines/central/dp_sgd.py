@@ -79,20 +79,20 @@ class DpSgd:
         names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
         stream, *others = private_streams(self._noise_seed, *names)
         if isinstance(settings, DpSgdUsersConfig):
-            bench, gradients = self._over_users(settings, data, *others)
+            state, gradients = self._over_users(settings, data, *others)
         else:
-            bench, gradients = self._over_examples(settings, data, *others)
+            state, gradients = self._over_examples(settings, data, *others)
         sampler, seen = plan.sampler(units, stream), plan.participation(units)
-        clock = StepRecorder(plan.steps, on_round, bench, settings.ema_decay, plan, seen)
+        recorder = StepRecorder(plan.steps, on_round, state, settings.ema_decay, plan, seen)
         for step in range(1, plan.steps + 1):
             sample = sampler.draw()
             seen.observe(sample)
             set_learning_rate(gradients.optimizer, learning_rate(settings, step, plan.steps))
-            gradients.step(torch.from_numpy(sample).to(bench.device))
+            gradients.step(torch.from_numpy(sample).to(state.device))
             require_event(plan, gradients.optimizer.dp_event)
-            record = clock.tick(step, step * plan.expected_batch_size)
+            record = recorder.tick(step, step * plan.expected_batch_size)
         gradients.close()
-        facts = {**bench.facts(), **gradients.facts}
+        facts = {**state.facts(), **gradients.facts}
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
             facts["final_clip_norm"] = f"{gradients.optimizer.max_grad_norm:.6g}"
         return Fit(record=record, executed=plan.executed(step), facts=facts, sampler=seen.verdict())
@@ -106,24 +106,24 @@ class DpSgd:
             return self._in_mode(_without_book_keeping(settings, flaw, adaptive=adaptive), settings, data, noise)
 
     def _in_mode(self, mode: Mode, settings: DpSgdConfig, data: TrainingData, noise: np.random.Generator) -> _Engine:
-        bench = self._bench(data, contiguous=mode != "book_keeping")
-        _require_separate_examples(bench.module, data.spec)
-        return bench, private_gradients(mode, bench, data.spec, settings, self._plan, noise)
+        state = self._train_state(data, contiguous=mode != "book_keeping")
+        _require_separate_examples(state.module, data.spec)
+        return state, private_gradients(mode, state, data.spec, settings, self._plan, noise)
 
-    def _bench(self, data: TrainingData, *, contiguous: bool = False) -> TrainState:
+    def _train_state(self, data: TrainingData, *, contiguous: bool = False) -> TrainState:
         averaged = self._settings.ema_decay > 0
         return TrainState.of(data, self._hardware, contiguous=contiguous, averaged=averaged)
 
     def _over_users(
         self, settings: DpSgdUsersConfig, data: TrainingData, noise: np.random.Generator, order: np.random.Generator
     ) -> _Engine:
-        bench = self._bench(data)
-        _require_separate_examples(bench.module, data.spec)
+        state = self._train_state(data)
+        _require_separate_examples(state.module, data.spec)
         gradients = UserUpdates(
-            bench, _users(data), settings, self._plan, noise=noise, order=order,
-            canaries=canary_updates(data, bench.device),
+            state, _users(data), settings, self._plan, noise=noise, order=order,
+            canaries=canary_updates(data, state.device),
         )  # fmt: skip
-        return bench, gradients
+        return state, gradients
 
 
 def _users(data: TrainingData) -> Partition:
@@ -144,13 +144,13 @@ def _require_separate_examples(module: nn.Module, spec: ModelSpec) -> None:
         if mixes or next(layer.buffers(recurse=False), None) is not None:
             raise GuaranteeError(
                 f"the model has a {type(layer).__name__}, which mixes examples or keeps what it saw: clipping would "
-                "bound nobody; use layers that see one example at a time"
+                "bound no example; use layers that see one example at a time"
             )
     try:
         require_separate(module, spec)
     except TrialError as flaw:
         raise GuaranteeError(
-            f"model={spec.name} {flaw}: clipping would bound nobody; use layers that see one example at a time"
+            f"model={spec.name} {flaw}: clipping would bound no example; use layers that see one example at a time"
         ) from None
 
 

@@ -58,7 +58,7 @@ class PrivateGradients(Protocol):
 
 def private_gradients(
     mode: Mode,
-    bench: TrainState,
+    state: TrainState,
     spec: ModelSpec,
     settings: DpSgdConfig,
     plan: Mechanism,
@@ -68,7 +68,7 @@ def private_gradients(
 
     Args:
       mode: book_keeping is ours; the others are Opacus' and need the module in contiguous layout.
-      bench: model and data.
+      state: model and data.
       spec: the model's architecture.
       settings: the optimizer, and the maximum number of examples in memory at once.
       plan: clip norm, noise and expected batch size.
@@ -78,18 +78,18 @@ def private_gradients(
       TrialError: the mode is book_keeping, and its sums differ from autograd's.
     """
     if mode in ("hooks", "functorch"):
-        return PerExampleGradients(bench, settings, plan, rng, force_functorch=mode == "functorch")
-    optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
+        return PerExampleGradients(state, settings, plan, rng, force_functorch=mode == "functorch")
+    optimizer = SumOptimizer(build_optimizer(state.module, settings), plan=plan, rng=rng)
     part = settings.max_physical_batch
     if mode == "ghost":
-        return SummedGradients(GhostClipping(bench), part, bench, optimizer)
-    if (compiled := compiled_sums(bench, spec)) is not None:
-        return SummedGradients(compiled, len(bench.labels), bench, optimizer)  # one example in memory at once
-    require_sound(lambda trial: BookKeeping(trial, spec), bench, spec)
-    if bench.device.type == "cpu":
+        return SummedGradients(GhostClipping(state), part, state, optimizer)
+    if (compiled := compiled_sums(state, spec)) is not None:
+        return SummedGradients(compiled, len(state.labels), state, optimizer)  # one example in memory at once
+    require_sound(lambda trial: BookKeeping(trial, spec), state, spec)
+    if state.device.type == "cpu":
         convolves = any(isinstance(layer, Conv) for layer in spec.layers)
-        part = min(part, CONV_PART if convolves else max(1, PART_BYTES // bench.inputs[0].nbytes))
-    return SummedGradients(BookKeeping(bench, spec), part, bench, optimizer)
+        part = min(part, CONV_PART if convolves else max(1, PART_BYTES // state.inputs[0].nbytes))
+    return SummedGradients(BookKeeping(state, spec), part, state, optimizer)
 
 
 class KeyedOptimizer(DPOptimizer):
@@ -165,17 +165,17 @@ class PerExampleGradients:
 
     def __init__(
         self,
-        bench: TrainState,
+        state: TrainState,
         settings: DpSgdConfig,
         plan: Mechanism,
         rng: np.random.Generator,
         *,
         force_functorch: bool,
     ) -> None:
-        self._bench, self._part = bench, settings.max_physical_batch
+        self._state, self._part = state, settings.max_physical_batch
         self.facts = {"grad_sample": "functorch" if force_functorch else "hooks"}
-        self._module = GradSampleModule(bench.module, loss_reduction="sum", force_functorch=force_functorch)
-        self.optimizer: KeyedOptimizer = KeyedOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
+        self._module = GradSampleModule(state.module, loss_reduction="sum", force_functorch=force_functorch)
+        self.optimizer: KeyedOptimizer = KeyedOptimizer(build_optimizer(state.module, settings), plan=plan, rng=rng)
 
     def step(self, sample: Tensor) -> None:
         """Clipped sums accumulate over physical batches, and noise is added with the last."""
@@ -198,7 +198,7 @@ class PerExampleGradients:
     def _backward(self, part: Tensor) -> None:
         """Leaves each parameter's per-example gradients, (n, *shape), in its `grad_sample`."""
         with _quiet_hooks():
-            cross_entropy(self._module(self._bench.inputs[part]), self._bench.labels[part], reduction="sum").backward()
+            cross_entropy(self._module(self._state.inputs[part]), self._state.labels[part], reduction="sum").backward()
         parameters = list(self._module.parameters())
         # The sum is a quick test: if it is finite, all gradients are.
         if all(torch.isfinite(parameter.grad_sample.sum()) for parameter in parameters):
@@ -230,13 +230,13 @@ class ClippedSums(Protocol):
 class SummedGradients:
     """Private steps from a `ClippedSums`, without a gradient for each example."""
 
-    def __init__(self, clip: ClippedSums, part: int, bench: TrainState, optimizer: SumOptimizer) -> None:
-        self._clip, self._part, self._bench, self.optimizer = clip, part, bench, optimizer
+    def __init__(self, clip: ClippedSums, part: int, state: TrainState, optimizer: SumOptimizer) -> None:
+        self._clip, self._part, self._state, self.optimizer = clip, part, state, optimizer
         self.facts = clip.facts
 
     def step(self, sample: Tensor) -> None:
         """Adds the parts' sums, and gives them to the optimizer at once."""
-        totals = [torch.zeros_like(parameter) for parameter in self._bench.module.parameters()]
+        totals = [torch.zeros_like(parameter) for parameter in self._state.module.parameters()]
         clipped = 0
         # Parts of almost equal size: none is so small that its fixed costs weigh.
         for part in sample.tensor_split(ceil(len(sample) / self._part)) if len(sample) else ():
@@ -264,15 +264,15 @@ class SummedGradients:
 class BookKeeping:
     """Our own passes by PyTorch's operations; see `clipped_sums`."""
 
-    def __init__(self, bench: TrainState, spec: ModelSpec) -> None:
-        self._bench, self._layers = bench, spec.layers
-        self._weights = [parameter.detach() for parameter in bench.module.parameters()]
+    def __init__(self, state: TrainState, spec: ModelSpec) -> None:
+        self._state, self._layers = state, spec.layers
+        self._weights = [parameter.detach() for parameter in state.module.parameters()]
         self.facts = {"grad_sample": "book_keeping", "kernel": "torch"}
 
     def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
         """Returns the clipped sums of a sample, and its squared norms (n,)."""
         with torch.inference_mode():
-            batch = self._bench.inputs.index_select(0, sample), self._bench.labels[sample]
+            batch = self._state.inputs.index_select(0, sample), self._state.labels[sample]
             return clipped_sums(self._layers, clip_norm, self._weights, *batch)
 
     def close(self) -> None:
@@ -285,17 +285,17 @@ class GhostClipping:
     Source: Li et al. 2022, arXiv:2110.05679, section 4.
     """
 
-    def __init__(self, bench: TrainState) -> None:
-        self._bench, self._parameters = bench, list(bench.module.parameters())
-        self._module = GradSampleModuleFastGradientClipping(bench.module, loss_reduction="sum", use_ghost_clipping=True)
+    def __init__(self, state: TrainState) -> None:
+        self._state, self._parameters = state, list(state.module.parameters())
+        self._module = GradSampleModuleFastGradientClipping(state.module, loss_reduction="sum", use_ghost_clipping=True)
         self.facts = {"grad_sample": "ghost"}
 
     def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
         """Returns the clipped sums of a sample, and its squared norms (n,)."""
         self._module.max_grad_norm = clip_norm
         with _quiet_hooks():
-            outputs = self._module(self._bench.inputs[sample])
-            losses = cross_entropy(outputs, self._bench.labels[sample], reduction="none")
+            outputs = self._module(self._state.inputs[sample])
+            losses = cross_entropy(outputs, self._state.labels[sample], reduction="none")
             torch.autograd.grad(losses.sum(), self._parameters, retain_graph=True)
             factors = self._module.get_clipping_coef()
             self._module.disable_hooks()

@@ -39,7 +39,7 @@ class UserUpdates:
 
     def __init__(
         self,
-        bench: TrainState,
+        state: TrainState,
         partition: Partition,
         settings: DpSgdUsersConfig,
         plan: Mechanism,
@@ -51,7 +51,7 @@ class UserUpdates:
         """Keeps references, not copies.
 
         Args:
-          bench: model and data.
+          state: model and data.
           partition: which examples belong to which user.
           settings: the optimizer, and how a user's update is computed.
           plan: clip norm, noise and expected batch size.
@@ -59,10 +59,10 @@ class UserUpdates:
           order: stream for the order of each user's examples, and for the choice of those that are taken.
           canaries: updates of users that an audit planted, in the shapes of the parameters; from `canary_updates`.
         """
-        self.optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=noise)
-        self._bench, self._settings = bench, settings
+        self.optimizer = SumOptimizer(build_optimizer(state.module, settings), plan=plan, rng=noise)
+        self._state, self._settings = state, settings
         self.facts: dict[str, str] = {"user_update": settings.user_update}
-        self._parameters: list[Tensor] = list(bench.module.parameters())
+        self._parameters: list[Tensor] = list(state.module.parameters())
         local = settings.user_update == "delta"
         self._canaries = canaries or {}
         self._update = self._local_change if local else self._mean_gradient
@@ -76,7 +76,7 @@ class UserUpdates:
     def step(self, sample: Tensor) -> None:
         """Updates the weights from one Poisson sample of users, indices (n,) with n >= 0; noise is added once."""
         sums = [torch.zeros_like(parameter) for parameter in self._parameters]
-        clipped = torch.zeros((), dtype=torch.int64, device=self._bench.device)
+        clipped = torch.zeros((), dtype=torch.int64, device=self._state.device)
         for user, order in zip(users := sample.tolist(), self._orders.of(users), strict=True):
             raw = self._canaries[user] if user in self._canaries else self._update(self._indices(order))
             update, norm = clipped_update(raw, self.optimizer.max_grad_norm)
@@ -88,13 +88,13 @@ class UserUpdates:
         """There are no hooks."""
 
     def _indices(self, order: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(order).to(self._bench.device)
+        return torch.from_numpy(order).to(self._state.device)
 
     def _mean_gradient(self, examples: Tensor) -> list[Tensor]:
         """Returns the mean gradient of the cross-entropy over these examples; computes it part by part."""
-        bench, totals = self._bench, [torch.zeros_like(parameter) for parameter in self._parameters]
+        state, totals = self._state, [torch.zeros_like(parameter) for parameter in self._parameters]
         for part in examples.split(self._settings.max_physical_batch):
-            loss = cross_entropy(bench.module(bench.inputs[part]), bench.labels[part], reduction="sum")
+            loss = cross_entropy(state.module(state.inputs[part]), state.labels[part], reduction="sum")
             torch._foreach_add_(totals, torch.autograd.grad(loss / len(examples), self._parameters))
         return totals
 

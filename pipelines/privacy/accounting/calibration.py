@@ -1,4 +1,4 @@
-"""The least noise that meets a target epsilon: dp-accounting's search, asked with quick epsilons.
+"""The smallest noise multiplier that meets a target epsilon: dp-accounting's search, with quick epsilons.
 
 With the library's own privacy loss distributions the same search takes 32 (27 to 40) times as long, 6 to 16 s of CPU
 for the plan of a recipe: `python -m experiments.speed around --only account_examples account_library`.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LEAST_NOISE, MOST_NOISE = 0.2, 1000.0
 MIDDLE = 1.0
-"""Where the search starts: below it the loss of very many steps is too wide to be computed for nothing."""
+"""Start of the search. Below it the loss of very many steps is wide, so an unnecessary epsilon would be expensive."""
 DECIMALS = 10_000
 
 AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)
@@ -35,7 +35,7 @@ def calibrate(plan: AnyMechanism, target: float) -> AnyMechanism:
 
     Raises:
       UserError: no multiplier in [0.2, 1000] gives that epsilon.
-      ArithmeticError: rounding hides the answer.
+      ArithmeticError: the search finds no noise, because of rounding.
     """
     from dp_accounting.mechanism_calibration import NoOptimumFoundError, calibrate_dp_mechanism
 
@@ -60,7 +60,7 @@ def calibrate(plan: AnyMechanism, target: float) -> AnyMechanism:
 
 
 class _QuickAccountant:
-    """As much of dp-accounting's `PrivacyAccountant` as its search asks for; the events are plans."""
+    """The part of dp-accounting's `PrivacyAccountant` that its search uses; the events are plans."""
 
     def __init__(self) -> None:
         from dp_accounting import NoOpDpEvent
@@ -76,7 +76,7 @@ class _QuickAccountant:
 
 
 def _bracket(plan: Mechanism, target: float) -> "BracketInterval":
-    """Where the search looks, once it is known that there is something to be found."""
+    """The interval of the search, after a check that it contains a solution."""
     from dp_accounting.mechanism_calibration import ExplicitBracketInterval, LowerEndpointAndGuess
 
     def meets(sigma: float) -> bool:

@@ -108,10 +108,10 @@ def composed_epsilon(compositions: Sequence[Composition], delta: float) -> float
 
 
 def quick_pld_epsilon(composition: Composition, delta: float) -> float:
-    """The same to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
+    """The same epsilon up to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
 
     Args:
-      composition: what ran, or would run.
+      composition: planned or executed.
       delta: of the guarantee.
 
     Raises:

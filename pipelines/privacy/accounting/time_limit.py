@@ -1,4 +1,4 @@
-"""A bound on what this process may compute before an accountant answers: some never would."""
+"""A limit on the CPU time of an accountant, because some never answer."""
 
 import signal
 import threading
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from types import FrameType
 
 AGAIN_S = 1.0
-"""A limit fires again after this: the first TimeoutError may have ended an inner limit's work only."""
+"""A limit fires again after this time, because the first TimeoutError may have ended only an inner limit's work."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError in the main thread after `seconds` of this process' CPUs; elsewhere there is no limit.
+    """Raises TimeoutError in the main thread after `seconds` of CPU time; other threads have no limit.
 
-    Not of the clock: on a busy machine whether accountants agree must not depend on who else computes. Limits nest: the
-    one that ends first fires, and the outer one goes on with what is left of it.
+    It counts CPU time and not wall time: whether accountants agree must not depend on the load of the machine. Limits
+    nest: the limit that ends first fires, and the outer limit continues with its remaining time.
 
     Args:
       seconds: > 0.
 
     Raises:
-      TimeoutError: they have passed.
+      TimeoutError: this time has passed.
     """
     left = signal.getitimer(signal.ITIMER_PROF)[0]
     if threading.current_thread() is not threading.main_thread() or 0 < left <= seconds:

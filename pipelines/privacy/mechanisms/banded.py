@@ -101,11 +101,11 @@ class CyclicSampler:
 
 
 class CyclicRecord:
-    """Watches the samples that a run trains on, whoever drew them: each unit keeps to one turn, and its coins to q.
+    """Watches the samples that a run trains on: each unit joins in the turns of one group, with probability q.
 
-    It learns a unit's group from the first step that it joins. In each cycle of steps every unit has one turn, in
-    whatever group it is, so that who joins a cycle is a Poisson sample of all units: that is what is tested. It holds
-    who has joined, which epsilon does not cover; nothing of it is logged but its verdict.
+    A unit's group is known from the first step that it joins. In each cycle of steps every unit has one turn, so that
+    the units that join in a cycle are a Poisson sample of all units. This is what the verdict tests. The record holds
+    who has joined, which epsilon does not cover: only its verdict is logged.
     """
 
     def __init__(self, units: int, *, q: float, bands: int) -> None:
@@ -124,7 +124,7 @@ class CyclicRecord:
         """Adds a step's sample before it trains.
 
         Raises:
-          GuaranteeError: a unit joins out of turn, so that noise that it has met before is taken off again.
+          GuaranteeError: a unit joins out of turn, where noise that covered it is subtracted again.
         """
         turn = self._step % self._bands
         self._step += 1
@@ -301,7 +301,7 @@ class BandedMechanism:
         own, q = self._of_bands(size.most_steps // LEAST_TURNS), self.sampling_probability
         units = min(max(size.least_units, ceil(size.sample * own.bands / q)), size.most_units)
         turns = max(LEAST_TURNS, ceil(size.least_steps / own.bands), ceil(size.observations / (units * q)))
-        if q < 1:  # somebody who always joins shows
+        if q < 1:  # enough turns to notice a unit that always joins
             turns = max(turns, ceil(log(size.rare / units) / log(q)))
         steps = own.bands * min(turns, size.most_steps // own.bands)
         return replace(own, population=units, steps=steps, delta=resized_delta(self.delta, units))
@@ -332,23 +332,24 @@ class BandedMechanism:
         """Groups, clipping, correlated noise and division."""
         return (
             f"Banded matrix factorisation: each {self.unit} was put into one of {self.bands} groups at random. In each "
-            f"of the {self.steps:,} steps that ran, one group had its turn, and every {self.unit} in it joined "
+            f"of the {self.steps:,} steps that ran, one group had its turn. Each {self.unit} of the group joined "
             f"independently with probability {self.sampling_probability:.6g}. Each contribution was clipped to L2 norm "
-            f"{self.clip_norm:g}. Gaussian noise was added to their sum, which was divided by the public constant "
-            f"{self.expected_batch_size:g}. The noise of the steps is C^-1 times independent noise of "
+            f"{self.clip_norm:g}. Gaussian noise was added to their sum. The noised sum was divided by the public "
+            f"constant {self.expected_batch_size:g}. The noise of the steps is C^-1 times independent noise of "
             f"{rounded_down(self.noise_multiplier, 6)} times the clip norm, where C has {self.bands} bands and columns "
-            f"of length 1: it hides a {self.unit} as plain noise in {self.composition.steps:,} steps does "
-            "(Choquette-Choo et al. 2023, theorem 4). Steps with an empty sample added noise too and are counted. "
-            f"Neighbouring datasets differ by adding or removing one {self.unit}; the population of "
-            f"{self.population:,} is taken as public."
+            f"of length 1. It protects a {self.unit} as plain noise in {self.composition.steps:,} steps does "
+            "(Choquette-Choo et al. 2023, theorem 4). Steps with an empty sample also added noise, and the accounting "
+            f"includes them. Neighbouring datasets differ by adding or removing one {self.unit}. The population of "
+            f"{self.population:,} is a public number."
         )
 
     def participation_assumption(self, *, judged: bool) -> str:
-        """Turns are held to before each step; the coins are tested at the end."""
+        """Turns are checked before each step; full cycles are tested at the end."""
         tested = "were tested against" if judged else "were not tested, since the run did not end, against"
         return (
-            f"The sampler: {self.law}. It is checked before every step that each keeps to its turns. The samples of "
-            f"full cycles {tested} this law. A run that contradicts it fails (tag `privacy.sampler`)."
+            f"The sampler: {self.law}. Before every step, the run checks that each {self.unit} joins only in the turns "
+            f"of one group. The samples of full cycles {tested} this law. A run that contradicts it fails (tag "
+            "`privacy.sampler`)."
         )
 
     def remark(self) -> str | None:

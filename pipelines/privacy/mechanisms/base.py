@@ -215,7 +215,7 @@ class Mechanism(Protocol):
         """
 
     def quick_epsilon(self) -> float:
-        """The same to rounding, quickly: for searches and progress, never for a guarantee."""
+        """The same epsilon up to rounding, but fast: for searches and progress, never for a guarantee."""
 
     def lower_bound(self, mu: float) -> float:
         """Epsilon if a contribution is at least `mu` standard deviations of one draw of noise; 0 for mu <= 0."""

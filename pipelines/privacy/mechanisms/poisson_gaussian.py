@@ -152,7 +152,7 @@ class PoissonGaussianMechanism:
         return pld_epsilon(self.composition, self.delta) if self.steps else 0.0
 
     def quick_epsilon(self) -> float:
-        """By privacy loss distributions as arrays."""
+        """Epsilon by privacy loss distributions as arrays."""
         return quick_pld_epsilon(self.composition, self.delta) if self.steps else 0.0
 
     def lower_bound(self, mu: float) -> float:

@@ -153,7 +153,7 @@ class TreeMechanism:
         return _epsilon(self)
 
     def quick_epsilon(self) -> float:
-        """The same: it is quick as it is."""
+        """The same epsilon, which is fast to compute."""
         return self.epsilon()
 
     def lower_bound(self, mu: float) -> float:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipelines.config.section import Count, NonNegative, Positive, Section
 from pipelines.core.errors import UserError
@@ -30,13 +30,14 @@ class DigitsConfig(LimitedConfig):
 
 
 class DownloadedConfig(LimitedConfig):
-    """Raw files of others.
+    """Published files.
 
     Attributes:
-      folder: a local folder that holds them; None uses the cache, then a download.
+      name: of the dataset; `data/load.py` knows which there are, and refuses others.
+      folder: a local folder that holds the files; None uses the cache, then a download.
     """
 
-    name: Literal["mnist", "fashion_mnist", "adult"]
+    name: str
     folder: str | None = None
 
 
@@ -62,7 +63,18 @@ class NpzConfig(LimitedConfig):
         return file
 
 
-DatasetConfig = Annotated[DigitsConfig | DownloadedConfig | NpzConfig, Field(discriminator="name")]
+def _kind(values: Any) -> str | None:
+    """Which of the sections below holds a dataset; every name without a section of its own is a downloaded one."""
+    name = values.get("name") if isinstance(values, dict) else getattr(values, "name", None)
+    return None if name is None else name if name in ("digits", "npz") else "downloaded"
+
+
+DatasetConfig = Annotated[
+    Annotated[DigitsConfig, Tag("digits")]
+    | Annotated[DownloadedConfig, Tag("downloaded")]
+    | Annotated[NpzConfig, Tag("npz")],
+    Discriminator(_kind),
+]
 
 
 def title(name: str, file: str | None) -> str:

@@ -114,14 +114,15 @@ def parse(values: dict[str, Any]) -> Config:
     Raises:
       UserError: one line with every field at fault, its value and what is allowed.
     """
+    values = renamed_values(values)
     try:
-        return Config.model_validate(renamed_values(values))
+        return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(dict.fromkeys(_in_words(item) for item in error.errors()))) from None
+        raise UserError("; ".join(dict.fromkeys(_in_words(item, values) for item in error.errors()))) from None
 
 
-def _in_words(item: Any) -> str:
-    """One of pydantic's errors as a line; within a section that comes in options, its location names the option."""
+def _in_words(item: Any, values: dict[str, Any]) -> str:
+    """One of pydantic's errors as a line; within a section that comes in options, its location names the class."""
     kind, value = item["type"], item["input"]
     section, *path = item["loc"] or ("",)
     if kind == "value_error":
@@ -130,7 +131,10 @@ def _in_words(item: Any) -> str:
         return f"{section}.name is missing; choose by the group: {section}=OPTION"
     if kind == "union_tag_invalid":
         return f"{section}={item['ctx']['tag']} is unknown; choose {', '.join(keys_of_options(section))}"
-    option = str(path.pop(0)) if section in UNIONS and path else ""
+    option = ""
+    if section in UNIONS and path:
+        path.pop(0)
+        option = str(values[section]["name"])
     field = ".".join(str(part) for part in (section, *path))
     if kind == "missing":
         return f"{field} is missing; write {field}=VALUE, or drop ~{field}"

@@ -10,6 +10,7 @@ from pipelines.config.partition_settings import PartitionConfig
 from pipelines.config.pipeline_settings import PipelineConfig
 from pipelines.config.privacy_settings import PrivacyConfig
 from pipelines.config.section import Section
+from pipelines.core.paths import REPOSITORY
 
 UNIONS: dict[str, Any] = {
     "dataset": DatasetConfig, "features": FeaturesConfig, "model": ModelConfig, "partition": PartitionConfig,
@@ -18,18 +19,34 @@ UNIONS: dict[str, Any] = {
 """Sections by their name in the configuration."""
 
 
+def kinds(section: str) -> list[type[Section]]:
+    """The classes that a section may be of.
+
+    Args:
+      section: one of `UNIONS`.
+    """
+    members = get_args(get_args(UNIONS[section])[0])
+    return [member if isinstance(member, type) else get_args(member)[0] for member in members]
+
+
 @cache
 def keys_of_options(section: str) -> dict[str, frozenset[str]]:
     """The keys that each option of a section has.
+
+    A class whose name is any text, such as a downloaded dataset's, has the options of `conf/` that no other class has.
 
     Args:
       section: one of `UNIONS`.
     """
     found: dict[str, frozenset[str]] = {}
-    kinds: tuple[type[Section], ...] = get_args(get_args(UNIONS[section])[0])
-    for kind in kinds:
-        for name in get_args(kind.model_fields["name"].annotation):
-            found[name] = frozenset(kind.model_fields)
+    open_to_names: list[type[Section]] = []
+    for kind in kinds(section):
+        names = get_args(kind.model_fields["name"].annotation)
+        found |= dict.fromkeys(names, frozenset(kind.model_fields))
+        open_to_names += [] if names else [kind]
+    for kind in open_to_names:
+        presets = sorted(path.stem for path in (REPOSITORY / "conf" / section).glob("*.yaml"))
+        found |= {name: frozenset(kind.model_fields) for name in presets if name not in found}
     return found
 
 

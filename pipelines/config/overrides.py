@@ -22,7 +22,7 @@ from pipelines.core.paths import require_folder
 REQUIRED = ("dataset", "features", "model", "partition", "privacy", "pipeline", "tracking")
 """Groups that every run has an option of."""
 CLOSERS = {"[": "]", "{": "}", "(": ")"}
-LISTS = ("model.widths", "features.columns")
+LISTS = ("model.widths", "model.layers", "features.columns")
 """Keys whose value is a list."""
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 """Keys of folders that Hydra makes before the first run."""

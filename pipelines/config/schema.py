@@ -135,7 +135,11 @@ def _in_words(item: Any, values: dict[str, Any]) -> str:
     if section in UNIONS and path:
         path.pop(0)
         option = str(values[section]["name"])
+    # The tag of a layer's class stands before the layer's own key, which is the same.
+    path = [part for place, part in enumerate(path) if [part] != path[place + 1 : place + 2]]
     field = ".".join(str(part) for part in (section, *path))
+    if kind == "missing" and any(isinstance(part, int) for part in path):
+        return f"{field} is missing; add {path[-1]}: VALUE there"
     if kind == "missing":
         return f"{field} is missing; write {field}=VALUE, or drop ~{field}"
     if kind == "extra_forbidden":

@@ -14,7 +14,7 @@ from tests.config.test_schema import CONF, composed
 
 NEEDED = {"npz": {"file": "own.npz"}}
 """Values that a preset leaves to its user."""
-TOLD = {"census_bins": "bins"}
+TOLD = {"census_bins": "bins", "lenet": "layers"}
 """Presets whose option has another name."""
 PRESETS = [(section, path.stem) for section in UNIONS for path in sorted((CONF / section).glob("*.yaml"))]
 

@@ -1,4 +1,4 @@
-"""The typed configuration. Every bad value ends here, in one line that names the field, the value and the remedy."""
+"""The typed configuration. A bad value ends in one line that names the field, the value and the remedy."""
 
 import hashlib
 import json
@@ -21,10 +21,10 @@ from pipelines.core.errors import UserError
 
 
 class WorkerConfig(Section):
-    """Of the process that TensorFlow Federated computes in.
+    """The worker process of TensorFlow Federated.
 
     Attributes:
-      require_private_worker: refuse to train where the system lets other users or machines reach it.
+      require_private_worker: refuse to train where other users or machines can reach the worker.
     """
 
     require_private_worker: bool = False
@@ -35,7 +35,7 @@ class TrackingConfig(Section):
 
     Attributes:
       uri: tracking server or database; None is an sqlite file in the repository.
-      experiment: under which a run is filed; None takes the dataset's name.
+      experiment: MLflow experiment of a run; None takes the dataset's name.
       log_model: whether to log the trained model.
       tensorboard: whether to write event files for TensorBoard beside the record.
     """
@@ -71,7 +71,7 @@ class Config(Section):
 
     @property
     def unit(self) -> Unit | None:
-        """Who is protected; None where nothing is private."""
+        """The protected unit; None where nothing is private."""
         return PIPELINES[self.pipeline.name].unit
 
     @property
@@ -81,7 +81,7 @@ class Config(Section):
 
     @property
     def audited(self) -> bool:
-        """Whether the configured audit applies: a mechanism's does not where there is none."""
+        """Whether the configured audit applies: audit=mechanism needs a private pipeline."""
         return not isinstance(self.audit, NoAudit) and (self.private or not isinstance(self.audit, MechanismAudit))
 
     @model_validator(mode="after")
@@ -95,7 +95,10 @@ class Config(Section):
         return self
 
     def effective(self) -> dict[str, Any]:
-        """What the outcome depends on, as plain data: no privacy where nothing is private, no users where none are."""
+        """The values that the outcome depends on, as plain data.
+
+        Without a private pipeline the privacy section is left out; without users, the partition.
+        """
         skip = {"tracking", "federated", "debug", "threads"}
         skip |= set() if self.private else {"privacy"}
         skip |= set() if self.divided else {"partition"}
@@ -109,7 +112,7 @@ class Config(Section):
 
 
 def parse(values: dict[str, Any]) -> Config:
-    """Checks plain values against the schema; those of earlier versions are renamed first.
+    """Checks plain values against the schema, after renaming keys of earlier versions.
 
     Raises:
       UserError: one line with every field at fault, its value and what is allowed.
@@ -122,7 +125,7 @@ def parse(values: dict[str, Any]) -> Config:
 
 
 def _in_words(item: Any, values: dict[str, Any]) -> str:
-    """One of pydantic's errors as a line; within a section that comes in options, its location names the class."""
+    """One of pydantic's errors as a line. In a section with options, the location starts with the tag of the class."""
     kind, value = item["type"], item["input"]
     section, *path = item["loc"] or ("",)
     if kind == "value_error":

@@ -1,4 +1,4 @@
-"""The sections that come in options, each with a class of its own: which option has which key."""
+"""The sections that have options, one class for each option, and the keys of each option."""
 
 from functools import cache
 from typing import Any, get_args
@@ -51,13 +51,13 @@ def keys_of_options(section: str) -> dict[str, frozenset[str]]:
 
 
 def foreign_key(key: str, value: object, option: str, owners: list[str]) -> str:
-    """One line on a key that the chosen option does not have.
+    """One line for a key that the chosen option does not have.
 
     Args:
       key: dotted, such as privacy.restart_every.
-      value: that it was given; None where that is not known.
-      option: that is chosen.
-      owners: options of the same section that have it; at least one.
+      value: of the key; None where it is not known.
+      option: the chosen one.
+      owners: options of the same section that have the key; at least one.
     """
     section = key.partition(".")[0]
     given = key if value is None else f"{key}={value}"

@@ -1,4 +1,4 @@
-"""One run of the benchmark: from a choice of sections to tables, files and the MLflow run."""
+"""One run of the benchmark: from the chosen sections to tables, files and the MLflow run."""
 
 import argparse
 import tempfile
@@ -31,7 +31,7 @@ Selection = list[tuple[Chapter, Sequence[Subject]]]
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Measures what the command line chose, and writes and logs the results.
+    """Measures the chosen subjects, and writes and logs the results.
 
     Args:
       chosen: the parsed command line.
@@ -69,10 +69,10 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 def plan_of(sections: Sequence[Section], only: Sequence[str]) -> tuple[Selection, tuple[str, ...]]:
-    """Chooses subjects, and names the environments that some of them lack.
+    """Chooses subjects, and names the missing environments.
 
     Args:
-      sections: in which order ever; they run in that of the benchmark.
+      sections: in any order; they run in the order of the benchmark.
       only: names of subjects; empty takes all.
 
     Raises:
@@ -124,7 +124,7 @@ def _publish(records: dict[Section, Record], log: RunLog, folder: Path) -> None:
 
 
 def command_of(chosen: argparse.Namespace) -> str:
-    """The command line as far as it decides the measurements: no paths of this machine."""
+    """The parts of the command line that affect the measurements, without paths of this machine."""
     words = [
         "python -m experiments.speed",
         *chosen.sections,

@@ -1,4 +1,4 @@
-"""One part of a dataset: inputs, labels, and who gave them."""
+"""One part of a dataset: inputs and labels."""
 
 from dataclasses import dataclass
 

@@ -4,6 +4,7 @@ Layouts are channels-last: images (n, height, width, channels), convolution kern
 kernels (in, out). Each engine converts at its own door.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.config.model_settings import Activation
+from pipelines.config.model_settings import Activation, ConvLayer, DenseLayer, LayerConfig, MaxPoolLayer
 from pipelines.core.errors import UserError
 
 Weights = list[NDArray[np.float32]]
@@ -31,9 +32,10 @@ class Conv:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Maximum over windows of shape `window`, stride 1, no padding."""
+    """Maximum over windows of shape `window`, without padding."""
 
     window: Pair
+    stride: Pair = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class ModelSpec:
     """A feed-forward classifier as a sequence of layers.
 
     Attributes:
-      name: linear, mlp or cnn.
+      name: linear, mlp, cnn or layers.
       features: shape of one example.
       classes: number of logits.
       layers: from inputs to logits.
@@ -136,6 +138,58 @@ def build_spec(
         case _:
             raise UserError(f"model.name={name} is unknown; choose linear, mlp or cnn")
     return ModelSpec(name=name, features=features, classes=classes, layers=layers)
+
+
+def build_layers(layers: Sequence[LayerConfig], *, features: tuple[int, ...], classes: int) -> ModelSpec:
+    """Builds the spec of a list of layers for inputs of a shape, and adds the dense layer to the classes.
+
+    Args:
+      layers: as configured; an image is flattened before a dense layer.
+      features: (n_features,) or (height, width, channels).
+      classes: number of logits.
+
+    Raises:
+      UserError: a convolution or a pool that gets no image, or one that is too small for it.
+    """
+    shape, found = features, list[Layer]()
+    for place, layer in enumerate([*layers, DenseLayer(dense=classes)]):
+        match layer:
+            case "tanh" | "relu":
+                found.append(Tanh() if layer == "tanh" else Relu())
+            case DenseLayer(dense=units):
+                found += [Reshape((prod(shape),))] if len(shape) > 1 else []
+                found.append(Dense(prod(shape), units))
+                shape = (units,)
+            case ConvLayer(conv=conv):
+                shape = _windowed(place, "conv", shape, conv.kernel, conv.stride, conv.padding)
+                found.append(Conv(shape[2], conv.filters, conv.kernel, conv.stride, conv.padding))
+                shape = (*shape[:2], conv.filters)
+            case MaxPoolLayer(max_pool=pool):
+                shape = _windowed(place, "max_pool", shape, pool.window, pool.stride, (0, 0))
+                found.append(MaxPool(pool.window, pool.stride))
+    return ModelSpec(name="layers", features=features, classes=classes, layers=tuple(found))
+
+
+def _windowed(
+    place: int, kind: str, shape: tuple[int, ...], window: Pair, stride: Pair, padding: Pair
+) -> tuple[int, ...]:
+    """The shape that windows over an image leave, with the channels of before.
+
+    Raises:
+      UserError: there is no image, or no window fits into it.
+    """
+    if len(shape) != 3:
+        raise UserError(
+            f"model.layers.{place}: {kind} needs an image, but gets {shape[0]} features; put it before the first dense "
+            "layer, or use dense layers alone where the data has no images"
+        )
+    sides = tuple(map(positions, shape[:2], window, stride, padding))
+    if min(sides) < 1:
+        raise UserError(
+            f"model.layers.{place}: {kind} with a window of {window[0]} x {window[1]} does not fit its input of "
+            f"{shape[0]} x {shape[1]}; make it smaller, or shrink the image less before it"
+        )
+    return (*sides, shape[2])
 
 
 def positions(size: int, window: int, stride: int = 1, padding: int = 0) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipelines.config.audit_settings import PlantingAudit
 from pipelines.config.data_settings import require_columns_of
-from pipelines.config.model_settings import CnnConfig, LinearConfig, MlpConfig
+from pipelines.config.model_settings import CnnConfig, LayersConfig, LinearConfig, MlpConfig
 from pipelines.config.partition_settings import AutoPartition, DealtPartition, NaturalPartition
 from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdConfig, DpSgdUsersConfig, PrivatePipelineConfig
 from pipelines.config.pipeline_table import PIPELINES
@@ -19,7 +19,7 @@ from pipelines.data.partition.divide import build_partition
 from pipelines.data.partition.division import Partition
 from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import Pipeline
-from pipelines.model.spec import ModelSpec, build_spec
+from pipelines.model.spec import ModelSpec, build_layers, build_spec
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.accounting.limits import accountable, judge
 from pipelines.privacy.mechanisms.base import Mechanism
@@ -149,7 +149,7 @@ def model_spec(config: Config, threads: int) -> ModelSpec:
     """Returns the architecture of a run, whose sizes follow from its data.
 
     Raises:
-      UserError: data missing or corrupt.
+      UserError: data missing or corrupt, or layers that do not fit it.
     """
     return _spec(config, with_features(load_dataset(config.dataset), config.features, threads))
 
@@ -163,6 +163,8 @@ def _spec(config: Config, dataset: Dataset) -> ModelSpec:
             return build_spec(model.name, features=features, classes=classes, widths=widths, activation=activation)
         case CnnConfig(activation=activation):
             return build_spec(model.name, features=features, classes=classes, activation=activation)
+        case LayersConfig(layers=layers):
+            return build_layers(layers, features=features, classes=classes)
 
 
 def judged_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> Mechanism:

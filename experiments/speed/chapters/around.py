@@ -1,4 +1,4 @@
-"""What surrounds training: start-up, accounting, logging, evaluation."""
+"""The work around training: start-up, accounting, logging, evaluation."""
 
 from typing import Any
 
@@ -11,7 +11,10 @@ LIBRARIES = (
     "hydra", "pydantic", "torch", "mlflow", "torch._dynamo", "torch.export._trace", "mlflow.pytorch",
     "mlflow.store.tracking.sqlalchemy_store",
 )  # fmt: skip
-"""What a run imports: PyTorch's optimizers its compiler, which exports the model as well, and MLflow its store."""
+"""The libraries that a run imports.
+
+PyTorch's optimizers import its compiler, which also exports the model. MLflow imports its store.
+"""
 STORE = "tracking.uri=sqlite:///{scratch}/runs.db"
 PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "account_examples": (

@@ -1,6 +1,6 @@
-"""What calibrating the noise and accounting for it costs a run, the first time and again; ours or dp-accounting's own.
+"""Measures what calibration and accounting cost a run, the first time and later; ours and dp-accounting's own.
 
-Importing the accountants is measured apart: a process, and so a sweep, does it once.
+Importing the accountants is measured separately, since a process, and so a sweep, does it once.
 """
 
 import time
@@ -15,7 +15,7 @@ EVALUATIONS = 10
 
 
 def main() -> None:
-    """Measures one plan as a run goes through it: noise, epsilon at each evaluation, the guarantee."""
+    """Measures the accounting of a run: noise, epsilon at each evaluation, the guarantee."""
     options = read_options()
     start = time.perf_counter()
     import dp_accounting.pld
@@ -58,7 +58,7 @@ def _run(plan: PoissonGaussianMechanism, target: float) -> tuple[float, float]:
     start = time.perf_counter()
     calibrated = calibrate(plan, target)
     between = time.perf_counter()
-    for k in range(1, EVALUATIONS):  # as a run does: the quick form on the way, the guarantee's at the end
+    for k in range(1, EVALUATIONS):  # as in a run: the quick form during training, the form of the guarantee at the end
         calibrated.executed(plan.steps * k // EVALUATIONS).quick_epsilon()
     calibrated.epsilon()
     PrivacyGuarantee.of(calibrated, simulated=False)

@@ -1,4 +1,4 @@
-"""Every client's data looks like everyone's."""
+"""Clients whose data has the same distribution."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from pipelines.data.partition.division import Partition
 
 
 def iid_partition(num_examples: int, *, num_clients: int, rng: np.random.Generator) -> Partition:
-    """Deals shuffled examples out evenly.
+    """Divides shuffled examples evenly.
 
     Every example belongs to exactly one client; the sizes of two clients differ by at most one.
 

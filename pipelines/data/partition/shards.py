@@ -13,7 +13,7 @@ def shard_partition(
     """Sorts examples by label, cuts them into equal shards and gives each client some at random.
 
     Every example belongs to exactly one client; shard sizes differ by at most one. A shard that is no longer than
-    the smallest class meets at most two classes, so that a client holds at most 2 * shards_per_client of them.
+    the smallest class holds at most two classes, so a client holds at most 2 * shards_per_client classes.
 
     Args:
       labels: int64, shape (n,).
@@ -32,7 +32,7 @@ def shard_partition(
             f"partition.clients={num_clients} times partition.shards_per_client={shards_per_client} makes {shards} "
             f"shards, more than the {len(labels)} training examples; lower one of them"
         )
-    # Shuffled first, so that which examples of a class share a shard does not hang on the file's order.
+    # Shuffled first: which examples of a class share a shard must not depend on the order in the file.
     shuffled = rng.permutation(len(labels))
     by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
     client_of_shard = rng.permutation(shards) // shards_per_client

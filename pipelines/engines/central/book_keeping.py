@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, linear, one_hot, pad
 
-from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Pair, Relu, Reshape, Tanh, positions
+from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh, positions
 
 ROUNDING = 1e-6  # bound on the relative error of a float32 sum of products
 
@@ -145,7 +145,7 @@ def _forward(layer: Layer, weights: tuple[Tensor, ...], inputs: Tensor) -> tuple
             outputs = conv2d(_channels_first(inputs), kernel, bias, layer.stride, layer.padding)
             return _channels_last(outputs), None
         case MaxPool():
-            return _pool(inputs, layer.window)
+            return _pool(inputs, layer)
         case Tanh():
             return inputs.tanh(), None
         case Relu():
@@ -170,7 +170,7 @@ def _backward(
             )  # fmt: skip
         case MaxPool():
             assert saved is not None
-            return _pool_backward(gradient, inputs, saved, layer.window)
+            return _pool_backward(gradient, inputs, saved, layer)
         case Tanh():
             return torch.ops.aten.tanh_backward(gradient, outputs)
         case Relu():
@@ -223,16 +223,23 @@ def _by_phase(layer: Conv) -> bool:
     return layer.channels_in == 1 and whole
 
 
-def _pool(inputs: Tensor, window: Pair) -> tuple[Tensor, Tensor]:
-    """Returns the maxima over windows with stride 1, and their places."""
-    outputs, places = torch.ops.aten.max_pool2d_with_indices(_channels_first(inputs), window, (1, 1))
+def _pool(inputs: Tensor, layer: MaxPool) -> tuple[Tensor, Tensor]:
+    """Returns the maxima over windows, and their places."""
+    outputs, places = torch.ops.aten.max_pool2d_with_indices(_channels_first(inputs), layer.window, layer.stride)
     return _channels_last(outputs), places
 
 
-def _pool_backward(gradient: Tensor, inputs: Tensor, places: Tensor, window: Pair) -> Tensor:
+def _pool_backward(gradient: Tensor, inputs: Tensor, places: Tensor, layer: MaxPool) -> Tensor:
     return _channels_last(
         torch.ops.aten.max_pool2d_with_indices_backward(
-            _channels_first(gradient), _channels_first(inputs), window, (1, 1), (0, 0), (1, 1), False, places
+            _channels_first(gradient),
+            _channels_first(inputs),
+            layer.window,
+            layer.stride,
+            (0, 0),
+            (1, 1),
+            False,
+            places,
         )
     )
 

@@ -142,8 +142,8 @@ def _term(layer: Layer, shape: tuple[int, ...]) -> tuple[str, int, tuple[int, ..
             sides = map(positions, shape[:2], layer.kernel, layer.stride, layer.padding)
             return f"Conv<{_list(numbers)}>", layer.filters, (*sides, layer.filters)
         case MaxPool():
-            sides = map(positions, shape[:2], layer.window)
-            return f"MaxPool<{_list((*shape, *layer.window))}>", shape[2], (*sides, shape[2])
+            sides = map(positions, shape[:2], layer.window, layer.stride)
+            return f"MaxPool<{_list((*shape, *layer.window, *layer.stride))}>", shape[2], (*sides, shape[2])
         case Tanh() | Relu():
             return f"{type(layer).__name__}<{prod(shape)}>", prod(shape), shape
         case Reshape():

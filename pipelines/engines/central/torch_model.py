@@ -68,7 +68,7 @@ def build_module(spec: ModelSpec, weights: Weights, *, contiguous: bool = False)
                     nn.Conv2d(layer.channels_in, layer.filters, layer.kernel, layer.stride, padding=layer.padding)
                 )
             case MaxPool():
-                modules.append(nn.MaxPool2d(layer.window, stride=1))
+                modules.append(nn.MaxPool2d(layer.window, layer.stride))
             case Tanh():
                 modules.append(nn.Tanh())
             case Relu():

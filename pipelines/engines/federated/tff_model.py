@@ -35,7 +35,7 @@ def forward(spec: ModelSpec, weights: Sequence[Any], inputs: Any) -> Any:
                 padded = tf.pad(values, [[0, 0], [height, height], [width, width], [0, 0]])
                 values = tf.nn.bias_add(tf.nn.conv2d(padded, next(remaining), layer.stride, "VALID"), next(remaining))
             case MaxPool():
-                values = tf.nn.max_pool2d(values, layer.window, 1, "VALID")
+                values = tf.nn.max_pool2d(values, layer.window, layer.stride, "VALID")
             case Tanh():
                 values = tf.tanh(values)
             case Relu():

@@ -44,8 +44,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_the_comparison_network_in_the_kernels_terms() -> None:
     assert kernel_layers(build_spec("cnn", features=(28, 28, 1), classes=10)) == (
-        "Conv<28, 28, 1, 16, 8, 8, 2, 2, 3, 3>, Tanh<3136>, MaxPool<14, 14, 16, 2, 2>, "
-        "Conv<13, 13, 16, 32, 4, 4, 2, 2, 0, 0>, Tanh<800>, MaxPool<5, 5, 32, 2, 2>, "
+        "Conv<28, 28, 1, 16, 8, 8, 2, 2, 3, 3>, Tanh<3136>, MaxPool<14, 14, 16, 2, 2, 1, 1>, "
+        "Conv<13, 13, 16, 32, 4, 4, 2, 2, 0, 0>, Tanh<800>, MaxPool<5, 5, 32, 2, 2, 1, 1>, "
         "Dense<512, 32>, Tanh<32>, Dense<32, 10>"
     )
 

@@ -33,6 +33,7 @@ MODELS = [
     ("cnn", (3,)),
     ("relu mlp", (5,)),
     ("relu cnn", (8, 8, 1)),
+    ("layers", (12, 13, 3)),
 ]
 
 

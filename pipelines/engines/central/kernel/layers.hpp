@@ -255,9 +255,9 @@ template <int N> struct Relu : Weightless {
     }
 };
 
-// Maximum over windows KH x KW with stride 1; the first of equals gets the gradient, as in PyTorch.
-template <int H, int W, int C, int KH, int KW> struct MaxPool : Weightless {
-    static constexpr int OH = H - KH + 1, OW = W - KW + 1, IN = H * W * C, OUT = OH * OW * C;
+// Maximum over windows KH x KW with strides SH, SW; the first of equals gets the gradient, as in PyTorch.
+template <int H, int W, int C, int KH, int KW, int SH, int SW> struct MaxPool : Weightless {
+    static constexpr int OH = (H - KH) / SH + 1, OW = (W - KW) / SW + 1, IN = H * W * C, OUT = OH * OW * C;
 
     Ints places[OUT / LANES];
 
@@ -290,7 +290,7 @@ template <int H, int W, int C, int KH, int KW> struct MaxPool : Weightless {
     template <class Do> static inline void each(Do f) {
         for (int y = 0; y < OH; ++y)
             for (int x = 0; x < OW; ++x)
-                for (int c = 0; c < C; c += LANES) f((y * W + x) * C + c, (y * OW + x) * C + c);
+                for (int c = 0; c < C; c += LANES) f((y * SH * W + x * SW) * C + c, (y * OW + x) * C + c);
     }
 };
 

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
-from pipelines.data.shuffle import public_order
-from pipelines.data.split import Split
+from pipelines.data.split import Split, public_order
 
 TRAIN_EXAMPLES = 1437
 BRIGHTEST = 16

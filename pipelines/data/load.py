@@ -7,8 +7,7 @@ from pathlib import Path
 from pipelines.config.data_settings import DatasetConfig, DigitsConfig, DownloadedConfig, NpzConfig
 from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
-from pipelines.data.shuffle import public_order
-from pipelines.data.split import Split
+from pipelines.data.split import Split, public_order
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:

@@ -10,7 +10,7 @@ from pipelines.config.data_settings import DigitsConfig, DownloadedConfig, NpzCo
 from pipelines.core.errors import UserError
 from pipelines.core.paths import REPOSITORY
 from pipelines.data.load import load_dataset
-from pipelines.data.shuffle import public_order
+from pipelines.data.split import public_order
 
 
 def _own_archive(path: Path, n: int = 20) -> str:

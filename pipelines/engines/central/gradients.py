@@ -23,13 +23,13 @@ from torch.nn.functional import cross_entropy
 from pipelines.config.pipeline_settings import DpSgdConfig
 from pipelines.engines.central.book_keeping import clipped_sums
 from pipelines.engines.central.compiled import compiled_sums
-from pipelines.engines.central.gaussian_noise import noised
 from pipelines.engines.central.gradient_trial import require_sound
 from pipelines.engines.central.training import TrainState, build_optimizer
 from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
 from pipelines.privacy.mechanisms.banded_noise import CorrelatedNoise
 from pipelines.privacy.mechanisms.base import Mechanism
+from pipelines.privacy.noise_grid import noise_grid
 
 Mode = Literal["book_keeping", "hooks", "ghost", "functorch"]
 
@@ -314,3 +314,18 @@ def _quiet_hooks() -> Iterator[None]:
         # Inputs need no gradients, and PyTorch warns of that for every full backward hook.
         warnings.filterwarnings("ignore", "Full backward hook is firing")
         yield
+
+
+def noised(total: Tensor, noise: Tensor, stddev: float) -> Tensor:
+    """Returns total + stddev * noise, rounded to the grid of that noise; see `noise_grid`.
+
+    Args:
+      total: float32.
+      noise: standard normal, float64, of the same shape; it is overwritten.
+      stddev: >= 0.
+    """
+    grid = noise_grid(stddev)
+    noise.mul_(stddev).add_(total)
+    if grid:
+        noise.div_(grid).round_().mul_(grid)
+    return noise.to(total.dtype)

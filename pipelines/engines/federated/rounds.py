@@ -75,11 +75,7 @@ def run_rounds(
         check(step, cohort, metrics)
         if not all(np.isfinite(value).all() for value in weights):
             raise DivergedError(step, "a weight")
-        share = share_of_newest(step, ema_decay)
-        if share == 1:  # the first round, or no average at all
-            average = weights
-        else:
-            average = [(1 - share) * before + share * now for before, now in zip(average, weights, strict=True)]
+        average = _averaged(average, weights, share_of_newest(step, ema_decay))
         examples += count_examples(cohort)
         train_s += time.perf_counter() - begin
         model = TensorFlowModel(spec, average)
@@ -95,6 +91,13 @@ def run_rounds(
         )
         on_round(record)
     return record
+
+
+def _averaged(average: Weights, weights: Weights, share: float) -> Weights:
+    """Moves the average towards new weights by their share; a share of 1 is the first round, or no average at all."""
+    if share == 1:
+        return weights
+    return [(1 - share) * before + share * now for before, now in zip(average, weights, strict=True)]
 
 
 def engine_facts(settings: FederatedConfig, worker: Worker) -> dict[str, str]:

@@ -1,10 +1,26 @@
-"""Clients that hold a few classes each."""
+"""Divisions that need no more than a shuffle: even ones, shards of sorted examples, and the users of the data."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.core.errors import UserError
 from pipelines.data.partition.division import Partition
+
+
+def iid_partition(num_examples: int, *, num_clients: int, rng: np.random.Generator) -> Partition:
+    """Divides shuffled examples evenly.
+
+    Every example belongs to exactly one client; the sizes of two clients differ by at most one.
+
+    Args:
+      num_examples: examples to divide.
+      num_clients: clients to divide them over, 1 <= num_clients <= num_examples.
+      rng: numpy Generator, the partition's own stream.
+
+    Source: McMahan et al. 2017, arXiv:1602.05629, section 3.
+    """
+    owners = rng.permutation(np.arange(num_examples, dtype=np.int64) % num_clients)
+    return Partition.from_owners(owners, num_clients)
 
 
 def shard_partition(
@@ -40,3 +56,22 @@ def shard_partition(
     owners = np.empty(len(labels), dtype=np.int64)
     owners[by_label] = client_of_shard[shard_of_position]
     return Partition.from_owners(owners, num_clients)
+
+
+def natural_partition(dataset: str, client_ids: NDArray[np.int64] | None) -> Partition:
+    """Gives each example to its own client; clients are in the order of their ids.
+
+    Args:
+      dataset: its name, for the message.
+      client_ids: int64, shape (n,), any values; None where the dataset has none.
+
+    Raises:
+      UserError: the dataset has no client ids.
+    """
+    if client_ids is None:
+        raise UserError(
+            f"partition=natural: dataset {dataset} has no client_ids; choose partition=iid, dirichlet or shards, or "
+            "give an array client_ids in the archive of dataset=npz"
+        )
+    ids, owners = np.unique(client_ids, return_inverse=True)
+    return Partition.from_owners(owners.astype(np.int64), len(ids))

@@ -35,7 +35,7 @@ class TrackingConfig(Section):
 
     Attributes:
       uri: tracking server or database; None is an sqlite file in the repository.
-      experiment: MLflow experiment of a run; None takes the dataset's name.
+      experiment: experiment of a run in the store; None takes the dataset's name.
       log_model: whether to log the trained model.
       tensorboard: whether to write event files for TensorBoard beside the record.
     """

@@ -1,7 +1,7 @@
-"""The architecture, free of any framework, and the numpy weights every pipeline starts from.
+"""The architecture, independent of any framework, and the numpy weights that every pipeline starts from.
 
 Layouts are channels-last: images (n, height, width, channels), convolution kernels (height, width, in, out), dense
-kernels (in, out). Each engine converts at its own door.
+kernels (in, out). Each engine converts them to its own layout.
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ class ModelSpec:
         return sum(prod(shape) for shape in self.weight_shapes())
 
     def shaped(self, flat: NDArray[np.float32]) -> Weights:
-        """Cuts all weights in a row, shape (parameters,), into arrays in order."""
+        """Cuts a flat row of all weights, shape (parameters,), into arrays in order."""
         shapes = self.weight_shapes()
         parts = np.split(flat, np.cumsum([prod(shape) for shape in shapes])[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -193,14 +193,14 @@ def _windowed(
 
 
 def positions(size: int, window: int, stride: int = 1, padding: int = 0) -> int:
-    """Returns how many windows fit along one side of an image: what a convolution or a pool leaves of it."""
+    """Returns how many windows fit along one side of an image: the output size of a convolution or a pool."""
     return (size + 2 * padding - window) // stride + 1
 
 
 def initial_weights(spec: ModelSpec, rng: np.random.Generator) -> Weights:
     """Draws float32 starting weights: Glorot uniform kernels and zero biases; all zeros for a linear model.
 
-    A linear model is convex, so zeros lose nothing and save the private budget that unlearning noise would cost.
+    A linear model is convex, so zeros lose nothing. Random weights would cost privacy budget to unlearn.
 
     Source: Glorot & Bengio 2010, equation 16.
     """
@@ -250,7 +250,7 @@ def _pair(sides: list[tuple[int, int, int]], index: int) -> Pair:
 
 
 def _side(size: int) -> tuple[tuple[int, int, int], tuple[int, int, int], int, int]:
-    """Kernel, stride and padding of both convolutions, the pool window, and what is left of one image side.
+    """Kernel, stride and padding of both convolutions, the pool window, and the remaining size of one image side.
 
     From 14 pixels on this is the published geometry; smaller images get kernels that still fit.
     """

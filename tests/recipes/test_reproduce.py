@@ -91,7 +91,7 @@ def test_a_record_reads_back_exactly(tmp_path: Path) -> None:
         ("recipe.yaml", "bands:", "bands: [", "recipe.yaml is no YAML"),
         ("recipe.yaml", "quick:", "quickly:", "recipe.yaml: quick="),
         ("recipe.yaml", "0.999", "1.5", "bands.confidence=1.5: Input should be less than 1"),
-        ("recipe.yaml", "360}", "7}", "is no share of bands.test_examples=7"),
+        ("recipe.yaml", "360}", "7}", "is no multiple of 1 / bands.test_examples=7"),
         ("results.csv", None, None, "results.csv cannot be read"),
         ("results.csv", "0.998", "nan", "results.csv line 2: epsilon='nan'"),
         ("results.csv", "0.998", "", "results.csv line 2: content="),

@@ -104,8 +104,9 @@ class CyclicRecord:
     """Watches the samples that a run trains on: each unit joins in the turns of one group, with probability q.
 
     A unit's group is known from the first step that it joins. In each cycle of steps every unit has one turn, so that
-    the units that join in a cycle are a Poisson sample of all units. This is what the verdict tests. The record holds
-    who has joined, which epsilon does not cover: only its verdict is logged.
+    the units that join in a cycle are a Poisson sample of all units. The verdict tests this, how often units joined in
+    the cycle that is not over, and that no group is too large or too small. That groups are dealt independently it
+    cannot see. The record holds who has joined, which epsilon does not cover: only its verdict is logged.
     """
 
     def __init__(self, units: int, *, q: float, bands: int) -> None:
@@ -116,9 +117,10 @@ class CyclicRecord:
           q: the plan's sampling probability within a group.
           bands: number of groups.
         """
-        self._turns = np.full(units, -1)
-        self._cycles, self._cycle, self._bands = SamplerRecord(units, q), np.zeros(0, np.int64), bands
-        self._step, self.latest = 0, np.zeros(units, np.bool_)
+        self._units, self._q, self._bands = units, q, bands
+        self._turns, self._known = np.full(units, -1), np.full(units, -1)
+        self._cycles, self._cycle = SamplerRecord(units, q), np.zeros(0, np.int64)
+        self._step, self._sets, self.latest = 0, True, np.zeros(units, np.bool_)
 
     def observe(self, sample: Sample) -> None:
         """Adds a step's sample before it trains.
@@ -128,22 +130,36 @@ class CyclicRecord:
         """
         turn = self._step % self._bands
         self._step += 1
-        there = sample[(sample >= 0) & (sample < len(self._turns))]
+        there = sample[(sample >= 0) & (sample < self._units)]
         if ((self._turns[there] >= 0) & (self._turns[there] != turn)).any():
             raise GuaranteeError(
                 f"step {self._step} contradicts its plan: of {self._bands} groups that take turns, a unit joins in a "
                 "second one; the epsilon would be false, so the run ends before it"
             )
         self._turns[there] = turn
-        self.latest = np.isin(np.arange(len(self._turns)), there)
+        self._sets &= len(np.unique(there)) == len(sample)
+        self.latest = np.isin(np.arange(self._units), there)
         self._cycle = np.concatenate([self._cycle, sample])
         if turn == self._bands - 1:
             self._cycles.observe(self._cycle)
-            self._cycle = np.zeros(0, np.int64)
+            self._cycle, self._known = np.zeros(0, np.int64), self._turns.copy()
 
     def verdict(self) -> SamplerVerdict:
-        """Judges the full cycles so far."""
-        return replace(self._cycles.verdict(), law="cyclic poisson")
+        """Judges the full cycles so far, the open one, and the sizes of groups."""
+        from pipelines.privacy.sampling_law import binomial_p
+
+        found, law = [self._cycles.verdict()], "cyclic poisson"
+        if not self._sets:
+            found.append(SamplerVerdict(p_value=0.0, test="a unit twice in a sample, or one that is not there"))
+        if turns := self._step % self._bands:
+            p = binomial_p(len(self._cycle), self._units, self._q * turns / self._bands)
+            found.append(SamplerVerdict(p_value=p, test="total of the open cycle"))
+        sizes = np.bincount(self._known[self._known >= 0], minlength=self._bands)
+        if self._bands > 1 and sizes.any():
+            p = min(binomial_p(int(size), int(sizes.sum()), 1 / self._bands) for size in sizes) * self._bands
+            found.append(SamplerVerdict(p_value=min(1.0, p), test="size of a group"))
+        worst = min(found, key=lambda verdict: verdict.p_value)
+        return SamplerVerdict(p_value=float(f"{min(1.0, len(found) * worst.p_value):.0e}"), test=worst.test, law=law)
 
 
 def cyclic_faults(joined: NDArray[np.bool_], *, q: float, bands: int, level: float) -> list[str]:
@@ -273,8 +289,11 @@ class BandedMechanism:
         return quick_pld_epsilon(self.composition, self.delta)
 
     def lower_bound(self, mu: float) -> float:
-        """For an adversary who sees all releases: along a column of C, draws add up to one, contributions to one."""
-        return 0.0 if mu <= 0 else epsilon_at_noise(self, 1 / mu)
+        """For an adversary who sees all releases and knows the groups: full turns alone, whose columns are not cut."""
+        turns = self.steps // self.bands
+        if mu <= 0 or not turns:
+            return 0.0
+        return epsilon_at_noise(replace(self, steps=turns * self.bands), 1 / mu)
 
     def cohort_size(self, units: int) -> float:
         """Expected number of units that join a step."""
@@ -348,7 +367,7 @@ class BandedMechanism:
         tested = "were tested against" if judged else "were not tested, since the run did not end, against"
         return (
             f"The sampler: {self.law}. Before every step, the run checks that each {self.unit} joins only in the turns "
-            f"of one group. The samples of full cycles {tested} this law. A run that contradicts it fails (tag "
+            f"of one group. The samples {tested} this law. A run that contradicts it fails (tag "
             "`privacy.sampler`)."
         )
 

@@ -11,8 +11,8 @@ It tests the run's own engine in two ways.
 Two mechanisms need more:
 
 - Adaptive clipping: the clip norm is measured on clipped units. Its changes show the noise on the count, which is
-  tested like the noise on updates. The bound is that of the updates alone. An adversary who also sees the counts learns
-  more, so the bound is lower than it could be.
+  tested like the noise on updates. The lower bound uses the updates alone, not the counts. An adversary who also sees
+  the counts learns more, so the bound is lower than it could be.
 - Trees: the releases of the rounds are turned back into independent draws of a node's size. Noise with any other
   correlation fails the tests. The bound is exact for an adversary who sees the releases of the rounds. The accountant
   assumes an adversary who sees every node.

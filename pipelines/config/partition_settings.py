@@ -16,7 +16,7 @@ class AutoPartition(Section):
     """The clients that the data names; if it names none, the same as iid.
 
     Attributes:
-      clients: number of simulated clients; None is `DEALT_CLIENTS`.
+      clients: number of simulated clients; None means 100.
       seed: as in `DealtPartition`.
     """
 

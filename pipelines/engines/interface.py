@@ -22,7 +22,7 @@ Logits = NDArray[np.float32]
 class CanaryUpdates:
     """The contributions of clients that an audit planted; these clients do not train.
 
-    A contribution is raw: an engine clips, sums and noises it like any other.
+    The engine clips, sums and noises such a contribution like any other, so it may exceed the clip norm.
 
     Attributes:
       rows: the row of `updates` that each of these clients sends whenever it joins; all other clients train.

@@ -20,7 +20,7 @@ def groups(plan: Mechanism, copies: int | None = None) -> str:
         f"## Several {plan.unit}s at once\n\n"
         f"This run was planned to protect single {plan.unit}s. The table converts its guarantee to groups of "
         f"{plan.unit}s that belong together, at the same delta {rounded_up(plan.delta, 6)} (Vadhan 2017, lemma 2.2, "
-        "along the privacy curve).\n\n"
+        "with the (epsilon, delta) of one unit that gives the group this delta).\n\n"
         f"| {plan.unit}s | epsilon at most |\n|---|---|\n{rows}" + _copies(plan, copies)
     )
 
@@ -30,15 +30,15 @@ def _copies(plan: Mechanism, copies: int | None) -> str:
     if plan.unit is not PrivacyUnit.EXAMPLE:
         return ""
     told = (
-        "Their number is not stated here, because it follows from private data (`privacy.release_copies=true` states "
-        "it)."
+        "The number of equal rows is not stated here, because it follows from private data "
+        "(`privacy.release_copies=true` states it)."
         if copies is None
         else f"The most frequent training example occurs {copies:,} time{'s' * (copies != 1)}. This count is released "
         "by `privacy.release_copies=true`; it has no noise, and no epsilon covers it."
     )
     return (
         "\n\nEqual rows count as separate examples. The guarantee for one example is about one copy. A person behind "
-        f"k copies has the epsilon of the row for k. {told}"
+        f"k copies is protected as a group of k examples. {told}"
     )
 
 
@@ -47,7 +47,7 @@ def _or_nothing(epsilon: float | None) -> str:
 
 
 def simulated_users(scheme: str, clients: int, *, own: bool) -> str:
-    """Two sentences on users that a partition simulates.
+    """Sentences on users that a partition simulates.
 
     Args:
       scheme: of the partition.
@@ -56,6 +56,9 @@ def simulated_users(scheme: str, clients: int, *, own: bool) -> str:
     """
     although = ", although the data names users of its own (`client_ids`)" if own else ""
     return (
-        f"`partition={scheme}` divided the examples among {clients:,} simulated users{although}. The epsilon is about "
-        "these users and says nothing about the people behind the data."
+        f"**Simulated users:** `partition={scheme}` divided the examples among {clients:,} simulated users{although}. "
+        "The epsilon is about these users and says nothing about the people behind the data."
     )
+
+
+OWN_USERS = "The users are those that the data names (`client_ids`)."

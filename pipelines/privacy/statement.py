@@ -16,15 +16,13 @@ WHO = {
     ),
     PrivacyUnit.USER: (
         "user",
-        "The guarantee protects a user with all of their examples, given how the data is divided among users. Unless "
-        "the partition is natural, the users are simulated, and the guarantee says nothing about the people behind the "
-        "data.",
+        "The guarantee protects a user with all of their examples, given how the data is divided among users.",
     ),
 }
 CONFIRMATIONS = {
     "dp-accounting RDP": "It does not exceed RDP, which is an upper bound.",
-    "Opacus PRV": "PRV could show that it is too low, but agrees with it "
-    f"to within {PRV_TOLERANCE:g} plus {PRV_RELATIVE:.2%} of it.",
+    "Opacus PRV": "PRV, which could show that it is too low, agrees "
+    f"with it to within {PRV_TOLERANCE:g} plus {PRV_RELATIVE:.2%} of it.",
 }
 CLEAR_SUM = (
     "The operator of the training is trusted, because it sees each user's update before noise is added. Everything "
@@ -72,7 +70,7 @@ def statement(
     head = f"# What this run guarantees\n\n{promise(guarantee)}"
     return "\n\n".join(
         (
-            head if users is None else f"{head}\n\n**Simulated users:** {users}",
+            head if users is None else f"{head}\n\n{users}",
             f"## How\n\n{guarantee.executed.how()}",
             _accountants(guarantee),
             groups(guarantee.executed, copies),
@@ -90,8 +88,8 @@ def promise(guarantee: PrivacyGuarantee) -> str:
     )
     _, scope = WHO[plan.unit]
     text = (
-        f"{bound} It holds against an attacker who sees the trained model and every state of it during training. "
-        f"{scope}"
+        f"{bound} The guarantee holds against an attacker who sees the trained model and every state of it during "
+        f"training. {scope}"
     )
     if guarantee.simulated:
         text = (
@@ -133,7 +131,7 @@ def bound_in_words(
 def _factor(epsilon: float | None) -> str:
     if epsilon is None:
         return "e^epsilon"
-    value = exp(min(epsilon, 20))
+    value = exp(min(float(rounded_up(epsilon, 4)), 20))
     size = "" if value > 1e8 else f" = {rounded_up(value, 3)}" if value < 1000 else f" = {ceil(value):,}"
     return f"e^{rounded_up(epsilon, 4)}{size}"
 
@@ -163,7 +161,7 @@ def _exposed(exposure: str | None) -> str:
 
 
 def _role(plan: Mechanism) -> str:
-    return "trainer" if plan.unit is PrivacyUnit.EXAMPLE else "server"
+    return "trainer" if plan.unit is PrivacyUnit.EXAMPLE else "trainer (the server of a federated pipeline)"
 
 
 def _accountants(guarantee: PrivacyGuarantee) -> str:

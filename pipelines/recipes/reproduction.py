@@ -222,6 +222,6 @@ def _parser() -> argparse.ArgumentParser:
         "folders", type=Path, nargs="+", metavar="folder", help="of a recipe, such as experiments/digits_frontier"
     )
     parser.add_argument("--quick", action="store_true", help="a form of two minutes at most")
-    parser.add_argument("--record", action="store_true", help="write the record instead of comparing with it")
+    parser.add_argument("--record", action="store_true", help="write a new record; compare nothing")
     parser.add_argument("--uri", help="tracking store, as tracking.uri (default: a temporary one)")
     return parser

@@ -237,7 +237,7 @@ def _terms(job: Job) -> Terms:
     return Terms(
         population_stated=job.config.privacy.population is not None,
         preface=_canaries(job.config),
-        users=job.simulated_users,
+        users=job.users_in_words,
         copies=job.released_copies,
     )
 

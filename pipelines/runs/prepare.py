@@ -25,7 +25,7 @@ from pipelines.privacy.accounting.limits import accountable, judge
 from pipelines.privacy.mechanisms.base import Mechanism
 from pipelines.privacy.mechanisms.planning import public_plan
 from pipelines.privacy.rounding import rounded_up
-from pipelines.privacy.several_units import simulated_users
+from pipelines.privacy.several_units import OWN_USERS, simulated_users
 
 USELESS = 100.0
 """An epsilon above this promises nothing useful, so its digits are not shown."""
@@ -52,10 +52,12 @@ class Job:
     remarks: tuple[str, ...] = ()
 
     @property
-    def simulated_users(self) -> str | None:
-        """One sentence on the users that the partition invented; None if there are none."""
-        if self.partition is None or isinstance(self.config.partition, NaturalPartition):
+    def users_in_words(self) -> str | None:
+        """Says whether the users are the data's own or simulated; None where the data is not divided among users."""
+        if self.partition is None:
             return None
+        if isinstance(self.config.partition, NaturalPartition):
+            return OWN_USERS
         own = self.dataset.client_ids is not None
         return simulated_users(self.config.partition.name, len(self.partition), own=own)
 

@@ -25,7 +25,7 @@ class Terms:
     Attributes:
       population_stated: whether the number of units was given in advance.
       preface: sentences before the note.
-      users: a sentence on invented users; None if the users are the data's own, or examples are protected.
+      users: whether users are simulated or the data's own, in words; None where examples are protected.
       copies: size of the largest group of equal training examples; None keeps it secret.
     """
 
@@ -84,7 +84,7 @@ def log_guarantee(
     log.on_artifact("privacy_statement.md", text)
     if terms.copies is not None:
         log.on_metrics(0, {"diagnostics/largest_group_of_equal_examples": terms.copies})
-    invented = "" if terms.users is None else f" **Simulated users:** {terms.users}"
+    invented = "" if terms.users is None else f" {terms.users}"
     covered = f"{promise(guarantee)}{invented} {caveats(guarantee, sampler_judged=sampler_judged, exposure=exposure)}"
     tags = {NOTE: f"{terms.preface}{covered}"}
     if guarantee.contradictions:

@@ -57,7 +57,7 @@ def cached_features(
 
 @contextmanager
 def _alone(path: Path) -> Iterator[BufferedRandom]:
-    """Opens a file for one process at a time; the lock ends with the process."""
+    """Opens a file for one process at a time; the lock ends when the file is closed, or when the process dies."""
     path.touch(mode=0o600)  # these are private data in another form
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

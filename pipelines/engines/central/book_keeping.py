@@ -80,7 +80,11 @@ class GhostConvGradients:
 
     @property
     def squared_norms(self) -> Tensor:
-        """<X X^T, G G^T> over positions, plus a bound on what rounding may have removed where terms cancel."""
+        """Squared norm of each gradient, (n,), weights and bias together.
+
+        It sums, over all pairs of positions, the product of patches plus one for the bias, times the product of output
+        gradients. A bound on the rounding error is added, since terms can cancel.
+        """
         terms = (self.patches @ self.patches.mT + 1) * (self.outputs @ self.outputs.mT)
         return (terms.sum((1, 2)) + ROUNDING * terms.abs().sum((1, 2))).clamp(min=0)
 

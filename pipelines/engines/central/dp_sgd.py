@@ -62,7 +62,7 @@ class DpSgd:
                 f"pipeline.grad_sample={way} keeps to itself; use pipeline.grad_sample=auto"
             )
         if plan.restart_every is not None:
-            raise UserError(f"privacy.mechanism={plan.name} is for pipeline=dp_fed_avg; use privacy=fixed here")
+            raise UserError(f"privacy={plan.name} is for pipeline=dp_fed_avg; use privacy=fixed here")
         self._settings, self._plan, self._noise_seed, self._hardware = settings, plan, noise_seed, hardware
 
     def fit(self, data: TrainingData, on_round: OnRound) -> Fit:

@@ -39,16 +39,16 @@ class TrialError(RuntimeError):
 
 
 def require_sound(build: Callable[[TrainState], Sums], state: TrainState, spec: ModelSpec) -> None:
-    """Tries a way to clipped sums on a problem made for this trial.
+    """Tries a method for clipped sums on a problem made for this trial.
 
     Args:
-      build: makes the way for a model and examples.
+      build: makes the method for a model and examples.
       state: the run's state; its module is copied.
       spec: the model's architecture.
 
     Raises:
-      TrialError: the way does not clip an example's gradient as a whole, its gradient differs from autograd's, or other
-        examples change its contribution.
+      TrialError: the method under trial does not clip an example's gradient as a whole, its gradient differs from
+      autograd's, or other examples change its contribution.
     """
     problem = _problem(state, spec)
     ours, everyone = build(problem), torch.arange(len(SCALES), device=state.device)

@@ -39,7 +39,7 @@ class AlgorithmSpec:
       client: optimizer of the local steps.
       server: optimizer of the rounds; its gradient is the negative average delta.
       proximal_strength: FedProx's mu, >= 0.
-      average: weights of clients in the mean, or the private aggregation.
+      average: how clients count in the mean (by their examples, or equally), or the noise of the private aggregation.
       bounds: bounds of secure aggregation without privacy; None sums in the clear.
     """
 

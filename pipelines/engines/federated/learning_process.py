@@ -50,7 +50,7 @@ class Server:
         Args:
           settings: local and server optimization, and the engine.
           data: inputs, labels, partition, architecture and initial weights.
-          average: weights of clients in the mean, or the private aggregation.
+          average: how clients count in the mean, or the noise of the private aggregation.
           order: stream for each client's order of examples in each round.
           noise: stream for the keys of all noise; None without privacy. All runs of an algorithm share its process, so
             keys are in the state alone.

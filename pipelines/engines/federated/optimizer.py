@@ -1,4 +1,4 @@
-"""Optimizers of clients and server by name, and the anchor to the starting weights for FedProx and privacy."""
+"""Optimizers of clients and server by name, and one that keeps weights near their start (FedProx, privacy)."""
 
 from collections import OrderedDict
 from typing import Any

@@ -2,8 +2,8 @@
 
 TFF's own context starts `worker_binary` with our standard output, and ends it with a SIGINT from a destructor. If
 SIGINT is ignored (nohup, background jobs) or Python dies first, that worker lives on and holds every pipe open. Here
-the worker has none of our streams, and three things end it: `close`, the end of the interpreter and, if this process
-dies in any other way, the kernel.
+the worker inherits none of our standard streams, and three things end it: `close`, the end of the interpreter and, if
+this process dies in any other way, the kernel.
 """
 
 import atexit

@@ -356,8 +356,9 @@ class BandedMechanism:
             f"{self.clip_norm:g}. Gaussian noise was added to their sum. The noised sum was divided by the public "
             f"constant {self.expected_batch_size:g}. The noise of the steps is C^-1 times independent noise of "
             f"{rounded_down(self.noise_multiplier, 6)} times the clip norm, where C has {self.bands} bands and columns "
-            f"of length 1. It protects a {self.unit} as plain noise in {self.composition.steps:,} steps does "
-            "(Choquette-Choo et al. 2023, theorem 4). Steps with an empty sample also added noise, and the accounting "
+            f"of L2 norm 1. It protects a {self.unit} as plain noise of that multiplier does in "
+            f"{self.composition.steps:,} Poisson-sampled steps with the same probability (Choquette-Choo et "
+            "al. 2023, theorem 4). Steps with an empty sample also added noise, and the accounting "
             f"includes them. Neighbouring datasets differ by adding or removing one {self.unit}. The population of "
             f"{self.population:,} is a public number."
         )

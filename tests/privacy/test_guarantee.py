@@ -100,7 +100,7 @@ def test_a_bound_is_rounded_upwards(epsilon: float, words: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(keys_of_options("privacy")))
 def test_a_written_guarantee_reads_back_for_every_mechanism(name: str) -> None:
-    plan = plan_for(dp_fed_avg(clients_per_round=5), privacy_of(name=name), units=1000)
+    plan = plan_for(dp_fed_avg(clients_per_round=50), privacy_of(name=name), units=1000)
     written = PrivacyGuarantee.of(plan, simulated=False).to_dict()
     assert PrivacyGuarantee.from_dict(json.loads(json.dumps(written))).executed == plan
     assert plan.name == ("gaussian" if name in ("fixed", "adaptive") else name)  # by which `verify` finds its schedule

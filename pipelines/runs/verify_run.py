@@ -41,7 +41,7 @@ LOGGED_AS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 if the guarantee holds."""
-    chosen = _parser().parse_args(arguments)
+    chosen = _chosen(arguments)
     try:
         source, values, objections = _find(chosen.source, chosen.uri)
         # Imported late, so that --help answers at once.
@@ -92,6 +92,7 @@ def _from_file(path: Path) -> Any:
 def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
     """Returns the guarantee of a run in a store, and where the run's log contradicts it."""
     from pipelines.config.renames import renamed_params
+    from pipelines.privacy.guarantee import in_todays_words
     from pipelines.tracking.read import read_examples, read_json, read_row
     from pipelines.tracking.run_log import REFUTED_TAG
     from pipelines.tracking.store import store_of_run
@@ -104,6 +105,7 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
         why = why if "pipeline" in row.tags else "it is a sweep; give the id of one of its runs"
         why = f"its own checks refute it: {refuted}" if refuted else why
         raise UserError(f"run {run_id} ({row.name}) has no {FILE}: {why}")
+    values = in_todays_words(values) if isinstance(values, dict) else values
     objections = [f"the run is refuted: {refuted}"] if refuted else []
     logged = row.metrics.get("privacy/epsilon")
     stated = values.get("epsilon") if isinstance(values, dict) else None
@@ -193,6 +195,19 @@ def _report(source: str, found: "Verification", objections: list[str] | None) ->
     lines += ["", fill(CHECKED, WIDTH), fill(unchecked, WIDTH), "", *(f"- {objection}" for objection in every)]
     lines.append("DOES NOT HOLD" if every else "HOLDS: everything that can be recomputed follows from the plan")
     return "\n".join(lines)
+
+
+def _chosen(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parses the command line; the store of `pipelines.run` has another name here."""
+    parser = _parser()
+    chosen, others = parser.parse_known_args(arguments)
+    for word in others:
+        key, _, value = word.partition("=")
+        if key == "tracking.uri":
+            parser.exit(2, f"error: {word}: overrides do not apply here; write --uri {value}\n")
+    if others:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    return chosen
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -70,6 +70,23 @@ def test_a_run_that_contradicts_its_guarantee_does_not_hold(
         assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_run_of_an_older_release_holds(store: Store, values: dict[str, Any], capsys: Capture) -> None:
+    older = dict(values)
+    older["normaliser"] = older.pop("expected_batch_size")
+    assert main([logged(store, older, values["epsilon"]), "--uri", store.uri]) == 0
+    older["normaliser"] *= 2
+    assert main([logged(store, older, values["epsilon"]), "--uri", store.uri]) == 1
+    assert "expected_batch_size=100.0" in capsys.readouterr().out
+
+
+def test_an_override_of_the_store_is_told_the_option(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["0" * 32, "tracking.uri=sqlite:///a.db"])
+    found = capsys.readouterr().err
+    assert "--uri sqlite:///a.db" in found
+    assert found.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

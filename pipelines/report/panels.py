@@ -8,6 +8,7 @@ from itertools import count
 from pipelines.config.pipeline_table import ceilings, in_words, private_pipelines
 from pipelines.core.errors import UserError
 from pipelines.privacy.rounding import rounded_up
+from pipelines.report.logged_settings import option_of
 from pipelines.report.points import Point, Privacy
 from pipelines.report.published_results import PublishedPoint, Reference
 
@@ -216,10 +217,20 @@ def _label(point: Point, varying: set[str]) -> str:
 def _with_settings(
     label: str, settings: tuple[tuple[str, str], ...], rivals: Sequence[tuple[tuple[str, str], ...]]
 ) -> str:
-    """Adds the settings in which lines with the same label differ."""
-    mine = dict(settings)
-    differing = [key for key in mine if len({dict(rival).get(key) for rival in rivals}) > 1]
-    return ", ".join([label, *(f"{key.rpartition('.')[2]}={mine[key]}" for key in differing)])
+    """Adds the options in which lines with the same label differ, then the settings among those of the same option.
+
+    A key that only one option has, such as privacy.target_quantile, follows from it and tells nothing on its own.
+    """
+    mine, others = dict(settings), [dict(rival) for rival in rivals]
+    options, keys = [], []
+    for key, value in mine.items():
+        section, _, name = key.rpartition(".")
+        if name == "name":
+            options += [f"{section}={value}"] if any(other.get(key) != value for other in others) else []
+            continue
+        alike = [other for other in others if option_of(key, other) == option_of(key, mine)]
+        keys += [f"{name}={value}"] if any(other.get(key) != value for other in alike) else []
+    return ", ".join([label, *options, *keys])
 
 
 def _caption(points: Sequence[Point]) -> str:

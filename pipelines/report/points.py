@@ -9,17 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from pipelines.config.renames import pipeline_of, renamed_params
+from pipelines.config.renames import pipeline_of
+from pipelines.report.logged_settings import logged_settings
 from pipelines.tracking.read import VARIANT_TAG, RunRow
 
 CONFIDENCE = 0.95
-IRRELEVANT = {
-    "seed", "device", "threads", "debug", "evaluations", "privacy.noise_seed", "privacy.release_copies",
-    "dataset.folder", "dataset.file", "dataset.bounds",
-}  # fmt: skip
-"""Parameters in which runs of one point may differ: repetition, hardware, and location and bounds of the data.
-
-The fingerprint of the data says whether it is the same."""
 LOWER_BOUND = "audit/epsilon_lower_bound"
 OVERRIDE = re.compile(r" (?=[+~]*[\w./@]+=)")
 """The space between two overrides in one line."""
@@ -148,15 +142,9 @@ def _pipeline(row: RunRow) -> str:
 
 
 def _settings(row: RunRow) -> tuple[tuple[str, str], ...]:
-    """The parameters that shape the outcome, as `Config.effective` has it, in today's names."""
-    ignored = ["tracking.", "audit."]
-    ignored += [] if _private(row) else ["privacy."]
-    ignored += [] if "partition.sha256" in row.tags else ["partition."]
-    return tuple(
-        (key, value)
-        for key, value in sorted(renamed_params(row.params).items())
-        if key not in IRRELEVANT and key not in STRENGTH and not key.startswith(tuple(ignored))
-    )
+    """Every parameter that shapes the outcome, except those that move a run along its frontier."""
+    found = logged_settings(row.params, private=_private(row), divided="partition.sha256" in row.tags)
+    return tuple((key, value) for key, value in found.items() if key not in STRENGTH)
 
 
 def _seed(row: RunRow) -> str:

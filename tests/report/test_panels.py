@@ -64,6 +64,37 @@ def test_colliding_epsilons_split_a_line_by_settings() -> None:
     ]
 
 
+FIXED = {"privacy.name": "fixed", "privacy.clip_norm": "0.1"}
+ADAPTIVE = FIXED | {"privacy.name": "adaptive", "privacy.target_quantile": "0.5", "privacy.count_stddev": "null"}
+
+
+@pytest.mark.parametrize(
+    ("configured", "labels"),
+    [
+        ((FIXED, ADAPTIVE), ["dp_sgd, privacy=fixed", "dp_sgd, privacy=adaptive"]),
+        (
+            (FIXED, ADAPTIVE, ADAPTIVE | {"privacy.target_quantile": "0.7"}),
+            [
+                "dp_sgd, privacy=fixed",
+                "dp_sgd, privacy=adaptive, target_quantile=0.5",
+                "dp_sgd, privacy=adaptive, target_quantile=0.7",
+            ],
+        ),
+        ((ADAPTIVE, ADAPTIVE | {"privacy.clip_norm": "1.0"}), ["dp_sgd, clip_norm=0.1", "dp_sgd, clip_norm=1.0"]),
+    ],
+)
+def test_labels_name_the_option_of_a_section(configured: tuple[dict[str, str], ...], labels: list[str]) -> None:
+    rivals = [point for params in configured for point in points(0.9, params=params)]
+    lines = build_frontier(rivals).panels[0].lines
+    assert sorted(line.label for line in lines) == sorted(labels)
+
+
+def test_ceilings_name_their_partition() -> None:
+    rows = [row("fed_avg", 0.9, params={"partition.name": name}) for name in ("iid", "shards")]
+    (panel,) = build_frontier(build_points([*rows, row("dp_fed_avg", 0.8, epsilon=1.0, unit="user")])).panels
+    assert [ceiling.label for ceiling in panel.ceilings] == ["fed_avg, partition=iid", "fed_avg, partition=shards"]
+
+
 def test_settings_tuned_per_epsilon_stay_one_line() -> None:
     first = points(0.9, params={"pipeline.learning_rate": "0.1"})
     second = points(0.9, 0.92, params={"pipeline.learning_rate": "0.5"})[1]

@@ -3,7 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.config.data_settings import ScatteringConfig
+from pipelines.report.logged_settings import logged_settings
 from pipelines.report.points import build_points, t_interval
+from pipelines.tracking.run_log import flat
 from tests.report.rows import row
 
 
@@ -77,6 +80,36 @@ def test_older_runs_over_users_join_those_of_today() -> None:
     ]
     (point,) = build_points(rows)
     assert (point.pipeline, point.seeds) == ("dp_sgd_users", ("0", "1"))
+
+
+def test_runs_of_releases_with_fewer_keys_join_those_of_today() -> None:
+    older = {
+        "pipeline.name": "dp_sgd_users",
+        "privacy.name": "fixed",
+        "partition.name": "iid",
+        "dataset.name": "digits",
+    }
+    today = older | {
+        "federated.require_private_worker": "False", "partition.seed": "null", "privacy.population": "null",
+        "features.name": "none", "dataset.limit": "null", "pipeline.user_update": "gradient",
+        "pipeline.ema_decay": "0.0", "privacy.release_copies": "False",
+    }  # fmt: skip
+    logged = (older, today, older | {"dataset.classes": "null"})
+    rows = [row("dp_sgd_users", 0.9, seed=s, epsilon=1.0, unit="user", params=p) for s, p in enumerate(logged)]
+    (point,) = build_points(rows)
+    assert point.seeds == ("0", "1", "2")
+    other = row("dp_sgd_users", 0.9, epsilon=1.0, unit="user", params=older | {"pipeline.ema_decay": "0.9"})
+    assert len(build_points([*rows, other])) == 2
+
+
+def test_every_default_has_the_text_that_runs_log() -> None:
+    scattering = ScatteringConfig(name="scattering", scales=2, angles=8, groups=None)
+    logged = flat({"features": scattering.model_dump(mode="json")})
+    texts = {key: "null" if value is None else str(value) for key, value in logged.items()}
+    required = {key: texts[key] for key in ("features.name", "features.scales", "features.angles")}
+    found, short = (logged_settings(params, private=False, divided=False) for params in (texts, required))
+    assert found == short
+    assert found["features.rotations"] == "[0.0]"
 
 
 def test_only_finished_runs_with_their_numbers_count() -> None:

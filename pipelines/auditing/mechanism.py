@@ -8,7 +8,7 @@ It tests the run's own engine in two ways.
   A threshold separates the units that joined a step from the others, and its errors give a lower bound on epsilon. The
   bound presumes the plan's sampling, or turns, and the composition of the accountant.
 
-Two mechanisms need more:
+Three mechanisms need more:
 
 - Adaptive clipping: the clip norm is measured on clipped units. Its changes show the noise on the count, which is
   tested like the noise on updates. The lower bound uses the updates alone, not the counts. An adversary who also sees
@@ -16,6 +16,10 @@ Two mechanisms need more:
 - Trees: the releases of the rounds are turned back into independent draws of a node's size. Noise with any other
   correlation fails the tests. The bound is exact for an adversary who sees the releases of the rounds. The accountant
   assumes an adversary who sees every node.
+- Banded noise: the releases are turned back into independent draws as well, and the record of participation must show
+  groups that take turns. The lower bound uses full turns of all groups alone, and supposes an adversary who sees all
+  releases and knows who is in which group. Of a plan with more than 125 bands, the linear problem has the first 125,
+  scaled to the same norm; with so many bands it would otherwise have too few turns.
 
 Source: Nasr et al. 2023, arXiv:2302.07956, sections 4 and 5.
 """

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -59,15 +60,19 @@ def main() -> None:
     pause_collector()
     _failures.clear()
     remark.cache_clear()
-    code = 0
+    code, modes = 0, list[str]()
     try:
         require_places()
         sys.argv[1:] = arranged(sys.argv[1:], CONF)
+        modes = _modes(sys.argv[1:])
         _hydra_main()
     except KeyboardInterrupt as error:
         mute_unread_streams()
         print(f"interrupted: {_left_by(error)}", file=sys.stderr)
         code = INTERRUPTED
+    except BrokenPipeError:  # from Hydra's own output, as in --cfg job | head -1: its reader has what it wanted
+        mute_unread_streams()
+        code = 0 if modes not in ([], ["--run"], ["--multirun"]) else INTERRUPTED
     except Exception as error:  # any kind: a sweep must be ended
         _show_traceback(error, debug=debug)
         _fail(_in_full(error))
@@ -75,6 +80,19 @@ def main() -> None:
     resume_collector()
     signal.signal(signal.SIGINT, before)
     sys.exit(code)
+
+
+def _modes(arguments: list[str]) -> list[str]:
+    """Returns what Hydra is asked to do instead of one run: a sweep, or to show something; at most one flag.
+
+    Raises:
+      UserError: two flags, for which Hydra raises a ValueError.
+    """
+    given = get_args_parser().parse_known_args(arguments)[0]
+    modes = [f"--{name}" for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(given, name)]
+    if len(modes) > 1:
+        raise UserError(f"{' and '.join(modes)} do not go together; keep one of them (-m is --multirun)")
+    return modes
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="config")

@@ -1,6 +1,7 @@
 """Runs as their users see them: what is logged, and what a mistake or a signal leaves behind."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -178,6 +179,26 @@ def test_an_engine_that_is_not_installed_is_one_clear_line(
     assert done.returncode == 1
     assert extra in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_flags_that_exclude_each_other_are_one_line(cli: Cli) -> None:
+    failed = cli("-m", "pipeline=sgd", "--cfg", "job")
+    assert failed.code == 1
+    assert failed.err.startswith("error: --multirun and --cfg do not go together")
+    assert failed.err.count("\n") == 1
+
+
+def test_a_shown_configuration_may_be_read_in_part() -> None:
+    command = [sys.executable, "-m", "pipelines.run", "--cfg", "all"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_debug_shows_the_traceback(cli: Cli) -> None:

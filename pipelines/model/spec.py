@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pipelines.config.model_settings import Activation, ConvLayer, DenseLayer, LayerConfig, MaxPoolLayer
 from pipelines.core.errors import UserError
 
+COPIES = 4
+"""Arrays of the weights' size that training holds: starting weights, the engine's own, gradients, and noise or update."""
 Weights = list[NDArray[np.float32]]
 Pair = tuple[int, int]
 
@@ -195,6 +197,26 @@ def _windowed(
 def positions(size: int, window: int, stride: int = 1, padding: int = 0) -> int:
     """Returns how many windows fit along one side of an image: the output size of a convolution or a pool."""
     return (size + 2 * padding - window) // stride + 1
+
+
+def require_memory(spec: ModelSpec, free: int) -> None:
+    """Refuses a model that cannot be trained in the memory of this machine.
+
+    Args:
+      spec: the architecture.
+      free: bytes that are available.
+
+    Raises:
+      UserError: `COPIES` of its float32 weights alone take more.
+    """
+    needed = COPIES * np.dtype(np.float32).itemsize * spec.parameters
+    if needed > free:
+        key = {"layers": "model.layers", "mlp": "model.widths"}.get(spec.name, f"model={spec.name}")
+        raise UserError(
+            f"{key} gives {spec.parameters:,} weights for {prod(spec.features):,} features and {spec.classes} classes; "
+            f"training them takes at least {needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free here; use "
+            "fewer or smaller layers, or fewer features"
+        )
 
 
 def initial_weights(spec: ModelSpec, rng: np.random.Generator) -> Weights:

@@ -68,6 +68,7 @@ def execute(
             if job.plan is not None:  # now rather than after hours of training; the results are cached
                 require_not_too_low(accountant_results(job.plan))
             audit = Audit.of(job, _training_data(job))
+            watcher.began = True
             fit = job.pipeline.fit(audit.data, audit.watching(watcher.on_round))
             pause_collector()
             result = _conclude(job, fit, watcher, log, audit)
@@ -114,6 +115,7 @@ class _Watcher:
 
     def __init__(self, job: Job, log: RunLog, progress: RunProgress, entry: Entry | None) -> None:
         self.progress, self.entry = progress, entry
+        self.began = False  # whether the engine was called; from then on only its records tell what ran
         self.evaluation: Evaluation | None = None
         self.predictions: Labels | None = None
         self._last: RoundRecord | None = None
@@ -145,8 +147,9 @@ class _Watcher:
     def salvage(self, error: BaseException) -> None:
         """Reports and logs the guarantee of a run that was cut short: the steps that ran have spent privacy.
 
-        An error may reveal something of the step after the last reported one, so that step counts too. An interruption
-        reveals nothing. A run that its own checks refute has no guarantee.
+        An error may reveal something of the step after the last reported one, so that step counts too, unless the
+        engine had not been called yet. An interruption reveals nothing. A run that its own checks refute has no
+        guarantee.
         """
         plan, last, verdict = self._job.plan, self._last, None
         try:
@@ -154,7 +157,8 @@ class _Watcher:
                 raise error
             if plan is None or self.entry is None:
                 return
-            steps = min((0 if last is None else last.step) + isinstance(error, Exception), plan.steps)
+            begun = self.began and isinstance(error, Exception)
+            steps = min((0 if last is None else last.step) + begun, plan.steps)
             if last is not None:
                 require_executed(plan, None if last.plan is None else last.plan.executed(last.step), last.step)
                 verdict = _verdict(None if last.sampler is None else last.sampler.verdict())

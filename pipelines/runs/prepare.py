@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import psutil
+
 from pipelines.config.audit_settings import PlantingAudit
 from pipelines.config.data_settings import require_columns_of
 from pipelines.config.model_settings import CnnConfig, LayersConfig, LinearConfig, MlpConfig
@@ -19,7 +21,7 @@ from pipelines.data.partition.divide import build_partition
 from pipelines.data.partition.division import Partition
 from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import Pipeline
-from pipelines.model.spec import ModelSpec, build_layers, build_spec
+from pipelines.model.spec import ModelSpec, build_layers, build_spec, require_memory
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.accounting.limits import accountable, judge
 from pipelines.privacy.mechanisms.base import Mechanism
@@ -86,8 +88,8 @@ def prepare(config: Config, threads: int) -> Job:
 
     Raises:
       UserError: the data are missing or corrupt; the features belong to another dataset; private labels would reveal
-        the number of classes; the plan is out of bounds, or the accountants cannot compute it; the engine is not
-        installed.
+        the number of classes; the plan is out of bounds, or the accountants cannot compute it; the model does
+        not fit into memory; the engine is not installed.
       GuaranteeError: the plan depends on the private number of units, or the accountants contradict it.
     """
     require_columns_of(config.features, config.dataset.name)
@@ -151,12 +153,18 @@ def model_spec(config: Config, threads: int) -> ModelSpec:
     """Returns the architecture of a run, whose sizes follow from its data.
 
     Raises:
-      UserError: data missing or corrupt, or layers that do not fit it.
+      UserError: data missing or corrupt, or layers that do not fit it or the memory.
     """
     return _spec(config, with_features(load_dataset(config.dataset), config.features, threads))
 
 
 def _spec(config: Config, dataset: Dataset) -> ModelSpec:
+    spec = _architecture(config, dataset)
+    require_memory(spec, psutil.virtual_memory().available)
+    return spec
+
+
+def _architecture(config: Config, dataset: Dataset) -> ModelSpec:
     model, features, classes = config.model, dataset.features, dataset.classes
     match model:
         case LinearConfig():

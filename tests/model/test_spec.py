@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from pipelines.config.model_settings import LayersConfig
 from pipelines.core.errors import UserError
 from pipelines.core.paths import REPOSITORY
-from pipelines.model.spec import Conv, Dense, MaxPool, ModelSpec, Relu, Reshape, Tanh, build_layers
+from pipelines.model.spec import Conv, Dense, MaxPool, ModelSpec, Relu, Reshape, Tanh, build_layers, require_memory
 
 
 def spec_of(layers: Any, features: tuple[int, ...], classes: int = 3) -> ModelSpec:
@@ -57,3 +57,14 @@ def test_lenet_has_its_published_number_of_weights() -> None:
 def test_a_layer_that_does_not_fit_is_named(layers: Any, features: tuple[int, ...], line: str) -> None:
     with pytest.raises(UserError, match=line):
         spec_of(layers, features)
+
+
+def test_a_model_beyond_the_memory_is_refused() -> None:
+    # (64 + 1) * 1e11 weights and biases of the layer, (1e11 + 1) * 10 of the logits.
+    huge = spec_of([{"dense": 10**11}], (64,), 10)
+    with pytest.raises(UserError, match=r"^model\.layers gives 7,500,000,000,010 weights"):
+        require_memory(huge, 2**40)
+    small = spec_of([{"dense": 2}], (3,), 4)  # 8 and 12 weights, 4 times 4 bytes each
+    require_memory(small, 320)
+    with pytest.raises(UserError, match="gives 20 weights"):
+        require_memory(small, 319)

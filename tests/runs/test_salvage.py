@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.core.errors import DivergedError
+from pipelines.core.errors import DivergedError, UserError
 from pipelines.engines.central.training import StepRecorder
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.rounding import rounded_up
@@ -37,6 +37,26 @@ def test_a_run_failing_at_once_leaves_its_sampler_unjudged(cli: Cli, monkeypatch
     assert told is not None
     assert "not checked" in told
     assert "`privacy.sampler`" not in told
+
+
+def test_a_run_failing_before_its_engine_spends_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError("no room for the weights")
+
+    monkeypatch.setattr("pipelines.runs.execute.initial_weights", refuse)
+    failed = cli("pipeline=dp_sgd", "privacy.epsilon=3")
+    assert failed.row.status == "FAILED"
+    guarantee = read_json(open_store(failed.uri, failed.experiment), failed.row.run_id, "privacy.json")
+    assert (guarantee["steps"], guarantee["epsilon"]) == (0, 0)
+
+
+def test_a_model_beyond_the_memory_opens_no_run(cli: Cli) -> None:
+    failed = cli("pipeline=dp_sgd", "privacy.epsilon=3", "model=layers", "model.layers=[{dense: 100000000000}]")
+    assert failed.code == 1
+    assert failed.err.startswith("error: model.layers gives 7,500,000,000,010 weights")
+    assert failed.err.count("\n") == 1
+    with pytest.raises(UserError):
+        open_store(failed.uri, failed.experiment, create=False)
 
 
 def test_a_failed_run_off_its_plan_has_no_guarantee(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

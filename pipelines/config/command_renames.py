@@ -41,7 +41,7 @@ def accept_swept_keys(config: DictConfig) -> None:
     if not params:
         return
     given = {text.partition("=")[0].lstrip("+") for text in (*map(str, params), *config.hydra.overrides.task)}
-    accepted = _accepted_keys(given | ({UNIT} if "unit" in config.privacy else set()), None)
+    accepted = _accepted_keys(given | ({UNIT} if "unit" in (config.get("privacy") or {}) else set()), None)
     with read_write(config), open_dict(config):
         config.hydra.sweeper.params = {
             f"++{str(key).lstrip('+')}" if str(key).lstrip("+") in accepted else key: params[key] for key in params

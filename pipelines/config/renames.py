@@ -114,12 +114,12 @@ def renamed_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
 
 
 def _is_logged(values: Mapping[str, Any]) -> bool:
-    """Whether an earlier version logged these values: each section has an older key, or is left out."""
+    """Whether an earlier version logged these values: each section has the older keys, or is left out."""
     sections = {name: values.get(name) for name in ("privacy", "partition", "model")}
     if not isinstance(sections["privacy"], dict):
         return False
-    older = {"privacy": "clipping", "partition": "classes_per_client", "model": "widths"}
-    return all(older[name] in part for name, part in sections.items() if isinstance(part, dict))
+    older = {"privacy": {"clipping"}, "partition": {"classes_per_client", "alpha"}, "model": {"widths"}}
+    return all(older[name] <= set(part) for name, part in sections.items() if isinstance(part, dict))
 
 
 def _renamed_keys(found: dict[str, Any]) -> list[str]:

@@ -99,7 +99,8 @@ def test_an_explanation_that_fails_still_names_the_key(monkeypatch: pytest.Monke
 
 def test_swept_options_with_different_keys_need_separate_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["run", "-m", "privacy=fixed,banded", "privacy.bands=2"])
-    assert line_of("privacy=fixed", "privacy.bands=2").endswith("sweep options with different keys in separate commands")
+    line = line_of("privacy=fixed", "privacy.bands=2")
+    assert line.endswith("sweep options with different keys in separate commands")
 
 
 def test_a_working_directory_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,10 +86,9 @@ def privacy_option(option: str | None, clipping: str | None, mechanism: str | No
     own = parts[option or "fixed"]
     pair = (clipping or own[0], mechanism or own[1])
     if pair not in PRIVACY_BY_PARTS:
-        raise UserError(
-            f"privacy.clipping={pair[0]} does not fit privacy.mechanism={pair[1]}; choose one of privacy="
-            f"{', '.join(sorted(parts))}"
-        )
+        left = f"privacy.clipping={clipping}" if clipping else f"privacy={option}"
+        right = f"privacy.mechanism={mechanism}" if mechanism else f"privacy={option}"
+        raise UserError(f"{left} does not fit {right}; choose one of privacy={', '.join(sorted(parts))}")
     return PRIVACY_BY_PARTS[pair]
 
 
@@ -133,7 +132,7 @@ def _renamed_keys(found: dict[str, Any]) -> list[str]:
         if value is None and today not in keys_of_options(section).get(str(part.get("name")), ()):
             continue
         if other not in (None, value, DEFAULTS[new]):
-            raise UserError(f"{old}={value} is the old name of {new}={other}; give {new} alone")
+            raise UserError(f"{old}={value} is the old name of {new}={other}; give {new} alone, in your own files too")
         part[today] = value
         said += [] if value is None else [f"{old}={value} is now {new}={value}"]
     for (name, value), now in VALUES.items():

@@ -45,7 +45,11 @@ def explain(error: Exception, conf: str) -> str:
         group, _, option = unknown_option.group(1).rpartition("/")
         return f"{group}={option} is unknown; choose {', '.join(options.group(1).split())}"
     if unknown_key := re.search("|".join(UNKNOWN_KEY), text):
-        return _unknown_key(next(filter(None, unknown_key.groups())), conf)
+        key = next(filter(None, unknown_key.groups()))
+        try:
+            return _unknown_key(key, conf)
+        except Exception:  # of any kind: without suggestions, the line still names the key
+            return f"unknown key {key}; python -m pipelines.run --cfg job prints the known ones"
     line = " ".join(text.partition("See https://hydra.cc")[0].partition("\n    full_key")[0].split())
     if isinstance(error, OmegaConfBaseException) and error.full_key and "nterpolation" in text:
         reason = f"{error.full_key}: {line.replace('KeyError raised while resolving interpolation: ', '')}"
@@ -61,7 +65,14 @@ def _unknown_key(key: str, conf: str) -> str:
     if key.startswith("hydra."):
         return f"unknown key {key}; python -m pipelines.run --cfg hydra prints the known ones"
     # The chosen groups decide which keys exist.
-    groups = [item for item in sys.argv[1:] if Path(conf, item.partition("=")[0]).is_dir() and "," not in item]
+    parts = [(item, *item.partition("=")[:2]) for item in sys.argv[1:] if "," not in item]
+    groups = [item for item, group, equals in parts if group and equals and Path(conf, group).is_dir()]
+    folders = [
+        f"file://{Path(value).absolute()}"
+        for option, value in zip(sys.argv[1:], sys.argv[2:], strict=False)
+        if option in ("-cd", "--config-dir")
+    ]
+    groups += [f"hydra.searchpath={folders}"] if folders else []
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
         config = compose("config", overrides=groups)
@@ -92,7 +103,8 @@ def _of_another_option(key: str, conf: str, chosen: str) -> str | None:
     asked = given[-1].split(",") if given else [chosen]
     option = next((option for option in asked if option not in owners), asked[0])
     values = [text.partition("=")[2] for text in sys.argv[1:] if text.startswith(f"{key}=")]
-    return foreign_key(key, values[-1] if values else None, option, owners)
+    line = foreign_key(key, values[-1] if values else None, option, owners)
+    return f"{line}, or sweep options with different keys in separate commands" if len(asked) > 1 else line
 
 
 def _paths(config: Any, prefix: str = "") -> Iterator[str]:

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from pipelines.config.command_renames import renamed_overrides
+from pipelines.config.command_renames import accepted_overrides
 from pipelines.core.errors import UserError
 from pipelines.core.paths import require_folder
 
@@ -30,7 +30,7 @@ FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 
 
 def arranged(arguments: Sequence[str], conf: str) -> list[str]:
-    """Returns the arguments in today's names, with options, such as -m, before all overrides.
+    """Returns the arguments with options, such as -m, before all overrides; keys of earlier versions get a ++.
 
     Args:
       arguments: of the command line, without the program.
@@ -44,7 +44,7 @@ def arranged(arguments: Sequence[str], conf: str) -> list[str]:
     _refuse_spaces(arguments)
     options, texts = _separated(arguments)
     swept = any(option in ("-m", "--multirun") for option in options) or "hydra.mode=MULTIRUN" in texts
-    texts = renamed_overrides([_parsed(text, Path(conf)) for text in texts], Path(conf), swept=swept)
+    texts = accepted_overrides([_parsed(text, Path(conf)) for text in texts])
     overrides = [_parsed(text, Path(conf)) for text in texts]
     further = any(option in ("-cd", "--config-dir", "-cp", "--config-path") for option in options)
     for override in overrides:

@@ -18,6 +18,7 @@ from pipelines.config.renames import renamed_values
 from pipelines.config.section import Count, Number, Section
 from pipelines.config.unions import UNIONS, foreign_key, keys_of_options
 from pipelines.core.errors import UserError
+from pipelines.core.terminal import remark
 
 
 class WorkerConfig(Section):
@@ -112,16 +113,19 @@ class Config(Section):
 
 
 def parse(values: dict[str, Any]) -> Config:
-    """Checks plain values against the schema, after renaming keys of earlier versions.
+    """Checks plain values against the schema, after renaming keys of earlier versions; a note gives each new name.
 
     Raises:
       UserError: one line with every field at fault, its value and what is allowed.
     """
-    values = renamed_values(values)
+    values, notes = renamed_values(values)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise UserError("; ".join(dict.fromkeys(_in_words(item, values) for item in error.errors()))) from None
+    for note in notes:  # only now: a mistake ends in one line
+        remark(note)
+    return config
 
 
 def _in_words(item: Any, values: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ def _settings(point: Point) -> dict[str, str]:
     """
     idle = ("privacy",) if point.privacy is None else ()
     pairs = (override.partition("=") for override in OVERRIDE.split(point.overrides or ""))
-    return {key: value for key, _, value in pairs if key != "seed" and not key.startswith(idle)}
+    return {key: value for key, _, value in pairs if key != "seed" and not key.lstrip("+").startswith(idle)}
 
 
 def _command(settings: dict[str, str], seeds: Sequence[str], *, several: bool = False) -> str:

@@ -22,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from pipelines.config.command_renames import accept_swept_keys
 from pipelines.config.data_settings import titles
 from pipelines.config.pipeline_table import PIPELINES
 from pipelines.config.schema import Config
@@ -139,6 +140,7 @@ class OpenSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Opens the parent run; ends the process if that fails, since Hydra only warns of a callback's exception."""
         try:
+            accept_swept_keys(config)
             _open(config)
         except Exception as error:  # any kind: without a parent run no job may train
             if config.get("debug"):
@@ -197,7 +199,7 @@ def _swept(overrides: list[str], params: dict[str, Any]) -> dict[str, list[str]]
     # The loader knows the options of each group, and a glob stands for some of them.
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     for override in parser.parse_overrides(lines):
-        key = override.get_key_element()
+        key = override.get_key_element().lstrip("+")
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise UserError(
                 f"{override.input_line}: a sweep needs values; give a list (a,b,c), choice(), range() or glob()"

@@ -80,6 +80,29 @@ def test_one_line_names_the_key_and_the_remedy(
     assert re.search(pattern, line_of(*overrides))
 
 
+@pytest.mark.parametrize("option", ["--config-dir", "-cd"])
+@pytest.mark.parametrize("group", ["pipeline=dp_sgd", "pipeline=mine"])
+def test_a_further_folder_leaves_the_remedy(
+    option: str, group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "mine.yaml").write_text("name: dp_sgd\nmine: 1\n")
+    monkeypatch.setattr(sys, "argv", ["run", option, str(tmp_path), group, "privacy.epsilo=1"])
+    line = line_of(group, "privacy.epsilo=1", f"hydra.searchpath=[file://{tmp_path}]")
+    assert line.startswith("unknown key privacy.epsilo; did you mean privacy.epsilon?")
+
+
+def test_an_explanation_that_fails_still_names_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run", "pipeline=nowhere"])
+    assert line_of("privacy.foo=1").startswith("unknown key privacy.foo; ")
+
+
+def test_swept_options_with_different_keys_need_separate_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run", "-m", "privacy=fixed,banded", "privacy.bands=2"])
+    line = line_of("privacy=fixed", "privacy.bands=2")
+    assert line.endswith("sweep options with different keys in separate commands")
+
+
 def test_a_working_directory_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
+from pipelines.config.command_renames import accept_swept_keys
 from pipelines.config.overrides import arranged
 from pipelines.config.pipeline_settings import DpSgdConfig, DpSgdUsersConfig
 from pipelines.config.privacy_settings import AdaptiveConfig, FixedConfig, TreeConfig
 from pipelines.config.renames import pipeline_of, renamed_params
-from pipelines.config.schema import parse
+from pipelines.config.schema import Config, parse
 from pipelines.core.errors import UserError
 from pipelines.core.terminal import remark
 from tests.config.test_schema import composed
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
+OVER_EXAMPLES = "pipeline=dp_sgd privacy.epsilon=3"
 DP_SGD: dict[str, Any] = {
     "name": "dp_sgd", "optimizer": "sgd", "learning_rate": 8.0, "momentum": 0.9, "weight_decay": 0.0,
     "schedule": "constant", "ema_decay": 0.0, "batch_size": 60, "epochs": 4.0, "max_physical_batch": 1024,
@@ -53,59 +57,164 @@ def _every_line_is_said() -> None:
     remark.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("given", "read"),
-    [
-        ("pipeline=dp_sgd privacy.unit=user", "pipeline=dp_sgd_users"),
-        ("-m pipeline=dp_sgd privacy.unit=example,user", "-m pipeline=dp_sgd,dp_sgd_users"),
-        ("-m pipeline=glob(dp*) privacy.unit=user", "-m pipeline=dp_fed_avg,dp_sgd_users"),
-        ("-m experiment=smoke privacy.unit=user", "-m experiment=smoke pipeline=sgd,dp_sgd_users,fed_avg,dp_fed_avg"),
-        ("pipeline=dp_sgd pipeline.grad_sample=fast", "pipeline=dp_sgd pipeline.grad_sample=book_keeping"),
-        ("-m pipeline.grad_sample=fast,hooks", "-m pipeline.grad_sample=book_keeping,hooks"),
-        ("partition=shards partition.classes_per_client=3", "partition=shards partition.shards_per_client=3"),
-        ("privacy.clipping=adaptive", "privacy=adaptive"),
-        ("privacy.mechanism=tree seed=1", "seed=1 privacy=tree"),
-        ("-m privacy.clipping=fixed,adaptive", "-m privacy=fixed,adaptive"),
-        ("privacy=adaptive privacy.mechanism=gaussian", "privacy=adaptive"),
-        ("privacy=adaptive privacy.clipping=fixed", "privacy=fixed"),
-    ],
-)
-def test_an_older_name_says_the_new_one(given: str, read: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert arranged(given.split(), CONF) == read.split()
-    (line,) = capsys.readouterr().err.splitlines()
-    old, _, new = line.partition(" is now ")
-    assert old.startswith("note: ")
-    assert new.split(",")[-1] in " ".join(read.split())
+def run_of(command: str) -> Config:
+    """The configuration of a command, as `pipelines.run` reads it."""
+    return parse(composed(*arranged(shlex.split(command), CONF)))
+
+
+def notes(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
 
 
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        ("pipeline=dp_sgd privacy.unit=example", "pipeline=dp_sgd"),
-        ("pipeline=dp_sgd_users privacy.unit=user", "pipeline=dp_sgd_users"),
-        ("pipeline=dp_fed_avg privacy.unit=user", "pipeline=dp_fed_avg"),
-        ("pipeline=dp_fed_avg privacy.unit=null", "pipeline=dp_fed_avg"),
-        ("pipeline=sgd privacy.unit=user", "pipeline=sgd"),
-        ("privacy.unit=user", ""),
+        ("pipeline=dp_sgd privacy.unit=user", "pipeline=dp_sgd ++privacy.unit=user"),
+        ("-m pipeline=dp_sgd privacy.unit=example,user", "-m pipeline=dp_sgd ++privacy.unit=example,user"),
+        ("experiment=smoke +privacy.unit=user", "experiment=smoke ++privacy.unit=user"),
+        ("partition.classes_per_client=3", "++partition.classes_per_client=3"),
+        ("privacy.clipping=adaptive seed=1", "++privacy.clipping=adaptive seed=1"),
+        ("privacy.mechanism=tree privacy.restart_every=5", "++privacy.mechanism=tree ++privacy.restart_every=5"),
+        ("privacy.restart_every=5", "privacy.restart_every=5"),
+        ("pipeline=dp_sgd pipeline.user_update=delta", "pipeline=dp_sgd ++pipeline.user_update=delta"),
+        ("pipeline=dp_fed_avg pipeline.local_epochs=2", "pipeline=dp_fed_avg pipeline.local_epochs=2"),
     ],
 )
-def test_a_pipelines_own_unit_is_accepted_silently(given: str, read: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hydra_accepts_an_older_key(given: str, read: str) -> None:
     assert arranged(given.split(), CONF) == read.split()
-    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("command", "section", "name", "note"),
+    [
+        (f"{OVER_EXAMPLES} privacy.unit=user", "pipeline", "dp_sgd_users", "pipeline=dp_sgd privacy.unit=user is now"),
+        (f"{OVER_EXAMPLES} pipeline.grad_sample=fast", "pipeline", "dp_sgd", "fast is now pipeline.grad_sample=book_"),
+        (f"{OVER_EXAMPLES} privacy.clipping=adaptive", "privacy", "adaptive", "note: privacy.clipping=adaptive is now"),
+        ("privacy=adaptive privacy.clipping=fixed", "privacy", "fixed", "note: privacy.clipping=fixed is now"),
+        ("privacy.mechanism=tree privacy.restart_every=5", "privacy", "tree", "note: privacy.mechanism=tree is now"),
+        ("partition=shards partition.classes_per_client=3", "partition", "shards", "partition.shards_per_client=3"),
+        ("pipeline=sgd privacy.unit=user", "pipeline", "sgd", "privacy.unit=user has no effect on pipeline=sgd"),
+    ],
+)
+def test_an_older_name_says_the_new_one(
+    command: str, section: str, name: str, note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert getattr(run_of(command), section).name == name
+    said = notes(capsys)
+    assert note in said[0]
+    assert "None" not in said[0]
+    run_of(command)
+    assert notes(capsys) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{OVER_EXAMPLES} privacy.unit=example",
+        f"{OVER_EXAMPLES} privacy.unit=null",
+        "pipeline=dp_sgd_users privacy.epsilon=3 privacy.unit=user",
+        "pipeline=dp_fed_avg privacy.epsilon=3 privacy.unit=user",
+    ],
+)
+def test_a_pipelines_own_unit_is_accepted_silently(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run_of(command)
+    assert notes(capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
     [
         ("pipeline=dp_fed_avg privacy.unit=example", "privacy.unit=example does not fit .* use pipeline=dp_sgd$"),
         ("pipeline=dp_sgd_users privacy.unit=example", "privacy.unit=example does not fit .* use pipeline=dp_sgd$"),
         ("pipeline=dp_sgd privacy.unit=client", "^privacy.unit=client is unknown"),
-        ("privacy=tree privacy.clipping=adaptive", "^privacy.clipping=adaptive does not fit privacy.mechanism=tree"),
+        ("pipeline=sgd privacy.clipping=foo", "^privacy.clipping=foo is unknown"),
+        ("privacy.mechanism=foo", "^privacy.mechanism=foo is unknown"),
+        ("privacy=tree privacy.clipping=adaptive", "^privacy.clipping=adaptive does not fit privacy=tree"),
+        ("privacy=adaptive privacy.mechanism=tree", "^privacy=adaptive does not fit privacy.mechanism=tree"),
+        ("privacy=banded privacy.clipping=fixed", "^privacy=banded goes with neither"),
+        ("privacy=adaptive privacy.clipping=fixed privacy.target_quantile=0.7", "^privacy.target_quantile=0.7: "),
+        (f"{OVER_EXAMPLES} pipeline.user_update=delta", "^pipeline.user_update=delta: pipeline=dp_sgd has no such"),
+        ("partition.classes_per_client=3", "^partition.shards_per_client=3: partition=auto has no such key"),
+        ("partition=shards partition.classes_per_client=3 partition.shards_per_client=4", "old name of .*give"),
     ],
 )
-def test_older_names_that_contradict_each_other_are_refused(given: str, message: str) -> None:
+def test_older_names_that_cannot_be_honoured_are_refused(
+    command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError, match=message):
-        arranged(shlex.split(given), CONF)
+        run_of(command)
+    assert notes(capsys) == []
+
+
+def test_a_user_is_protected_with_the_values_of_dp_sgd() -> None:
+    examples, users = run_of(OVER_EXAMPLES), run_of(f"{OVER_EXAMPLES} privacy.unit=user pipeline.user_examples=5")
+    assert users.unit == "user"
+    own = {"user_update": "gradient", "user_examples": 5, "local_epochs": 1, "local_batch_size": 64}
+    before = examples.pipeline.model_dump(exclude={"name", "grad_sample"})
+    assert users.pipeline.model_dump() == before | own | {"name": "dp_sgd_users", "local_learning_rate": 0.5}
+    assert users.privacy == examples.privacy
+
+
+def test_older_clipping_keeps_the_clip_norm() -> None:
+    command = "model=mlp pipeline=dp_sgd privacy.epsilon=3"
+    privacy = run_of(f"{command} privacy.clipping=adaptive privacy.target_quantile=0.7").privacy
+    assert isinstance(privacy, AdaptiveConfig)
+    assert (privacy.clip_norm, privacy.target_quantile, privacy.clip_learning_rate) == (1.0, 0.7, 0.2)
+    fixed = run_of(f"{command} privacy=adaptive privacy.clipping=fixed").privacy
+    assert (fixed.name, fixed.clip_norm) == ("fixed", 0.1)
+
+
+def test_users_are_protected_wherever_the_pipeline_is_chosen(tmp_path: Path) -> None:
+    own = (Path(CONF) / "pipeline" / "dp_sgd.yaml").read_text()
+    write(tmp_path / "pipeline" / "my2.yaml", own)
+    choice = "# @package _global_\ndefaults: [{override /pipeline: dp_sgd}]\n"
+    write(tmp_path / "experiment" / "mine.yaml", choice)
+    write(tmp_path / "experiment" / "whole.yaml", f"{choice}privacy: {{unit: user}}\n")
+    for command in ("experiment=mine privacy.unit=user", "pipeline=my2 privacy.unit=user", "experiment=whole"):
+        command = f"--config-dir {tmp_path} {command} privacy.epsilon=3 pipeline.user_update=delta"
+        overrides = arranged(command.split(), CONF)[2:]
+        config = parse(composed(*overrides, f"hydra.searchpath=[file://{tmp_path}]"))
+        assert config.unit == "user"
+        assert isinstance(config.pipeline, DpSgdUsersConfig)
+        assert config.pipeline.user_update == "delta"
+
+
+def test_older_group_files_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(
+        tmp_path / "partition" / "p.yaml", "{name: shards, clients: 9, alpha: null, classes_per_client: 3, seed: null}"
+    )
+    own = (Path(CONF) / "pipeline" / "dp_sgd.yaml").read_text()
+    users = "user_update: gradient\nuser_examples: null\nlocal_epochs: 1\nlocal_batch_size: 64\n"
+    write(tmp_path / "pipeline" / "q.yaml", f"{own}{users}local_learning_rate: 0.5\n")
+    write(tmp_path / "privacy" / "r.yaml", yaml.safe_dump({**PRIVACY, "clip_norm": 0.3}))
+    write(tmp_path / "model" / "s.yaml", "{name: linear, widths: []}")
+    config = parse(
+        composed("partition=p", "pipeline=q", "privacy=r", "model=s", f"hydra.searchpath=[file://{tmp_path}]")
+    )
+    assert config.partition.model_dump() == {"name": "shards", "clients": 9, "shards_per_client": 3, "seed": None}
+    assert isinstance(config.pipeline, DpSgdConfig)
+    assert isinstance(config.privacy, FixedConfig)
+    assert config.privacy.clip_norm == 0.3
+    remark.cache_clear()
+    notes(capsys)
+    parse(composed("pipeline=q", "privacy.epsilon=3", f"hydra.searchpath=[file://{tmp_path}]"))
+    (line,) = notes(capsys)
+    assert "pipeline.user_update=gradient" in line
+    assert "pipeline.user_examples=null" in line
+
+
+def test_hydra_accepts_older_keys_in_a_presets_sweep() -> None:
+    params = {"privacy.unit": "user,example", "pipeline.user_update": "delta", "privacy.epsilon": "1,3"}
+    hydra = {"sweeper": {"params": params}, "overrides": {"task": ["seed=1"]}}
+    config = OmegaConf.create({"hydra": hydra, "privacy": {"name": "fixed"}})
+    OmegaConf.set_readonly(config, True)
+    accept_swept_keys(config)
+    assert list(config.hydra.sweeper.params) == ["++privacy.unit", "++pipeline.user_update", "privacy.epsilon"]
 
 
 def test_a_logged_configuration_over_examples_parses(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,11 @@ def test_every_form_of_a_sweep_is_counted(swept: str, values: list[str], preset:
     assert {name: sorted(items) for name, items in found.items()} == {key: values}
 
 
+def test_a_forced_key_is_counted_by_its_name() -> None:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        assert _swept(["++privacy.unit=user,example"], {}) == {"privacy.unit": ["user", "example"]}
+
+
 def test_a_glob_sweep_has_a_parent_and_a_joint_epsilon(cli: Cli) -> None:
     done = cli(
         "-m", "privacy=glob(*,exclude=tree)", "pipeline=dp_sgd", "privacy.noise_multiplier=5", "pipeline.epochs=1",

@@ -1,4 +1,4 @@
-# make help lists the targets; every one that needs the environment builds it first.
+# make help lists the targets. A target that needs the environment builds it first.
 .DEFAULT_GOAL := help
 .PHONY: help demo frontier test bench lint types ui lock clean setup
 PYTHON := .venv/bin/python
@@ -17,12 +17,12 @@ demo: $(STAMP) ## four pipelines on real digits: an accuracy/privacy frontier in
 frontier: $(STAMP) ## re-run a recipe and compare with its record: RECIPE=digits_frontier; FORM=quick takes two minutes
 	@$(PYTHON) -m pipelines.reproduce experiments/$(RECIPE) $(addprefix --,$(filter-out check,$(FORM))) --uri "sqlite:///$$PWD/mlflow.db"
 
-# Threads of two test processes would otherwise spin for a core that the other one has.
+# Otherwise the threads of each test process spin while they wait for a core that the other process uses.
 test: export OMP_WAIT_POLICY := PASSIVE
-test: $(STAMP) ## the whole test suite in parallel; ARGS="-k name" selects, ARGS="-m thorough" runs what takes long
+test: $(STAMP) ## the whole test suite in parallel; ARGS="-k name" selects, ARGS="-m thorough" runs the long tests
 	@$(PYTHON) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-bench: $(STAMP) ## ours beside the peers, whose environments it builds: about half an hour; ARGS="federated --repeats 5"
+bench: $(STAMP) ## build the peers' environments and measure them and ours: half an hour; ARGS="federated --repeats 5"
 	@experiments/speed/peers/setup
 	@$(PYTHON) -m experiments.speed $(ARGS)
 

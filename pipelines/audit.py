@@ -36,12 +36,12 @@ def _confidence(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.audit",
-        description="Measures what noise and sensitivity the engine of a finished private run really has.",
+        description="Measures the real noise and sensitivity of the engine of a finished private run.",
     )
-    parser.add_argument("run_id", metavar="RUN_ID", help="a run prints it when it ends")
+    parser.add_argument("run_id", metavar="RUN_ID", help="a run prints its id when it ends")
     parser.add_argument("--uri", help=URI_HELP)
     parser.add_argument(
-        "--confidence", type=_confidence, default=0.95, help="of the lower bound (default: %(default)s)"
+        "--confidence", type=_confidence, default=0.95, help="confidence of the lower bound (default: %(default)s)"
     )
     return parser
 

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     chosen = _parser().parse_args(arguments)
     try:
-        # Late, so that --help answers at once.
+        # Imported late, so that --help answers at once.
         from pipelines.recipes.recorded_points import draw_recorded
         from pipelines.report.frontier_files import write_frontier
 
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--experiment", default="digits", help="tracking experiment (default: %(default)s)")
     parser.add_argument("--parent", metavar="RUN_ID", help="only the runs of this sweep")
     parser.add_argument(
-        "--recipe", type=Path, nargs="+", metavar="FOLDER", help="instead: the recorded points of these recipes"
+        "--recipe", type=Path, nargs="+", metavar="FOLDER", help="show the recorded points of these recipes instead"
     )
     parser.add_argument("--uri", help=URI_HELP)
     parser.add_argument(

@@ -1,1 +1,1 @@
-"""Test kits of others, held to our accounting and to our engines: see README.md."""
+"""Test kits of other projects, applied to our accounting and our engines: see README.md."""

@@ -1,4 +1,4 @@
-"""What JAX Privacy's auditing module makes of a grid of attacks, as JSON: run by an interpreter that has it.
+"""Prints the bounds of JAX Privacy's auditing module for a grid of attacks, as JSON; needs an interpreter with it.
 
 README.md has the commands.
 """
@@ -23,7 +23,7 @@ DELTAS = (0.0, 1e-9, 1e-5, 1e-3)
 EPSILONS = (0.0, 0.1, 1.0, 3.0, 8.0)
 SIGNIFICANCES = (0.1, 0.05, 0.001)
 ERRORS = ((0, 1), (1, 1), (0, 100), (3, 100), (50, 100), (99, 100), (7, 5000), (2500, 5000), (0, 100_000))
-# False positives, negatives, false negatives, positives: thresholds that tell something apart with certainty.
+# False positives, negatives, false negatives, positives: thresholds that separate the two with certainty.
 ARMS = (
     (0, 100, 0, 100), (10, 100, 5, 200), (1, 1000, 600, 1000), (300, 1000, 300, 1000), (150, 5000, 40, 900),
     (324, 1000, 324, 1000), (0, 20_000, 9000, 20_000),
@@ -33,7 +33,7 @@ OTHERS = [(53 * k) % 97 for k in range(90)]
 
 
 def main() -> None:
-    """Prints one row a line."""
+    """Prints one row per line."""
     packages = ("jax-privacy", "dp-accounting", "numpy", "scipy")
     origin = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     rows = ",\n  ".join(json.dumps(row) for row in [*p_values(), *bounds(), *error_rates(), *gaussians(), *hull()])
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def p_values() -> Iterator[Row]:
-    """Of one run's guesses."""
+    """P-values of one run's guesses."""
     for (canaries, guesses, correct), delta, epsilon in product(GUESSES, DELTAS, EPSILONS):
         value = auditing._one_run_p_value(canaries, guesses, correct, epsilon, delta)
         given = {"canaries": canaries, "guesses": guesses, "correct": correct, "delta": delta, "epsilon": epsilon}
@@ -49,11 +49,11 @@ def p_values() -> Iterator[Row]:
 
 
 def bounds() -> Iterator[Row]:
-    """Epsilons from one run's guesses: canaries that are guessed score 1, those that abstain 0."""
+    """Epsilons from one run's guesses: guessed canaries score 1, others 0."""
     for (canaries, guesses, correct), delta, significance in product(GUESSES, DELTAS[1:], SIGNIFICANCES):
         wrong, silent = guesses - correct, canaries - guesses
         inside, outside = [1] * correct + [0] * (silent // 2), [1] * wrong + [0] * (silent - silent // 2)
-        if not inside or not outside:  # they need one of each; the rule depends on their sum only
+        if not inside or not outside:  # their function needs one of each; the result depends on the sum only
             continue
         value = auditing.CanaryScoreAuditor(inside, outside).epsilon_one_run(
             significance, delta, threshold_strategy=auditing.Explicit(0.5)
@@ -72,7 +72,7 @@ def error_rates() -> Iterator[Row]:
 
 
 def gaussians() -> Iterator[Row]:
-    """Epsilons of Gaussians that a threshold told apart; `thresholds` is by how many they divide the significance."""
+    """Epsilons of Gaussians that a threshold separated; the significance is divided by `thresholds`."""
     for (false_positives, negatives, false_negatives, positives), delta in product(ARMS, DELTAS[1:]):
         inside = [0] * false_negatives + [1] * (positives - false_negatives)
         outside = [1] * false_positives + [0] * (negatives - false_positives)

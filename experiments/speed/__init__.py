@@ -1,1 +1,1 @@
-"""How fast the pipelines are beside their peers: `python -m experiments.speed`."""
+"""Compares the speed of the pipelines with their peers: `python -m experiments.speed`."""

@@ -1,7 +1,7 @@
 """Measures the pipelines and their peers in turn: `python -m experiments.speed`, from the repository's root.
 
-Every measurement is a process of its own. Prints tables, writes results and a figure, and logs all of it as one MLflow
-run. Peers that need their own environments are left out, with a word, until `make bench` has built those.
+Every measurement is a separate process. The command prints tables, writes results and a figure, and logs all of it as
+one MLflow run. It leaves out peers whose environments `make bench` has not built yet, and says so.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _list(chosen)
         if chosen.render:
             return _render()
-        from experiments.speed.session import run  # late: it imports MLflow
+        from experiments.speed.session import run  # imported late, since it imports MLflow
 
         run(chosen)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The machine and the interpreters: where each is, what is installed in it, and what is missing."""
+"""The machine and the interpreters: their places, installed packages, and missing environments."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pipelines.core.paths import REPOSITORY
 
 ROOT = REPOSITORY
 PEERS = {"pfl": "pfl-research", "flower": "Flower"}
-"""Environments of peers by name, with what each is for."""
+"""Environments of peers by name, with the purpose of each."""
 PACKAGES = {
     "project": (
         "torch", "opacus", "tensorflow", "tensorflow-federated", "dp-accounting", "numpy", "mlflow", "hydra-core"
@@ -34,17 +34,17 @@ print(json.dumps(found))
 
 
 def interpreter(environment: str) -> Path:
-    """Where an environment's Python is, or would be."""
+    """The path of an environment's Python, which may not exist yet."""
     return Path(sys.executable) if environment == "project" else ROOT / ".bench" / environment / "bin" / "python"
 
 
 def available(environment: str) -> bool:
-    """Whether an environment was built to its end."""
+    """Whether the build of an environment finished."""
     return environment == "project" or (ROOT / ".bench" / environment / ".complete").is_file()
 
 
 def missing_line(environment: str) -> str:
-    """Says what is missing without an environment, and how to get it."""
+    """Says which peers are left out without an environment, and how to build it."""
     return (
         f"{PEERS[environment]} is left out: .bench/{environment} is not built; "
         f"make bench or experiments/speed/peers/setup {environment}"
@@ -52,32 +52,32 @@ def missing_line(environment: str) -> str:
 
 
 def busy_line(cores: int) -> str | None:
-    """Says so where others are at work: they slow engines unequally, and a ratio with them."""
+    """Warns if other processes load the machine: they slow engines unequally, and change ratios."""
     load = os.getloadavg()[0]
     return f"this machine is busy (load {load:.1f}): ratios may be far off" if load > cores / 2 else None
 
 
 def versions(environment: str) -> dict[str, str]:
-    """Versions of what decides an environment's speed."""
+    """Versions of the packages that affect an environment's speed."""
     command = [str(interpreter(environment)), "-c", VERSIONS, *PACKAGES[environment]]
     found: dict[str, str] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return found
 
 
 def machine() -> dict[str, str]:
-    """What the measurements ran on, as far as it decides them."""
+    """Facts of the machine that affect the measurements."""
     found = {
         "cpu": _cpu_model(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
-    # A reader should see that others did little meanwhile.
+    # Shows readers that other processes did little at the time.
     return found | {"load": f"{os.getloadavg()[0]:.1f} at the start"} | _graphics()
 
 
 def use_cores(count: int) -> int:
-    """Keeps this process and all that it starts on so many cores, or on those there are; returns their number."""
+    """Restricts this process and its children to so many cores, or to all if there are fewer; returns their number."""
     cores = sorted(os.sched_getaffinity(0))[:count]
     os.sched_setaffinity(0, cores)
     return len(cores)

@@ -1,4 +1,4 @@
-"""The benchmark as bars: examples a second of ours, the peers and the bound."""
+"""The benchmark as bars: examples per second of our engines, the peers and the bound."""
 
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ BOUND_HATCH = "///"
 
 
 def speed_figure(records: Records) -> Figure:
-    """Draws one panel for each of the two rooms that was measured; bars by rate, ours in the room's colour."""
+    """Draws one panel for each engine that was measured; bars are sorted by rate, ours in the engine's colour."""
     sections = [section for section in PANELS if section in records]
     most = max((len(PANELS[section][2]) for section in sections), default=1)
     figure = Figure(figsize=(7.2 * max(1, len(sections)), 1.8 + INCHES_A_BAR * most), dpi=150, layout="constrained")

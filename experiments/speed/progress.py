@@ -1,4 +1,4 @@
-"""One line a measurement, with an estimate of the time left."""
+"""One line for each measurement, with an estimate of the remaining time."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ class Progress:
         self._seconds: dict[str, float] = {}
 
     def finish(self, measurement: Measurement) -> None:
-        """Prints a measurement that has just ended."""
+        """Prints a measurement that has ended."""
         name, built = measurement.subject, self._chapters[measurement.subject]
         self._waiting[name] -= 1
         self._seconds[name] = measurement.wall_s
@@ -38,7 +38,7 @@ class Progress:
         )
 
     def _left(self) -> float:
-        """Seconds that the waiting measurements will take, judged by those that ran."""
+        """Estimated seconds of the waiting measurements, from those that ran."""
         typical = sum(self._seconds.values()) / len(self._seconds)
         return sum(count * self._seconds.get(name, typical) for name, count in self._waiting.items())
 

@@ -27,19 +27,19 @@ def write_results(records: Records, folder: Path) -> list[Path]:
 
 
 def write_readme(records: Records, path: Path = FOLDER / README) -> None:
-    """Puts the record between the README's two marks."""
+    """Writes the record between the README's two marks."""
     text = path.read_text(encoding="utf-8")
     path.write_text(BLOCK.sub(lambda _: markdown(records), text), encoding="utf-8")
 
 
 def markdown(records: Records) -> str:
-    """All that is recorded, in Markdown: targets first, then each section with what made it."""
+    """The record in Markdown: targets first, then each section with its origin."""
     parts = ["### Targets", targets_table(records, markdown=True)]
     origins = {section: origin_text(records[section].origin) for section in SECTIONS if section in records}
     for section in origins:
         built = chapter(section)
         parts += [f"### {HEADINGS[section]}", built.work, section_table(built, records[section], markdown=True)]
-        # Sections of one run share their origin, which is then told once.
+        # Sections of one run share their origin, which is then written once.
         if len(set(origins.values())) > 1:
             parts.append(origins[section])
     if len(set(origins.values())) == 1:

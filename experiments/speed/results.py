@@ -1,4 +1,4 @@
-"""Measurements on the disk, and what they say: medians, spreads, ratios, targets kept or not."""
+"""Measurements on disk, and their evaluation: medians, spreads, ratios, targets met or missed."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ COLUMNS = ("section", "subject", "repeat", "metric", "value")
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What made a section's measurements.
+    """The origin of a section's measurements.
 
     Attributes:
       command, date, commit: of the benchmark's run.
@@ -24,7 +24,7 @@ class Origin:
       versions: by environment, then by package.
       repeats: asked for.
       quick: whether in the short form.
-      missing: environments that were not there.
+      missing: environments that were not built.
     """
 
     command: str
@@ -45,15 +45,15 @@ class Record:
     measurements: tuple[Measurement, ...]
 
     def values(self, subject: str, metric: str) -> list[float]:
-        """A subject's values of a metric, in the order of repeats; empty where there are none."""
+        """A subject's values of a metric, in the order of repeats; empty if there are none."""
         return [m.metrics[metric] for m in self.measurements if m.subject == subject and metric in m.metrics]
 
     def failure(self, subject: str) -> str | None:
-        """Why a subject failed, if it ever did."""
+        """The reason why a subject failed, if it failed."""
         return next((m.failure for m in self.measurements if m.subject == subject and m.failure), None)
 
     def facts(self, subject: str) -> dict[str, str]:
-        """What a subject's engine said of itself."""
+        """Facts that a subject's engine reported."""
         return next((m.facts for m in self.measurements if m.subject == subject and m.facts), {})
 
 
@@ -70,19 +70,19 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of values that are not empty."""
+        """The spread of at least one value."""
         return cls(median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What came out of a target.
+    """The outcome of a target.
 
     Attributes:
       target: the claim.
-      value: None if something was not measured.
+      value: None if a subject was not measured.
       met: None without a value or a bound.
-      versus: the reference that counted, if there were several.
+      versus: the reference that counted, if there are several.
     """
 
     target: Target
@@ -94,7 +94,7 @@ class Verdict:
 def judge(target: Target, record: Record) -> Verdict:
     """Computes a target's value and whether its bound holds.
 
-    The value is the ratio of medians; its spread that of the ratios of repeats that took turns, if several did.
+    The value is the ratio of medians. Its spread is that of the ratios of paired repeats, if there are several.
     """
     subject = _greatest(target.subject, target.metric, record)
     reference = _greatest(target.reference, target.metric, record) if target.reference else None
@@ -131,7 +131,7 @@ def write_json(records: Records, path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[Section, Record]:
-    """Reads what `write_json` wrote; nothing where there is no such file."""
+    """Reads the file of `write_json`; empty if there is no such file."""
     if not path.is_file():
         return {}
     sections: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -144,7 +144,7 @@ def _record(values: dict[str, Any]) -> Record:
 
 
 def write_csv(records: Records, path: Path) -> None:
-    """Writes one row a value, floats in full."""
+    """Writes one row for each value, floats in full."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)

@@ -24,14 +24,14 @@ REASON_LENGTH = 160
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What one process found out.
+    """The measurements of one process.
 
     Attributes:
       subject: its name.
       repeat: counted from 1.
       metrics: by name; empty if it failed.
-      facts: what the engine said of itself.
-      failure: one line; None if it did not fail.
+      facts: that the engine reported.
+      failure: one line; None if the subject succeeded.
       wall_s: seconds of the whole process.
     """
 
@@ -45,10 +45,10 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all measurements share.
+    """Shared by all measurements.
 
     Attributes:
-      scratch: a folder that vanishes with the benchmark.
+      scratch: a folder that is deleted at the end of the benchmark.
       data: the archive that probes and peers read.
       folder: of the raw MNIST files for the command line, or "null".
       threads: of every engine.
@@ -69,7 +69,7 @@ class Setting:
             options = {**subject.options, **(subject.quick if self.quick else {})}
             options |= {"data": str(self.data), "threads": self.threads}
             command.append(json.dumps(_filled(options, fields)))
-        # Peers' folders must not shadow the project's, nor a user's path theirs.
+        # The folders of peers must not shadow the project's modules, and the user's path must not shadow theirs.
         variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         return command, variables | {key: _filled(value, fields) for key, value in subject.variables.items()}
 
@@ -77,7 +77,7 @@ class Setting:
 def take_turns(
     subjects: Sequence[Subject], repeats: int, setting: Setting, on_measurement: Callable[[Measurement], None]
 ) -> list[Measurement]:
-    """Measures A B C, A B C, ...: what slows the machine down for a while slows down all of them."""
+    """Measures in turns, A B C, A B C, ...: a temporary slowdown of the machine then affects all subjects."""
     found = []
     for repeat in range(1, repeats + 1):
         for subject in subjects:
@@ -91,9 +91,9 @@ def take_turns(
 
 
 def measure(subject: Subject, repeat: int, setting: Setting) -> Measurement:
-    """Runs one subject once. A failure is a measurement without metrics, so that the others go on."""
+    """Runs one subject once. A failure gives a measurement without metrics, and the other subjects continue."""
     command, variables = setting.command(subject, repeat)
-    # Files rather than pipes: a stray grandchild that holds a pipe open would keep us waiting.
+    # Files instead of pipes: a stray grandchild that keeps a pipe open would block this process.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         start = time.perf_counter()
         with _process(command, env=variables, stdout=out, stderr=err) as process:
@@ -116,8 +116,8 @@ def measure(subject: Subject, repeat: int, setting: Setting) -> Measurement:
 
 @contextlib.contextmanager
 def _process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is gone at the end of the block, with all that it started."""
-    # In a group of its own: the terminal's Ctrl-C is for us, and we end it in order.
+    """A process that is ended at the end of the block, with all processes that it started."""
+    # In its own process group: Ctrl-C reaches this process only, which then ends the other in order.
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True, **options)
     try:
         yield process
@@ -134,18 +134,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE_S)
-    finally:  # an impatient second interrupt must not save them
+    finally:  # a second interrupt must not leave them running
         for relative in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 relative.kill()
-        # What stayed in its group after its end, such as a worker of TensorFlow Federated.
+        # Processes that stay in its group after its end, such as a worker of TensorFlow Federated.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def _filled(value: Any, fields: Mapping[str, str]) -> Any:
-    """Puts the fields into every text of plain data."""
+    """Fills the fields into every text of plain data."""
     if isinstance(value, dict):
         return {key: _filled(item, fields) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""One run of the benchmark: from a choice of sections to tables, files and the MLflow run."""
+"""One run of the benchmark: from the chosen sections to tables, files and the MLflow run."""
 
 import argparse
 import tempfile
@@ -27,11 +27,11 @@ from pipelines.tracking.store import open_store
 
 EXPERIMENT = "speed"
 ABOUT = "How fast the pipelines are beside their peers. Metrics are `section/subject/metric`, their step the repeat."
-Mechanism = list[tuple[Chapter, Sequence[Subject]]]
+Selection = list[tuple[Chapter, Sequence[Subject]]]
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Measures what the command line chose, and writes and logs the results.
+    """Measures the chosen subjects, and writes and logs the results.
 
     Args:
       chosen: the parsed command line.
@@ -68,11 +68,11 @@ def run(chosen: argparse.Namespace) -> None:
         print(f"recorded in {FOLDER}")
 
 
-def plan_of(sections: Sequence[Section], only: Sequence[str]) -> tuple[Mechanism, tuple[str, ...]]:
-    """Chooses subjects, and names the environments that some of them lack.
+def plan_of(sections: Sequence[Section], only: Sequence[str]) -> tuple[Selection, tuple[str, ...]]:
+    """Chooses subjects, and names the missing environments.
 
     Args:
-      sections: in which order ever; they run in that of the benchmark.
+      sections: in any order; they run in the order of the benchmark.
       only: names of subjects; empty takes all.
 
     Raises:
@@ -85,14 +85,14 @@ def plan_of(sections: Sequence[Section], only: Sequence[str]) -> tuple[Mechanism
     chosen = [(item, [s for s in item.subjects if not only or s.name in only]) for item in built]
     needed = {subject.environment for _, subjects in chosen for subject in subjects}
     missing = tuple(sorted(name for name in needed if not environments.available(name)))
-    plan: Mechanism = [(item, [s for s in subjects if s.environment not in missing]) for item, subjects in chosen]
+    plan: Selection = [(item, [s for s in subjects if s.environment not in missing]) for item, subjects in chosen]
     plan = [(item, subjects) for item, subjects in plan if subjects]
     if not plan:
         raise UserError("; ".join(environments.missing_line(name) for name in missing))
     return plan, missing
 
 
-def _measure(plan: Mechanism, repeats: int, setting: Setting, origin: Origin, log: RunLog) -> dict[Section, Record]:
+def _measure(plan: Selection, repeats: int, setting: Setting, origin: Origin, log: RunLog) -> dict[Section, Record]:
     progress, records = Progress(plan, repeats), {}
     for built, subjects in plan:
 
@@ -124,7 +124,7 @@ def _publish(records: dict[Section, Record], log: RunLog, folder: Path) -> None:
 
 
 def command_of(chosen: argparse.Namespace) -> str:
-    """The command line as far as it decides the measurements: no paths of this machine."""
+    """The parts of the command line that affect the measurements, without paths of this machine."""
     words = [
         "python -m experiments.speed",
         *chosen.sections,
@@ -134,7 +134,7 @@ def command_of(chosen: argparse.Namespace) -> str:
     return " ".join([*words, *(["--record"] if chosen.record else [])])
 
 
-def _origin(chosen: argparse.Namespace, plan: Mechanism, repeats: int, missing: tuple[str, ...]) -> Origin:
+def _origin(chosen: argparse.Namespace, plan: Selection, repeats: int, missing: tuple[str, ...]) -> Origin:
     used = sorted({subject.environment for _, subjects in plan for subject in subjects} | {"project"}, reverse=True)
     return Origin(
         command=command_of(chosen),

@@ -1,4 +1,4 @@
-"""What is measured: a subject is one thing in one setting, run in a fresh process."""
+"""The subjects of the benchmark: each is one program with one setting, run in a fresh process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,20 +11,20 @@ SECTIONS: tuple[Section, ...] = ("federated", "central", "scale", "memory", "aro
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One thing to measure.
+    """One program to measure.
 
     Attributes:
-      name: unique in the benchmark; what `--only` takes.
+      name: unique in the benchmark; `--only` takes it.
       label: for tables and figures.
       program: arguments of the interpreter, such as ("-m", "experiments.speed.probes.central"); "{scratch}",
         "{repeat}" and "{data}" are filled in.
-      options: passed as a JSON object in one last argument; None passes no such argument.
-      quick: what `--quick` changes in the options.
-      kind: ours, a peer, or a bound on what any engine could reach.
-      environment: whose interpreter runs it: the project's, or a peer's own.
+      options: passed as a JSON object in the last argument; None passes no such argument.
+      quick: changes of the options with `--quick`.
+      kind: ours, a peer, or a bound for any engine.
+      environment: of the interpreter: the project's, or a peer's own.
       variables: of the process's environment, with the same fields filled in.
-      repeats: at most so many repeats; None as many as asked for.
-      prime: whether a run that does not count goes before the first, to fill caches.
+      repeats: most repeats; None takes the requested number.
+      prime: whether a run that is not counted comes first, to fill caches.
     """
 
     name: str
@@ -41,18 +41,18 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A claim, and the bound that it must keep.
+    """A claim with its bound.
 
-    The value is subject over reference, both `metric`; where several are named the one with the greatest median counts,
-    so that a bound holds against the best of its kind. Without a reference the value is the subject's own.
+    The value is the subject's `metric` divided by the reference's. If several are named, the one with the greatest
+    median counts, so that a bound holds against the best of its kind. Without a reference the value is the subject's.
 
     Attributes:
       claim: in words.
-      subject: names, the greatest of which counts.
+      subject: names; the one with the greatest median counts.
       metric: of the subject.
-      bound: in the value's unit; None where the issue asks for the number alone.
+      bound: in the value's unit; None if the number is reported without a bound.
       at_least: whether the bound is a lower one.
-      reference: names, the greatest of which counts; empty for a plain value.
+      reference: names; the one with the greatest median counts; empty for a plain value.
       unit: printed after the value.
     """
 
@@ -66,7 +66,7 @@ class Target:
 
     @property
     def key(self) -> str:
-        """Names the value in a log."""
+        """The name of the value in a log."""
         sides = ["_or_".join(names) for names in (self.subject, self.reference) if names]
         return f"{'_over_'.join(sides)}/{self.metric}"
 
@@ -84,7 +84,7 @@ class Chapter:
 
     Attributes:
       section: its name.
-      work: what all subjects do, in a sentence or two.
+      work: of all subjects, in a sentence or two.
       subjects: in the order in which they take turns.
       targets: over its subjects.
       columns: metrics of its table, each with a heading, in order.

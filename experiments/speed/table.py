@@ -13,7 +13,7 @@ FORMATS = {False: "simple", True: "github"}
 
 
 def number(value: float) -> str:
-    """Three digits that matter, thousands apart; small shares keep four decimals."""
+    """A number with three significant digits and separated thousands; small shares keep four decimals."""
     if abs(value) >= 1000:
         return f"{float(f'{value:.3g}'):,.0f}"
     if abs(value) >= 100:
@@ -22,14 +22,14 @@ def number(value: float) -> str:
 
 
 def spread_text(spread: Spread) -> str:
-    """The middle, and the range behind it where there is one."""
+    """The median, followed by the range if there is one."""
     if spread.low == spread.middle == spread.high:
         return number(spread.middle)
     return f"{number(spread.middle)} ({number(spread.low)} to {number(spread.high)})"
 
 
 def targets_table(records: Records, *, markdown: bool) -> str:
-    """Claims with value, bound and verdict, section by section; on a terminal only those whose subject took part."""
+    """Claims with value, bound and verdict, section by section; on a terminal only those with a measured subject."""
     rows = []
     for section in SECTIONS:
         if section not in records:
@@ -42,7 +42,7 @@ def targets_table(records: Records, *, markdown: bool) -> str:
 
 
 def section_table(built: Chapter, record: Record, *, markdown: bool) -> str:
-    """Every subject of a section with the medians of its metrics; failures and absences below."""
+    """Every subject of a section with the medians of its metrics, followed by failures and missing environments."""
     columns = {
         metric: heading
         for metric, heading in built.columns.items()
@@ -62,7 +62,7 @@ def section_table(built: Chapter, record: Record, *, markdown: bool) -> str:
 
 
 def origin_text(origin: Origin) -> str:
-    """What made the measurements, in Markdown."""
+    """The origin of the measurements, in Markdown."""
     machine = "; ".join(f"{name} {value}" for name, value in origin.machine.items())
     lines = [f"`{origin.command}`, {origin.date}, commit {origin.commit}; {machine}."]
     for environment, found in origin.versions.items():

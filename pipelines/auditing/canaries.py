@@ -1,8 +1,8 @@
-"""Canaries: made-up units in fixed places of the training data, each there with probability one half.
+"""Canaries: made-up units in fixed places of the training data, each included with probability one half.
 
-One that is left out is removed from what the engine gets, while the plan stays: the population, and with it sampling
-probability, steps and expected batch size, are public constants that count every place. Under tree aggregation, whose
-epsilon is about users whose contributions become zeros, it stays and sends zeros.
+The engine does not get a canary that is left out, but the plan stays the same. The population, and with it sampling
+probability, steps and expected batch size, are public constants that count every place. Under tree aggregation the
+epsilon is about users whose contributions are replaced by zeros. There a canary that is left out stays and sends zeros.
 """
 
 from dataclasses import dataclass, replace
@@ -23,8 +23,8 @@ class Canaries:
     """What the auditor knows and the engine does not.
 
     Attributes:
-      included: bool, shape (m,): the coins; secret while the run lasts, never logged.
-      data: the training data with the canaries that are in, without those that are out.
+      included: bool, shape (m,): the coin flips; secret during the run, never logged.
+      data: the training data with the included canaries only.
     """
 
     included: NDArray[np.bool_]
@@ -36,14 +36,14 @@ class Canaries:
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleCanaries(Canaries):
-    """Canaries among examples: one each, shape (m, *features)."""
+    """Canary examples: one example per canary, shape (m, *features)."""
 
     examples: Split
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClientCanaries(Canaries):
-    """Canaries among clients: `directions`, float32 of length 1, shape (m, weights), in the spec's order."""
+    """Canary clients: `directions`, float32 of length 1, shape (m, weights), in the spec's order."""
 
     directions: NDArray[np.float32]
 
@@ -55,14 +55,14 @@ def plant_examples(
 
     Args:
       data: of a central run without users.
-      count: canaries.
-      length: of random inputs; it must not come from these data, of which one example could change every canary. None
-        takes real inputs under wrong labels instead.
-      content: public stream: places and contents.
-      coins: secret stream: who is in.
+      count: number of canaries.
+      length: norm of random inputs. It must not follow from these data, because then one example could change every
+        canary. None takes real inputs with wrong labels instead.
+      content: public stream for places and contents.
+      coins: secret stream for inclusion.
 
     Raises:
-      UserError: fewer than 10 canaries, or no real example left.
+      UserError: fewer than 10 canaries, or no real example is left.
     """
     _check(count, len(data.labels), "training examples")
     places = np.sort(content.choice(len(data.labels), count, replace=False))
@@ -90,18 +90,18 @@ def plant_clients(
     content: np.random.Generator,
     coins: np.random.Generator,
 ) -> ClientCanaries:
-    """Replaces clients by canaries, who send a random direction of all weights whenever they join.
+    """Replaces clients by canaries, which send a random direction of all weights whenever they join.
 
     Args:
       data: with a partition.
-      count: canaries.
-      length: of what a canary sends, before the engine clips it; > 0.
-      stay: whether canaries that are out stay and send zeros, so that nobody else takes their turns.
-      content: public stream: places and directions.
-      coins: secret stream: who is in.
+      count: number of canaries.
+      length: norm of a canary's update before clipping, > 0.
+      stay: whether excluded canaries stay and send zeros, so that no other client takes their turns.
+      content: public stream for places and directions.
+      coins: secret stream for inclusion.
 
     Raises:
-      UserError: no partition, fewer than 10 canaries, or no real client left.
+      UserError: no partition, fewer than 10 canaries, or no real client is left.
 
     Source: Andrew et al. 2023, arXiv:2302.03098, section 3.
     """
@@ -115,7 +115,7 @@ def plant_clients(
     included = coins.random(count) < 0.5
     present = np.ones(len(clients), bool)
     present[places[~included]] = stay
-    newcomers = np.cumsum(present) - 1  # each client's number among those who are there
+    newcomers = np.cumsum(present) - 1  # each client's index among the present clients
     sent = {int(newcomers[place]): row for row, place in enumerate(places) if present[place]}
     updates = length * included[:, None].astype(np.float32) * directions
     return ClientCanaries(
@@ -126,7 +126,7 @@ def plant_clients(
 
 
 def _only(data: TrainingData, clients: tuple[NDArray[np.int64], ...], present: NDArray[np.bool_]) -> TrainingData:
-    """The data of the clients that are there."""
+    """The data of the present clients."""
     kept = np.zeros(len(data.labels), bool)
     staying = [indices for indices, there in zip(clients, present, strict=True) if there]
     kept[np.concatenate(staying)] = True
@@ -136,7 +136,7 @@ def _only(data: TrainingData, clients: tuple[NDArray[np.int64], ...], present: N
 
 
 def _random_directions(data: TrainingData, count: int, length: float, content: np.random.Generator) -> Split:
-    """Inputs of random direction, under random labels."""
+    """Inputs of random direction, with random labels."""
     drawn = content.standard_normal((count, data.inputs[0].size))
     drawn *= length / np.linalg.norm(drawn, axis=1, keepdims=True)
     inputs: Inputs = drawn.reshape(count, *data.inputs.shape[1:]).astype(np.float32)
@@ -147,5 +147,5 @@ def _random_directions(data: TrainingData, count: int, length: float, content: n
 def _check(count: int, units: int, what: str) -> None:
     if not LEAST_CANARIES <= count < units:
         raise UserError(
-            f"audit.canaries={count} must be at least {LEAST_CANARIES} and leave some of the {units} {what} real"
+            f"audit.canaries={count} must be at least {LEAST_CANARIES} and less than the number of {what}, {units}"
         )

@@ -1,4 +1,4 @@
-"""A run with canaries in its data: scores while it trains, guesses when it ends, a bound from the guesses.
+"""A run with canaries in its data: it scores them during training, guesses at the end, and bounds epsilon.
 
 Source: Steinke, Nasr and Jagielski 2023, arXiv:2305.08846, algorithm 1; Andrew et al. 2023, arXiv:2302.03098.
 """
@@ -16,14 +16,14 @@ from pipelines.privacy.accounting.gaussian_pair import Gaussian, gaussian_pair_e
 
 
 class CanaryTrial:
-    """Canaries in a run, and what an adversary who sees every step, or the end alone, makes of them."""
+    """Canaries in a run, and the guesses of an adversary who sees every step, or only the final model."""
 
     def __init__(self, canaries: ExampleCanaries | ClientCanaries, score: Score) -> None:
         """Starts before training.
 
         Args:
-          canaries: planted.
-          score: what guesses rest on: white_box or loss for examples, final or largest for clients.
+          canaries: in the training data.
+          score: basis of the guesses: white_box or loss for examples, final or largest for clients.
         """
         self._canaries, self._score = canaries, score
         self._scores = (
@@ -32,7 +32,7 @@ class CanaryTrial:
 
     @property
     def data(self) -> TrainingData:
-        """What the engine gets."""
+        """The training data for the engine."""
         return self._canaries.data
 
     def watching(self, on_round: OnRound) -> OnRound:
@@ -45,17 +45,17 @@ class CanaryTrial:
         return watch
 
     def scores(self) -> Floats:
-        """One a canary; higher means rather in."""
+        """One score per canary; a higher score means more likely included."""
         return self._scores.now()
 
     def conclude(self, *, audit: str, guesses: int, claim: float | None, delta: float, confidence: float) -> Finding:
-        """Guesses and counts.
+        """Guesses which canaries were included, counts the correct guesses, and bounds epsilon.
 
         Args:
-          audit: its name.
-          guesses: how many canaries are guessed: the upper half of them in, the lower half out.
-          claim: the guarantee's epsilon; None where there is none.
-          delta: at which epsilon is bounded.
+          audit: name of the audit.
+          guesses: number of guesses: half of them "in", for the highest scores, and half of them "out", for the lowest.
+          claim: the guarantee's epsilon; None if there is none.
+          delta: of the bound on epsilon.
           confidence: of the bound.
         """
         scores, included, count = self.scores(), self._canaries.included, len(self._canaries)
@@ -76,10 +76,10 @@ class CanaryTrial:
 
 
 def count_correct(scores: Floats, included: NDArray[np.bool_], guesses: int) -> int:
-    """Counts right guesses: "in" for the highest half of `guesses` scores, "out" for the lowest half.
+    """Counts correct guesses: "in" for the guesses / 2 highest scores, "out" for as many lowest scores.
 
     Raises:
-      UserError: not an even number up to the number of canaries.
+      UserError: `guesses` is odd, or larger than the number of canaries.
     """
     if guesses % 2 or not 2 <= guesses <= len(scores):
         raise UserError(f"audit.guesses={guesses} must be even and at most audit.canaries={len(scores)}")

@@ -1,4 +1,4 @@
-"""The audit that a run's configuration asks for: before training, and after it."""
+"""Runs the audit of a run's configuration: prepares it before training, concludes it afterwards."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from pipelines.tracking.run_log import RunLog
 
 CANARY_LENGTH = 10.0
-"""Of what a canary client sends, in clip norms, so that clipping has something to do; as it is where nothing clips."""
+"""Norm of a canary client's update, in clip norms, so that it is clipped; the norm itself in a run without clipping."""
 
 
 class PlannedRun(Protocol):
-    """What an audit needs to know of a run."""
+    """What an audit needs to know about a run."""
 
     @property
     def config(self) -> Config:
-        """The configuration, with what partition=auto stands for."""
+        """The configuration, with partition=auto resolved."""
 
     @property
     def dataset(self) -> Dataset:
@@ -43,7 +43,7 @@ class PlannedRun(Protocol):
 
     @property
     def plan(self) -> Mechanism | None:
-        """What a private run does to its units; None where nothing is private."""
+        """The mechanism of a private run; None if the run is not private."""
 
     @property
     def threads(self) -> int:
@@ -55,8 +55,8 @@ class Audit:
     """One run's audit.
 
     Attributes:
-      job: of the run.
-      data: what the engine trains on: the run's own data, with canaries in it where the audit plants some.
+      job: the planned run.
+      data: training data for the engine: the run's own data, with canaries if the audit plants some.
     """
 
     job: PlannedRun
@@ -68,7 +68,7 @@ class Audit:
         """Prepares the audit of a run.
 
         Raises:
-          UserError: more canaries than the data has places for, or a plan without noise.
+          UserError: the data has too few units for the canaries, or the plan has no noise.
         """
         audit = job.config.audit
         if isinstance(audit, MechanismAudit) and job.plan is not None:
@@ -83,21 +83,21 @@ class Audit:
         return cls(job, trial.data, trial)
 
     def watching(self, on_round: OnRound) -> OnRound:
-        """Returns an `on_round` that also feeds the audit."""
+        """Returns an `on_round` that also passes each record to the audit."""
         return on_round if self._trial is None else self._trial.watching(on_round)
 
     def conclude(
         self, model: FittedModel, guarantee: PrivacyGuarantee | None, log: "RunLog"
     ) -> Finding | Membership | None:
-        """Audits what was trained, and logs what was found.
+        """Audits the trained model, and logs the finding.
 
         Args:
-          model: the trained one.
-          guarantee: the run's; None where it claims nothing.
+          model: the trained model.
+          guarantee: of the run; None if the run claims nothing.
           log: of the run.
 
         Raises:
-          AuditError: the audit contradicts the claim or the plan; what it found is logged all the same.
+          AuditError: the audit contradicts the claim or the plan; the finding is logged before.
         """
         config = self.job.config
         if config.audit.name == "membership":
@@ -120,7 +120,7 @@ class Audit:
                 confidence=audit.confidence,
             )
         if not isinstance(audit, MechanismAudit) or guarantee is None:
-            return None  # in a sweep over pipelines, those without a mechanism have nothing to audit
+            return None  # a sweep may also contain pipelines without a mechanism to audit
         from pipelines.auditing.mechanism import audit_mechanism
 
         return audit_mechanism(
@@ -157,7 +157,7 @@ class Audit:
 
 
 def log_finding(finding: Finding, log: "RunLog") -> None:
-    """Writes a finding to a run, open or closed."""
+    """Logs a finding with a run, open or closed."""
     verdict = "contradicted" if finding.refuted or not finding.consistent else "not contradicted"
     log.on_tags({"audit": finding.audit, "audit.verdict": verdict})
     log.on_metrics(0, finding.metrics())
@@ -175,6 +175,7 @@ def _plant(
         stay = job.plan is not None and job.plan.relation is NeighboringRelation.REPLACE_SPECIAL
         length = CANARY_LENGTH * (1.0 if job.plan is None else job.plan.clip_norm)
         return plant_clients(data, audit.canaries, length=length, stay=stay, **streams)
-    test = job.dataset.test.inputs  # no epsilon covers what comes from these, while the canaries are trained on
+    # The norm of canaries must not follow from the training data. No epsilon covers what follows from the test split.
+    test = job.dataset.test.inputs
     usual = float(np.median(np.linalg.norm(test.reshape(len(test), -1), axis=1)))
     return plant_examples(data, audit.canaries, length=usual if audit.canary == "noise" else None, **streams)

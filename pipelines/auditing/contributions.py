@@ -1,4 +1,4 @@
-"""What each canary contributed to all weights of the run's own model, and whether it is what the plan allows."""
+"""Measures what each canary contributed to all weights of the run's own model, and compares it with the plan."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ TWINS = 3
 COPIES, CROWDED_STEPS = 32, 2
 FLOAT32 = 2.0**-23
 TOLERANCE = 5e-3
-"""In clip norms: how far float32's gradients may be from the reference."""
+"""In clip norms: largest error of gradients in float32 against the reference."""
 OFF = 0.05
-"""In clip norms: how far a contribution may be from what clipping leaves of its own gradient."""
+"""In clip norms: largest allowed difference between a contribution and the unit's own clipped gradient."""
 JUMP, JUMP_TRIALS = 1e-6, 6
-"""Relative change of weights, several times what float32 rounds them by, and how often it is tried."""
+"""Relative change of weights, several times the rounding of float32, and the number of trials."""
 TIES, MUCH = 3, 0.25
-"""Steps in which a jump may be missed, and more than that leaves unexplained."""
+"""Number of steps in which a jump may be missed, and the largest unexplained length of any step."""
 LEAST_LEVEL = 1e-2
-"""A contribution that shows a clip norm; float32 leaves some 1e-4 of one that is not there."""
+"""Least length that counts as a contribution; errors of float32 reach about 1e-4 for an absent one."""
 CLEAR = 10.0
-"""Canaries whose errors are enlarged by more than this are not asked."""
+"""Canaries whose errors are enlarged by more than this factor are not used."""
 FAINT = 1e-4
-"""Gradients shorter than this, in clip norms, are not told from nothing."""
+"""Gradients shorter than this, in clip norms, cannot be distinguished from zero."""
 LEAST_TWIN_NOISE = 0.02
-"""A twin with less noise shows contributions alone; the still run shows the noise."""
+"""A twin with less noise shows only contributions; the still run shows the noise."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class Twin:
     """One twin run, step by step, in clip norms of the plan.
 
     Attributes:
-      lengths: what each canary contributed along its own gradient, (steps, canaries).
+      lengths: contribution of each canary along its own gradient, (steps, canaries).
       gradients: length of each canary's gradient, (steps, canaries).
-      doubt: by how much errors of a length are enlarged, since other canaries have nearly the same direction, (steps,
-        canaries), >= 1.
-      rest: length of what no canary's own gradient explains, (steps,).
-      rounding: the most that float32 may have added to it, (steps,).
-      levels: clip norm of each step, (steps,): 1, or under adaptive clipping as those show it whom it cuts.
-      unsure: relative error of these, (steps,).
+      doubt: factor, >= 1, by which errors of a length are enlarged, because other canaries have nearly the same
+        direction, (steps, canaries).
+      rest: length of the part that no canary's own gradient explains, (steps,).
+      rounding: largest part of `rest` that float32 may have caused, (steps,).
+      levels: clip norm of each step, (steps,): 1, or under adaptive clipping the norm measured on clipped canaries.
+      unsure: relative error of `levels`, (steps,).
       noise: (steps, weights).
-      scale: noise of this run over that of its repetition without units, (steps,).
-      drawn: whom the run's own record has in each step, (steps, canaries and more).
+      scale: noise of this run divided by the noise of its repetition without units, (steps,).
+      drawn: whether the run's own record has each unit in each step, (steps, canaries and more).
     """
 
     lengths: Floats
@@ -69,7 +69,7 @@ class Twin:
 
     @property
     def allowed(self) -> Floats:
-        """What clipping leaves of each canary's gradient, (steps, canaries)."""
+        """Length of each canary's clipped gradient, (steps, canaries)."""
         return np.minimum(self.gradients, self.levels[:, None])
 
     @property
@@ -79,16 +79,16 @@ class Twin:
 
 
 class OwnModelRuns:
-    """The still run and the twins of a run's own model, each made when first asked for.
+    """The still run and the twins of a run's own model, each run on first use.
 
     Attributes:
       own: model and canaries.
-      plan: of the still run, whose noise multiplier is the run's own.
-      tensors: weights of each tensor.
+      plan: of the still run; its noise multiplier is the run's own.
+      tensors: number of weights of each tensor.
     """
 
     def __init__(self, own: OwnModel, seeds: Iterator[int]) -> None:
-        """Takes seeds that nobody but the caller ever knows."""
+        """Takes seeds that only the caller knows."""
         self.own, self.plan, self._seeds = own, own.still_plan(), seeds
         self.tensors = tuple(value.size for value in own.start)
 
@@ -102,7 +102,7 @@ class OwnModelRuns:
 
     @property
     def still(self) -> Floats:
-        """The noise of the still run, (steps, weights), in clip norms; of a tree as draws of its nodes."""
+        """The noise of the still run, (steps, weights), in clip norms; for a tree as draws of its nodes."""
         return self._still[0]
 
     @cached_property
@@ -117,7 +117,7 @@ class OwnModelRuns:
 
     @cached_property
     def crowd(self) -> Twin:
-        """The twin with many copies of each canary; a length is that of all copies that joined."""
+        """The twin with many copies of each canary; a length is the sum over all copies that joined."""
         chosen, clip_norm = self._chosen
         plan = self.own.twin_plan(len(chosen) * COPIES, clip_norm, CROWDED_STEPS, STILL)
         return self._run_twins(plan, 1, COPIES)[0]
@@ -135,7 +135,7 @@ class OwnModelRuns:
 
     @property
     def twin_plan(self) -> Mechanism:
-        """Of the twins."""
+        """The plan of the twins."""
         return self._twins[0]
 
     @property
@@ -144,17 +144,17 @@ class OwnModelRuns:
         return self._twins[1]
 
     def faults(self) -> list[str]:
-        """Every way in which contributions or noise are not what the plan says."""
+        """Every difference between contributions or noise and the plan."""
         return [*self.still_faults(), *self.twin_faults(), *self.crowd_faults()]
 
     def still_faults(self) -> list[str]:
-        """What is wrong with noise alone."""
+        """Faults of the noise of the still run."""
         short = len(self.still) != self.plan.steps
         found = [f"{len(self.still)} steps ran of {self.plan.steps} planned"] if short else []
         return found + noise_faults(self.still, self.plan.update_noise_multiplier, self.tensors)
 
     def twin_faults(self) -> list[str]:
-        """What is wrong with contributions, and with noise beside them."""
+        """Faults of contributions, and of the noise that is added to them."""
         unit, plan, found = self.plan.unit, self.twin_plan, []
         if any(len(twin.rest) != plan.steps for twin in self.twins):
             found.append(f"{min(len(twin.rest) for twin in self.twins)} steps ran of {plan.steps} planned")
@@ -163,7 +163,7 @@ class OwnModelRuns:
             for name in ("lengths", "levels", "unsure", "allowed", "joined", "doubt", "rounding", "rest")
         )
         relative = lengths / levels[:, None]
-        tolerance = doubt * (TOLERANCE + unsure + 2 * rounding / levels)[:, None]  # the level has its error too
+        tolerance = doubt * (TOLERANCE + unsure + 2 * rounding / levels)[:, None]  # the level has an error too
         if (relative - tolerance).max() > 1:
             found.append(f"one {unit} contributes {relative.max():.4g} clip norms, not 1")
         off = np.abs(lengths - np.where(joined, allowed, 0)) / levels[:, None] - tolerance
@@ -176,28 +176,31 @@ class OwnModelRuns:
         drawn = np.concatenate([twin.drawn[:, : lengths.shape[1]] for twin in self.twins])
         shows = allowed / levels[:, None] > 2 * (OFF + tolerance)
         if (wrong := (joined != drawn) & shows).any():
-            found.append(f"{wrong.sum()} times a {unit} trained that was not drawn, or was drawn and did not train")
+            found.append(f"{wrong.sum()} times a {unit} trained but was not drawn, or was drawn but did not train")
         beyond = np.sort((rest - rounding) / levels)[::-1]
         if beyond[0] > MUCH or beyond[:TIES][-1] > TOLERANCE:
-            found.append(f"a step holds {beyond[0]:.3g} clip norms that are no {unit}'s own clipped gradient")
+            found.append(f"a step contains {beyond[0]:.3g} clip norms that are no {unit}'s own clipped gradient")
         return found + self._twin_noise_faults()
 
     def crowd_faults(self) -> list[str]:
-        """What is wrong with a step that is as large as those of runs: copies that do not contribute the same."""
+        """Faults of a step as large as those of runs: copies of a canary that contribute differently."""
         crowd, unit = self.crowd, self.plan.unit
         shown = (crowd.allowed > 2 * OFF * crowd.levels[:, None]) & (crowd.doubt < CLEAR)
         copies = crowd.lengths[shown] / crowd.allowed[shown]
         off = np.abs(copies - np.clip(np.rint(copies), 0, COPIES))
         if len(off) and off.max() > 2 * OFF:
             worst = copies[np.argmax(off)]
-            return [f"in a large sample, the copies of one {unit} contribute {worst:.4g} times what clipping leaves"]
+            return [
+                f"in a large sample, the copies of one {unit} contribute {worst:.4g} times its clipped gradient, not a "
+                f"whole number up to {COPIES}"
+            ]
         rest = float(((crowd.rest - crowd.rounding) / crowd.levels).max())
         if rest > MUCH:
-            return [f"a large sample holds {rest:.3g} clip norms that are no {unit}'s own clipped gradient"]
+            return [f"a large sample contains {rest:.3g} clip norms that are no {unit}'s own clipped gradient"]
         return []
 
     def _twin_noise_faults(self) -> list[str]:
-        """Noise beside contributions: as in the repetition without units, and in step with the clip norm."""
+        """Faults of noise beside contributions: it must equal that without units, and scale with the clip norm."""
         sigma = self.twin_plan.update_noise_multiplier
         if sigma < LEAST_TWIN_NOISE:
             return []
@@ -213,7 +216,7 @@ class OwnModelRuns:
         return [f"beside contributions, {fault}" for fault in noise_faults(noise, sigma, self.tensors)]
 
     def evidence(self) -> dict[str, object]:
-        """What the verdict rests on."""
+        """The measurements behind the verdict."""
         sizes = np.concatenate([twin.gradients for twin in self.twins])
         noise = [
             float(np.sqrt(np.mean(part**2))) for part in np.split(self.still, np.cumsum(self.tensors)[:-1], axis=1)
@@ -234,7 +237,7 @@ class OwnModelRuns:
 def _twin(
     own: OwnModel, model: FittedModel, chosen: NDArray[np.int64], plan: Mechanism, with_units: Path, without_units: Path
 ) -> Twin:
-    """Takes each step of a twin run apart, by least squares, into noise and contributions."""
+    """Decomposes each step of a twin run into noise and contributions, by least squares."""
     unit, steps = twin_move(plan), min(len(with_units.weights), len(without_units.weights)) - 1
     rows = []
     for step in range(steps):
@@ -255,10 +258,10 @@ def _twin(
 def _jumps(
     own: OwnModel, model: FittedModel, chosen: NDArray[np.int64], weights: Weights, gradients: Floats
 ) -> dict[int, list[Floats]]:
-    """How canaries' gradients change where float32 finds another maximum of nearly equal values than float64 does.
+    """How canaries' gradients change if float32 picks another maximum of nearly equal values than float64.
 
     Returns:
-      Directions, by canary, of those gradients that jump when the weights change by less than rounding may.
+      By canary, the directions in which its gradient jumps when the weights change by a few rounding errors.
     """
     found: dict[int, list[Floats]] = {}
     rng = public_stream(0, "audit_jumps")
@@ -273,12 +276,12 @@ def _jumps(
 def _take_apart(
     moved: Floats, noise: Floats, gradients: Floats, jumps: dict[int, list[Floats]]
 ) -> tuple[Floats, Floats, Floats, float, float, Floats]:
-    """Explains a step by noise, and by each canary's own gradient, which may jump.
+    """Explains a step by noise and by each canary's own gradient, which may jump.
 
     Returns:
-      Length of each canary's contribution, and of its gradient; by how much more its error counts, since its direction
-      is near those of others; length of what is not explained; the noise's scale over that of the repetition without
-      units; what the step holds besides contributions.
+      Length of each canary's contribution; length of its gradient; factor by which its error is enlarged, because its
+      direction is near those of others; length of the unexplained part; scale of the noise relative to the repetition
+      without units; the step without the contributions.
     """
     sizes = np.linalg.norm(gradients, axis=1)
     shows = np.flatnonzero(sizes > FAINT)
@@ -300,9 +303,9 @@ def _take_apart(
 
 
 def _levels(plan: Mechanism, lengths: Floats, sizes: Floats, noise: Floats) -> tuple[Floats, Floats]:
-    """Each step's clip norm, in the plan's, and its relative error.
+    """Each step's clip norm, in units of the plan's, and its relative error.
 
-    Where it moves: of those that it cuts, or else as the noise has it.
+    An adaptive clip norm is measured on clipped canaries, or on the noise if no canary is clipped.
     """
     levels, unsure = np.ones(len(lengths)), np.zeros(len(lengths))
     if plan.adaptive is None or plan.adaptive.learning_rate == STILL:

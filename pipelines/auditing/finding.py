@@ -1,4 +1,4 @@
-"""What an audit found, and the end of a run whose claim it refutes."""
+"""The result of an audit, and the error that ends a run whose claim it refutes."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -7,15 +7,15 @@ from pipelines.core.errors import GuaranteeError
 from pipelines.privacy.rounding import rounded_apart, rounded_down, rounded_up
 
 ASSUMES = {
-    "mechanism": "the plan's sampling or turns, Gaussian noise of one spread, and composition as the accountant has "
-    "it; the bound is measured on a linear problem, contributions and noise also on the run's own model, both trained "
-    "by the run's engine with the run's plan",
-    "one_run": "canaries included by independent fair coins; nothing of the mechanism",
-    "canary_clients": "canaries included by independent fair coins; nothing of the mechanism",
+    "mechanism": "the sampling or turns of the plan, Gaussian noise of one standard deviation, and the composition of "
+    "the accountant. The bound is measured on a linear problem. Contributions and noise are also measured on the run's "
+    "own model. The run's engine trains both with the run's plan.",
+    "one_run": "canaries included by independent fair coins; nothing about the mechanism",
+    "canary_clients": "canaries included by independent fair coins; nothing about the mechanism",
 }
-"""What a lower bound rests on."""
+"""Assumptions of a lower bound."""
 RATES = {"0.1pct": 0.001, "1pct": 0.01}
-"""False positive rates at which membership inference is judged, by name."""
+"""False positive rates at which membership inference is measured, by name."""
 
 
 def percent(rate: float) -> str:
@@ -33,12 +33,12 @@ class Finding:
 
     Attributes:
       audit: mechanism, one_run or canary_clients.
-      claim: the guarantee's epsilon; None where nothing is claimed.
+      claim: the guarantee's epsilon; None if nothing is claimed.
       epsilon_lower_bound: exceeds the true epsilon with probability at most 1 - confidence.
-      epsilon_estimate: a best guess without any such promise; None where there is too little to go by.
+      epsilon_estimate: a best guess without a confidence; None if there are too few data for it.
       confidence: of the lower bound.
-      faults: in words, what contradicts the plan even if no epsilon does; empty if nothing does.
-      evidence: what the numbers rest on, plain data.
+      faults: in words, every contradiction to the plan, even if the epsilon holds; empty if there is none.
+      evidence: the measurements behind the numbers, as plain data.
     """
 
     audit: str
@@ -51,7 +51,7 @@ class Finding:
 
     @property
     def consistent(self) -> bool:
-        """Whether everything measured is what the plan says."""
+        """Whether all measurements agree with the plan."""
         return not self.faults
 
     @property
@@ -63,11 +63,11 @@ class Finding:
         """Refuses a run that its audit contradicts.
 
         Raises:
-          AuditError: the lower bound exceeds the claim, or the mechanism is not the plan's.
+          AuditError: the lower bound exceeds the claim, or the mechanism differs from the plan.
         """
         reasons = list(self.faults)
         if self.refuted:
-            assert self.claim is not None, "what is refuted was claimed"
+            assert self.claim is not None, "only a claim can be refuted"
             claim, bound = rounded_apart(self.claim, self.epsilon_lower_bound)
             reasons.insert(
                 0,
@@ -77,7 +77,7 @@ class Finding:
             raise AuditError(f"audit={self.audit} REFUTES THIS RUN: {'; '.join(reasons)}; do not release its model")
 
     def metrics(self) -> dict[str, float]:
-        """The numbers for the log; no estimate where there is none."""
+        """The numbers for the log, without the estimate if there is none."""
         values = {"audit/epsilon_lower_bound": self.epsilon_lower_bound, "audit/confidence": self.confidence}
         return values if self.epsilon_estimate is None else {**values, "audit/epsilon_estimate": self.epsilon_estimate}
 
@@ -86,7 +86,7 @@ class Finding:
         estimate = "" if self.epsilon_estimate is None else f", estimated {self.epsilon_estimate:.3g}"
         bound = f"epsilon at least {rounded_down(self.epsilon_lower_bound, 3)} ({100 * self.confidence:g} %){estimate}"
         if not self.evidence.get("bound_resolved", True):
-            bound = "no bound at this noise multiplier; contributions and noise are what the plan says"
+            bound = "no bound at this noise multiplier; contributions and noise agree with the plan"
         return f"audit={self.audit}: {bound}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,13 +112,13 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """What membership inference found of one run.
+    """The result of membership inference on one run.
 
     Attributes:
       pipeline, model, dataset, seed: of the run.
-      unit, epsilon, delta: of its guarantee; None where there is none.
-      true_positive: rates at the false positive rates of `RATES`, by name; None where the test split has too few
-        examples for one false positive to be as rare as that.
+      unit, epsilon, delta: of its guarantee; None if there is none.
+      true_positive: true positive rates at the false positive rates of `RATES`, by name; None if the test split has too
+        few examples to measure that false positive rate.
     """
 
     pipeline: str
@@ -132,7 +132,7 @@ class Membership:
 
     @property
     def claim(self) -> tuple[float, float] | None:
-        """Epsilon and delta where examples are protected; a user's epsilon bounds another test than this one."""
+        """Epsilon and delta if examples are protected; a user-level epsilon bounds a different test."""
         if self.epsilon is None or self.delta is None or self.unit != "example":
             return None
         return self.epsilon, self.delta

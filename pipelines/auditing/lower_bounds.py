@@ -1,12 +1,12 @@
-"""From what an attack got right to a lower bound on epsilon, or to an estimate of it.
+"""Turns the success of an attack into a lower bound on epsilon, or into an estimate.
 
-A bound is a certificate: it exceeds the true epsilon at most as often as its confidence allows. An estimate is not.
+A bound is a certificate: it exceeds the true epsilon with a probability of at most 1 - confidence. An estimate is not.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 from scipy.optimize import brentq
 
 from pipelines.privacy.accounting.gaussian_pair import MOST_EPSILON
@@ -15,34 +15,36 @@ GRID = 0.05
 
 
 def clopper_pearson_upper(errors: int, trials: int, confidence: float) -> float:
-    """Largest error rate that explains so few errors.
+    """Upper confidence bound on an error rate.
 
     Args:
-      errors: that were seen, 0 <= errors <= trials.
-      trials: independent.
+      errors: number of observed errors, 0 <= errors <= trials.
+      trials: number of independent trials.
       confidence: one-sided, in (0, 1).
 
     Source: Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
     """
+    # Equal to the interval of stats.binomtest up to 2e-10. Its search takes 4 ms; the quantile takes 2 us.
     return 1.0 if errors >= trials else float(special.betaincinv(errors + 1, trials - errors, confidence))
 
 
 def gaussian_mu_lower_bound(
     *, false_positives: int, negatives: int, false_negatives: int, positives: int, confidence: float
 ) -> float:
-    """Lower bound on the distance of two Gaussians of equal spread that a threshold fixed in advance told apart.
+    """Lower bound on the distance of two Gaussians of equal standard deviation, from a threshold fixed in advance.
 
-    Both error rates hold together with `confidence`, each with half of what is left (Bonferroni).
+    The bounds on both error rates hold jointly with `confidence`; each may fail with half of the remaining probability
+    (Bonferroni).
 
     Args:
-      false_positives: of `negatives` observations without the unit, those above the threshold.
-      negatives: > 0.
-      false_negatives: of `positives` observations with the unit, those at or below it.
-      positives: > 0.
+      false_positives: number of observations without the unit above the threshold.
+      negatives: number of observations without the unit, > 0.
+      false_negatives: number of observations with the unit at or below the threshold.
+      positives: number of observations with the unit, > 0.
       confidence: joint, in (0, 1).
 
     Returns:
-      mu in units of the standard deviation; zero or less where nothing was told apart.
+      mu in units of the standard deviation; zero or less if the threshold does not distinguish them.
 
     Source: Nasr et al. 2023, arXiv:2302.07956, section 4; Dong et al. 2022, arXiv:1905.02383, section 2.2.
     """
@@ -53,12 +55,12 @@ def gaussian_mu_lower_bound(
 
 
 def one_run_p_value(epsilon: float, *, canaries: int, guesses: int, correct: int, delta: float) -> float:
-    """Bounds the probability of so many correct guesses about one run that is (epsilon, delta)-private.
+    """Upper bound on the probability of at least `correct` correct guesses about one (epsilon, delta)-private run.
 
     Args:
       epsilon: >= 0.
       canaries: m, each included independently with probability 1/2.
-      guesses: r <= m, fixed in number before anything is seen; the others abstain.
+      guesses: r <= m, a number fixed before anything is seen; there is no guess about the other canaries.
       correct: v <= r.
       delta: >= 0.
 
@@ -75,7 +77,7 @@ def one_run_p_value(epsilon: float, *, canaries: int, guesses: int, correct: int
 
 
 def one_run_lower_bound(*, canaries: int, guesses: int, correct: int, delta: float, confidence: float) -> float:
-    """Largest epsilon below which no privacy would explain the guesses; see `one_run_p_value`."""
+    """Lower confidence bound on epsilon: every smaller epsilon has a p-value of at most 1 - confidence."""
 
     def excess(value: float) -> float:
         p = one_run_p_value(value, canaries=canaries, guesses=guesses, correct=correct, delta=delta)
@@ -85,7 +87,7 @@ def one_run_lower_bound(*, canaries: int, guesses: int, correct: int, delta: flo
 
 
 def _first_root(excess: Callable[[float], float]) -> float:
-    """Where a function first rises above zero; a grid comes first, lest a later crossing be found."""
+    """Smallest root at which a function rises above zero; a grid search makes sure that it is the first one."""
     for k in range(round(MOST_EPSILON / GRID)):
         if excess((k + 1) * GRID) > 0:
             low = k * GRID
@@ -94,16 +96,6 @@ def _first_root(excess: Callable[[float], float]) -> float:
 
 
 def chi_square_interval(degrees: int, confidence: float) -> tuple[float, float]:
-    """Two-sided interval of a chi-square number over its degrees of freedom, around 1."""
-    tail = (1 - confidence) / 2
-    return (
-        float(2 * special.gammaincinv(degrees / 2, tail) / degrees),
-        float(2 * special.gammainccinv(degrees / 2, tail) / degrees),
-    )
-
-
-def binomial_p_value(successes: int, trials: int, probability: float) -> float:
-    """Twice the smaller tail of so many successes."""
-    at_most = float(special.bdtr(float(successes), trials, probability)) if successes < trials else 1.0
-    at_least = 1.0 if successes == 0 else float(special.betainc(successes, trials - successes + 1, probability))
-    return min(1.0, 2 * min(at_most, at_least))
+    """Two-sided interval, around 1, of a chi-square variable divided by its degrees of freedom."""
+    low, high = stats.chi2.interval(confidence, degrees)
+    return float(low) / degrees, float(high) / degrees

@@ -1,19 +1,21 @@
-"""The mechanism audit: what noise and sensitivity really reach the parameters.
+"""The mechanism audit: measures the noise and the sensitivity that really reach the parameters.
 
-It looks at the run's own engine in two ways.
+It tests the run's own engine in two ways.
 
-- On the run's own model (see `own_model` and `contributions`): what each of some canaries contributes to all weights
-  is at most a clip norm, and its own; noise on every tensor is the plan's, and fresh in every step.
-- On a linear problem with a weight for each of many units (see `probe`): who joined each step follows the plan's
-  sampling, and how well a threshold tells the units that joined from those that did not becomes a lower bound on
-  epsilon. It presumes the plan's sampling, or turns, and that steps compose as the accountant says.
+- On the run's own model (see `own_model` and `contributions`): the contribution of each canary to all weights must be
+  its own, and at most a clip norm. The noise on every tensor must be that of the plan, and fresh in every step.
+- On a linear problem with a weight for each of many units (see `probe`): participation must follow the plan's sampling.
+  A threshold separates the units that joined a step from the others, and its errors give a lower bound on epsilon. The
+  bound presumes the plan's sampling, or turns, and the composition of the accountant.
 
-- Adaptive clipping: how the clip norm moves is measured on those whom it cuts, and shows the noise on the count behind
-  it, which is checked as the update's is. The bound is that of the updates alone: whoever sees the counts too learns
-  more, so it is too low by what they tell.
-- Trees: what rounds release is turned back into independent draws of a node's size, which correlated noise of any
-  other make does not survive. The bound is exact for whoever sees what rounds release, and not the accountant's, which
-  grants them every node.
+Two mechanisms need more:
+
+- Adaptive clipping: the clip norm is measured on clipped units. Its changes show the noise on the count, which is
+  tested like the noise on updates. The lower bound uses the updates alone, not the counts. An adversary who also sees
+  the counts learns more, so the bound is lower than it could be.
+- Trees: the releases of the rounds are turned back into independent draws of a node's size. Noise with any other
+  correlation fails the tests. The bound is exact for an adversary who sees the releases of the rounds. The accountant
+  assumes an adversary who sees every node.
 
 Source: Nasr et al. 2023, arXiv:2302.07956, sections 4 and 5.
 """
@@ -36,39 +38,39 @@ from pipelines.model.spec import ModelSpec
 from pipelines.privacy.mechanisms.base import Mechanism, epsilon_at_noise
 
 THRESHOLD = 0.5
-"""Fixed before anything is seen: half of a contribution."""
+"""Half of a contribution; fixed before anything is seen."""
 ROUNDING = 1e-3
-"""How far a contribution may be from the clip norm: float32, and the clip's guard against division by zero."""
+"""Relative tolerance of a contribution: float32, and the guard of clipping against division by zero."""
 
 
 def require_auditable(plan: Mechanism | None) -> Mechanism:
-    """Returns the plan; refuses one without noise before anything is trained.
+    """Returns the plan, or refuses a plan without noise before anything is trained.
 
     Raises:
-      UserError: there is nothing to measure.
+      UserError: there is no noise to measure.
     """
     if plan is None or plan.noise_multiplier == 0:
-        raise UserError("audit=mechanism measures Gaussian noise, of which this run has none; drop the audit")
+        raise UserError("audit=mechanism measures Gaussian noise, but this run has none; use audit=none")
     return plan
 
 
 def audit_mechanism(
     config: Config, plan: Mechanism, spec: ModelSpec, *, claim: float, confidence: float, threads: int
 ) -> Finding:
-    """Audits the engine that `config` names, as it would run `plan`.
+    """Audits the engine that `config` names, with `plan`.
 
     Args:
       config: of the run.
       plan: with the steps that ran.
       spec: of the run's model.
       claim: the guarantee's epsilon.
-      confidence: of the lower bound. At 95 % it refutes a correct run at most once in 20 audits; with the
-        arms' usual sizes about once in 50, or rarer.
+      confidence: of the lower bound. At 95 % it refutes a correct run at most once in 20 audits; with the usual numbers
+        of observations about once in 50, or less often.
       threads: CPU threads.
 
     Raises:
       UserError: a plan without noise.
-      AuditError: the same seed gave runs of different length.
+      AuditError: the same seed gave two runs with different numbers of steps.
     """
     probe = Probe.of(require_auditable(plan))
     runs = OwnModelRuns(OwnModel(config=config, plan=plan, spec=spec, threads=threads), fresh_seeds())
@@ -81,12 +83,12 @@ def audit_mechanism(
 def judge(
     seen: Observation, plan: Mechanism, runs: OwnModelRuns | None = None, *, claim: float, confidence: float
 ) -> Finding:
-    """Turns what was observed into a bound, an estimate and a verdict.
+    """Turns observations into a bound, an estimate and a verdict.
 
     Args:
-      seen: of the linear problem.
+      seen: observation of the linear problem.
       plan: of the run.
-      runs: of the run's own model; None leaves it out.
+      runs: of the run's own model; None leaves this part out.
       claim: the guarantee's epsilon.
       confidence: of the lower bound.
     """
@@ -131,7 +133,7 @@ def judge(
 
 
 def _spread(noise: Floats) -> tuple[float, list[float]]:
-    """Standard deviation of draws around zero, and the interval of what it may be."""
+    """Standard deviation of draws around zero, and its confidence interval."""
     deviation = float(np.sqrt(np.mean(noise**2)))
     low, high = chi_square_interval(noise.size, 1 - FALSE_ALARM)
     return deviation, [deviation / high**0.5, deviation / low**0.5]
@@ -150,22 +152,22 @@ def _count_evidence(seen: Observation) -> dict[str, object]:
 
 
 def _estimate(seen: Observation, plan: Mechanism, sigma: float) -> float:
-    """What the guarantee's accountant makes of the noise that was measured.
+    """Epsilon of the measured noise, by the accountant of the guarantee.
 
     Args:
-      seen: of the linear problem.
+      seen: observation of the linear problem.
       plan: of the run.
-      sigma: measured noise over measured sensitivity, of updates.
+      sigma: measured noise of updates divided by their measured sensitivity.
     """
     if plan.adaptive is not None and seen.probe.adaptive is not None and len(seen.count_noise):
-        # The probe's count has noise of a size that suits it: what counts is how far it is from the one asked for.
+        # The probe has its own size of noise on the count: only the ratio of measured to requested noise matters.
         ratio = max(_spread(seen.count_noise)[0], 1e-12) / seen.probe.adaptive.count_stddev
         sigma = float((sigma**-2 + (2 * ratio * plan.adaptive.count_stddev) ** -2) ** -0.5)
     return epsilon_at_noise(plan, sigma)
 
 
 def _faults(seen: Observation) -> list[str]:
-    """Every way in which what was seen is not what the plan says."""
+    """Every difference between the observation and the plan."""
     plan, sigma, sizes, found = seen.probe.plan, seen.probe.plan.update_noise_multiplier, seen.sizes, []
     steps = len(seen.with_units.parallel)
     rounding = ROUNDING + 1e-6 * sigma * steps**0.5  # of float32 weights that noise has moved
@@ -176,7 +178,7 @@ def _faults(seen: Observation) -> list[str]:
         found.append(f"one {plan.unit} contributes {sizes.min():.4g} to {sizes.max():.4g} clip norms, not 1")
     found += _clip_norm_faults(seen, rounding)
     if seen.joined[:, plan.population :].any():
-        found.append("weights of nobody move, or noise does not follow its stream")
+        found.append("weights that belong to no unit move, or noise does not follow its stream")
     found += plan.participation_faults(seen.joined[:, : plan.population], FALSE_ALARM)
     found += noise_faults(seen.noise, sigma)
     if seen.probe.adaptive is not None:
@@ -185,7 +187,7 @@ def _faults(seen: Observation) -> list[str]:
 
 
 def _clip_norm_faults(seen: Observation, rounding: float) -> list[str]:
-    """The first clip norm that shows lies as near to the plan's as the steps before it allow."""
+    """Checks that the first measured clip norm is as near to the plan's as the steps before it allow."""
     first = int(np.argmax(seen.known))
     level = float(seen.levels[first])
     if seen.known.any() and abs(np.log(level)) > CALM / 2 * first + rounding:
@@ -196,5 +198,5 @@ def _clip_norm_faults(seen: Observation, rounding: float) -> list[str]:
 def _count_faults(noise: Floats, stddev: float) -> list[str]:
     if len(noise) < LEAST_COUNTS // 4:
         return [f"only {len(noise)} steps show the noise on the count of clipped units"]
-    # In contributions, which are of 1/2, as the accountant has it.
+    # In units of one contribution, which is 1/2, as in the accounting.
     return [f"on the count of clipped units, {fault}" for fault in noise_faults(2 * noise[:, None], 2 * stddev)]

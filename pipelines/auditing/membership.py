@@ -1,4 +1,4 @@
-"""Who was in the training data, judged by the loss alone: the plainest membership inference.
+"""The simplest membership inference: the loss decides which examples were in the training data.
 
 Everything here is computed from the raw training examples, so no epsilon covers it.
 
@@ -32,19 +32,19 @@ class Roc:
         return float(self.true_positive[self.false_positive <= rate].max())
 
     def resolved(self, others: int) -> dict[str, float | None]:
-        """True positive rates at `RATES`, by name; None where fewer than 1/rate examples were not in training.
+        """True positive rates at `RATES`, by name; None if there are fewer than 1/rate examples outside of training.
 
-        A rate that is below the share of one example is not measured: it would be that at no false positive at all.
+        A false positive rate below the share of one example cannot be measured: it would allow no false positive.
 
         Args:
-          others: examples that were not in training.
+          others: number of examples outside of training.
         """
         return {
             name: self.true_positive_at(rate) if others >= round(1 / rate) else None for name, rate in RATES.items()
         }
 
     def thinned(self) -> "Roc":
-        """Those points of the curve that a figure can show; among them the ones that decide at `RATES`."""
+        """The points of the curve that a figure can show, including the points at `RATES`."""
         rates = np.concatenate([[0.0], np.logspace(-5, 0, POINTS), list(RATES.values())])
         kept = np.unique(np.searchsorted(self.false_positive, rates, side="right") - 1)
         return Roc(self.false_positive[kept], self.true_positive[kept])
@@ -60,15 +60,15 @@ class Roc:
 
 
 def roc(members: Floats, others: Floats) -> Roc:
-    """The curve of "in if the score is at least t" over all t.
+    """The curve of the test "a member if the score is at least t", over all t.
 
     Args:
-      members: scores of those that were in, shape (n,); higher means rather in.
-      others: of those that were not, shape (m,).
+      members: scores of training examples, shape (n,); a higher score means more likely a member.
+      others: scores of other examples, shape (m,).
     """
     thresholds = np.unique(np.concatenate([members, others]))[::-1]
     in_order, out_order = np.sort(members), np.sort(others)
-    # Counted before it is divided: 1 - 99/100 is more than 0.01, which would leave a threshold out at that rate.
+    # Counts first, then divides: 1 - 99/100 is more than 0.01 in floating point and would exclude that threshold.
     true_positive = (len(members) - np.searchsorted(in_order, thresholds, side="left")) / len(members)
     false_positive = (len(others) - np.searchsorted(out_order, thresholds, side="left")) / len(others)
     return Roc(np.concatenate([[0.0], false_positive]), np.concatenate([[0.0], true_positive]))
@@ -80,7 +80,7 @@ def scores(model: FittedModel, inputs: Inputs, labels: Labels) -> Floats:
 
 
 def allowed(false_positive: Floats, *, epsilon: float, delta: float) -> Floats:
-    """Largest true positive rates that (epsilon, delta)-privacy of an example leaves to any test at all."""
+    """Largest true positive rates of any test under (epsilon, delta)-privacy of an example."""
     by_factor = np.exp(min(epsilon, 700.0)) * false_positive + delta
     by_rest = 1 - np.exp(-epsilon) * (1 - delta - false_positive)
     return np.asarray(np.clip(np.minimum(by_factor, by_rest), 0, 1))

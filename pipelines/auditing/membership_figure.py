@@ -1,4 +1,4 @@
-"""The membership test, as a figure of one run, and as figure and table of a sweep."""
+"""The membership test as a figure of one run, and as a figure and a table of a sweep."""
 
 import csv
 from collections import defaultdict
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOWEST = 1e-4
 MOST_ROWS = 10
-"""Of the terminal's table, and names in the legend of a sweep."""
+"""Largest number of rows in the terminal's table, and of names in the legend of a sweep."""
 CAPTION = (
     "Computed from the raw training examples: this figure is not covered by any epsilon and must not be published with "
     "a private model."
@@ -33,11 +33,11 @@ Found = tuple[Membership, Roc]
 
 
 def membership_figure(roc: Roc, found: Membership) -> Figure:
-    """Draws true against false positives on logarithmic axes, and what a claim allows at most.
+    """Draws true against false positives on logarithmic axes, and the most that a claim allows.
 
     Args:
       roc: training examples against test examples, by loss.
-      found: of the run; its claim is drawn where examples are protected.
+      found: of the run; its claim is drawn if examples are protected.
     """
     figure, axes = _dressed()
     if found.claim is not None:
@@ -58,9 +58,9 @@ def membership_figure(roc: Roc, found: Membership) -> Figure:
 
 
 def sweep_figure(runs: Sequence[Found]) -> Figure:
-    """Draws all runs of a sweep on the same axes: without privacy in dashes, private ones in colours by epsilon.
+    """Draws all runs of a sweep on the same axes: runs without privacy dashed, private runs in colours by epsilon.
 
-    Runs of one label share a colour and a line of the legend.
+    Runs with the same label share a colour and an entry of the legend.
 
     Args:
       runs: at least one.
@@ -98,13 +98,13 @@ def _dressed() -> "tuple[Figure, Axes]":
 
 
 def _draw(axes: "Axes", roc: Roc, **style: object) -> None:
-    """As steps, which is what a threshold can reach; zero false positives show at the left edge."""
+    """Draws steps, because thresholds reach only these points; zero false positives are at the left edge."""
     shown = np.maximum(roc.false_positive, LOWEST), np.maximum(roc.true_positive, LOWEST)
     axes.step(*shown, where="post", **style)  # type: ignore[arg-type]
 
 
 def _finished(figure: Figure, axes: "Axes", curves: Sequence[Roc]) -> Figure:
-    # Below one test example's share nothing is known, and a step would seem to leave what the claim allows.
+    # Rates below the share of one test example are not measured; a step there would seem to exceed the claim's limit.
     least = min(float(roc.false_positive[roc.false_positive > 0].min()) for roc in curves)
     left = min(least, *RATES.values())
     axes.set(xscale="log", yscale="log", xlim=(max(LOWEST, left), 1), ylim=(LOWEST, 1.05))
@@ -134,13 +134,13 @@ def _row(found: Membership) -> tuple[str, ...]:
 
 
 def membership_table(runs: Sequence[Membership]) -> str:
-    """Renders true positive rates for the terminal, one run a row; of many those that are recognised best."""
+    """Renders true positive rates for the terminal, one row per run; of many runs only those with the highest rates."""
     shown = list(runs)
     if len(runs) > MOST_ROWS:
         shown = sorted(runs, key=lambda found: -max(rate or 0 for rate in found.true_positive.values()))[:MOST_ROWS]
     table = tabulate([_row(found) for found in shown], headers=HEADERS, tablefmt="simple", disable_numparse=True)
     rest = len(runs) - len(shown)
-    return f"{table}\n({rest} that are recognised less: membership/membership.csv)" if rest else table
+    return f"{table}\n({rest} with lower rates: membership/membership.csv)" if rest else table
 
 
 def membership_csv(runs: Sequence[Membership]) -> str:

@@ -1,4 +1,4 @@
-"""Whether draws are the noise that a plan promises."""
+"""Tests whether draws are the noise of a plan: independent Gaussians of one standard deviation."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,30 +10,30 @@ from pipelines.auditing.lower_bounds import chi_square_interval
 
 Floats = NDArray[np.float64]
 FALSE_ALARM = 1e-6
-"""Probability with which any one of the checks blames a correct mechanism."""
+"""Probability that one check finds a fault in a correct mechanism."""
 LONG = 20_000
-"""Draws from which on sums of products over all of them count as normal, with `MARGIN`."""
+"""Number of draws from which sums of products count as normal, with `MARGIN`."""
 MARGIN, LONGEST = 1.1, 2**21
 SAME = 4e-6
-"""Distance in deviations below which two draws count as equal: what float32 leaves of noise that moved weights."""
+"""Distance, in standard deviations, below which two draws count as equal; float32 rounds weights that noise moves."""
 BINS = 2**16
 MANY, LEAST_EQUAL = 1.5, 50
-"""More equal draws than so many times those expected, and this, are no chance."""
+"""More equal draws than `MANY` times the expected number plus `LEAST_EQUAL` are not chance."""
 
 
 def noise_faults(noise: Floats, sigma: float, tensors: Sequence[int] = ()) -> list[str]:
-    """How draws differ from independent N(0, sigma^2).
+    """Differences between draws and independent N(0, sigma^2).
 
-    Scale over all, on each tensor, in each step and on each coordinate; the shape of the distribution; correlation of
-    every two steps, of steps at every distance, of coordinates, and of the whole sequence with itself; lengths of
-    steps, and the directions that they reach; draws that are each other's equals. Scale, shape, steps and equals are
-    also looked at on each tensor alone, where few weights would not show among many. Each check has a false alarm rate
-    of the order of `FALSE_ALARM`, shared by the tensors.
+    The checks are: scale over all draws, on each tensor, in each step and on each coordinate; shape of the
+    distribution; correlation of every two steps, of steps at every distance, of coordinates, and of the whole sequence
+    with itself; lengths of steps, and the directions that they reach; equal draws. Scale, shape, steps and equal draws
+    are also checked on each tensor alone, because a small tensor would not show among all weights. Each check has a
+    false alarm rate of the order of `FALSE_ALARM`, shared by the tensors.
 
     Args:
       noise: (steps, coordinates).
       sigma: > 0.
-      tensors: coordinates of each tensor, in order; none where they are not told apart.
+      tensors: number of coordinates of each tensor, in order; empty if tensors are not distinguished.
     """
     scaled = noise / sigma
     if found := _scale_faults(scaled, sigma, tensors):
@@ -50,16 +50,16 @@ def noise_faults(noise: Floats, sigma: float, tensors: Sequence[int] = ()) -> li
 
 
 def _length_faults(scaled: Floats) -> Iterator[str]:
-    """Scatter of the steps' lengths: noise that is scaled to one length is Gaussian in every projection."""
+    """Checks the scatter of the steps' lengths: noise of one fixed length still looks Gaussian in every projection."""
     steps, coordinates = scaled.shape
     below = np.clip(special.chdtr(coordinates, (scaled**2).sum(axis=1)), 1e-300, 1 - 1e-16)
     low, high = chi_square_interval(steps, 1 - FALSE_ALARM)
     if not low <= float(np.mean(special.ndtri(below) ** 2)) <= high:
-        yield "lengths of whole steps of noise do not scatter as Gaussian ones do"
+        yield "lengths of whole steps of noise do not scatter like those of Gaussian noise"
 
 
 def _rank_faults(scaled: Floats) -> Iterator[str]:
-    """Whether noise reaches every direction: below the diagonal of the root of X X^T are independent N(0, 1).
+    """Checks that noise reaches every direction: the root of X X^T has independent N(0, 1) below its diagonal.
 
     Source: Bartlett 1933, for the decomposition of a Wishart matrix.
     """
@@ -70,15 +70,15 @@ def _rank_faults(scaled: Floats) -> Iterator[str]:
     try:
         root = np.linalg.cholesky(rows @ rows.T)
     except np.linalg.LinAlgError:
-        yield "noise of some steps is a combination of that of others"
+        yield "noise of some steps is a linear combination of that of other steps"
         return
     low, high = chi_square_interval(pairs, 1 - FALSE_ALARM)
     if not low <= float((np.tril(root, -1) ** 2).sum()) / pairs <= high:
-        yield "noise does not reach every direction alike"
+        yield "noise does not reach every direction equally"
 
 
 def _reordered_faults(scaled: Floats) -> Iterator[str]:
-    """Sizes of draws that two steps have in common, in whatever order and with whatever signs."""
+    """Checks for sizes of draws that two steps have in common, in any order and with any signs."""
     steps, coordinates = scaled.shape
     bins = np.minimum((2 * special.ndtr(np.abs(scaled)) - 1) * BINS, BINS - 1).astype(np.int64)
     places = (np.repeat(np.arange(steps), coordinates), bins.ravel())
@@ -86,7 +86,7 @@ def _reordered_faults(scaled: Floats) -> Iterator[str]:
     shared = (counts @ counts.T).toarray()[np.triu_indices(steps, 1)]
     expected = coordinates**2 / BINS
     if len(shared) and shared.max() > expected + MANY * _limit(len(shared), FALSE_ALARM) * expected**0.5 + LEAST_EQUAL:
-        yield "draws of one step are those of another one, in another order"
+        yield "draws of one step are those of another step, in another order"
 
 
 def _pattern_faults(scaled: Floats, level: float) -> Iterator[str]:
@@ -122,7 +122,7 @@ def _by_tensor(squares: Floats, ends: NDArray[np.int64], tensors: Sequence[int])
 
 
 def _shape_faults(draws: Floats, level: float) -> Iterator[str]:
-    """Distance of the distribution from the normal one, and the largest draw."""
+    """Checks the distance of the distribution from the normal one, and the largest draw."""
     count = len(draws)
     ordered = special.ndtr(np.sort(draws))
     steps = np.arange(count + 1) / count
@@ -137,7 +137,7 @@ def _shape_faults(draws: Floats, level: float) -> Iterator[str]:
 
 
 def _step_faults(scaled: Floats, level: float) -> Iterator[str]:
-    """Correlation of steps. Along any other step, a step of fresh noise is N(0, 1), whatever came before."""
+    """Checks correlation of steps: the projection of fresh noise on the direction of any earlier step is N(0, 1)."""
     steps = len(scaled)
     along = scaled @ scaled.T / np.linalg.norm(scaled, axis=1)[:, None]  # row: of which step, column: a later one
     pairs = steps * (steps - 1) // 2
@@ -154,7 +154,7 @@ def _step_faults(scaled: Floats, level: float) -> Iterator[str]:
 
 
 def _repetition_faults(scaled: Floats) -> Iterator[str]:
-    """Correlation of coordinates: in their sum, and at every distance in the order that they lie in."""
+    """Checks correlation of coordinates: in their sum, and at every distance in their order."""
     steps, coordinates = scaled.shape
     low, high = chi_square_interval(steps, 1 - FALSE_ALARM)
     if not low <= (scaled.sum(axis=1) ** 2).sum() / (steps * coordinates) <= high:
@@ -172,16 +172,16 @@ def _repetition_faults(scaled: Floats) -> Iterator[str]:
 
 
 def _equal_faults(scaled: Floats) -> Iterator[str]:
-    """Draws of one row that are each other's equals, or opposites, whatever their places."""
+    """Checks for draws of one row that are equal or opposite, in any places."""
     steps, coordinates = scaled.shape
     gaps = np.diff(np.sort(np.abs(scaled), axis=1), axis=1)
     found = int(np.count_nonzero(gaps < SAME))
-    # Two sizes have the distance 0 with density 2/sqrt(pi). Neighbours that close are at most as many as pairs.
+    # The distance of two sizes has density 2/sqrt(pi) at 0. The close neighbours are at most as many as close pairs.
     expected = steps * coordinates * (coordinates - 1) * SAME / np.sqrt(np.pi)
     if found > MANY * expected + LEAST_EQUAL:
-        yield f"{found} draws of noise are the same as another, where chance gives {expected:.0f}"
+        yield f"{found} draws of noise equal another draw, where chance gives {expected:.0f}"
 
 
 def _limit(checks: int, level: float) -> float:
-    """Largest |N(0, 1)| that so many draws may have."""
+    """Limit on the largest of `checks` draws of |N(0, 1)|, at that false alarm rate."""
     return float(-special.ndtri(level / (2 * checks)))

@@ -1,4 +1,4 @@
-"""What an engine did on a probe: who joined, what they contributed, and the noise, free of each other."""
+"""Separates what an engine did on a probe into participation, contributions and noise."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from pipelines.auditing.probe import Floats, Moves, Probe, secret_seed
 from pipelines.config.schema import Config
 
 JOINED = 0.01
-"""Least noise-free contribution, in clip norms, that counts as taking part."""
+"""Least contribution without noise, in clip norms, that counts as participation."""
 EMPTY_STEPS = 8
 UNLIKELY = 6.0
-"""Deviations of the count's noise from either end of the range that its share is brought back into: nearer to it, the
-step does not show the noise. Whether it is nearer depends on the sample alone, so that leaving it out favours none."""
+"""Least distance of the count from the ends of its allowed range, in standard deviations of its noise. A step with a
+nearer count is left out, because the limit may hide the noise. This depends on the sample alone, so it adds no bias."""
 
 
 def fresh_seeds() -> Iterator[int]:
-    """Seeds that nobody else knows, one after the other."""
+    """Yields secret seeds."""
     while True:
         yield secret_seed()
 
@@ -29,9 +29,9 @@ class Observation:
     """Three runs of the engine on one probe.
 
     Attributes:
-      with_units: every unit there.
-      without_units: the same seed, all inputs on a spare feature.
-      alone: a single silent unit, so that most samples are empty.
+      with_units: every unit is present.
+      without_units: the same seed, with all inputs on a spare feature.
+      alone: a single unit with its input on the spare feature, so that most samples are empty.
     """
 
     probe: Probe
@@ -41,7 +41,7 @@ class Observation:
 
     @classmethod
     def of(cls, config: Config, probe: Probe, threads: int) -> "Observation":
-        """Runs the engine; nobody but this function ever knows the seed."""
+        """Runs the engine; only this function knows the seed."""
         seed, units = secret_seed(), probe.plan.population
         with_units = probe.run(config, threads, units=units, without_units=False, seed=seed)
         without_units = probe.run(config, threads, units=units, without_units=True, seed=seed)
@@ -50,12 +50,12 @@ class Observation:
 
     @cached_property
     def shifts(self) -> Floats:
-        """What each row's unit contributed along its direction, free of noise, (steps, rows)."""
+        """Contribution of each row's unit along its direction, without noise, (steps, rows)."""
         return self.with_units.parallel - self.without_units.parallel
 
     @cached_property
     def contributions(self) -> Floats:
-        """Length of what each row's unit contributed, (steps, rows), in the plan's clip norms."""
+        """Length of the contribution of each row's unit, (steps, rows), in the plan's clip norms."""
         return np.hypot(self.shifts, (self.with_units.orthogonal - self.without_units.orthogonal)[:, : self.probe.rows])
 
     @cached_property
@@ -70,7 +70,7 @@ class Observation:
 
     @cached_property
     def levels(self) -> Floats:
-        """Each step's clip norm, in the plan's: 1, or as those who were clipped show it; NaN where nobody was."""
+        """Each step's clip norm, in units of the plan's: 1, or measured on clipped units; NaN if there are none."""
         if self.probe.adaptive is None:
             return np.ones(len(self.shifts))
         with np.errstate(invalid="ignore"):
@@ -83,35 +83,35 @@ class Observation:
 
     @cached_property
     def noise(self) -> Floats:
-        """All noise of the loud run, (known steps, 2 rows + 2), in clip norms of the step.
+        """All noise of the run with units, (known steps, 2 rows + 2), in clip norms of the step.
 
-        That of a tree as independent draws of a node's size.
+        The noise of a tree is turned into independent draws of a node's size.
         """
         raw = np.concatenate([self.with_units.parallel - self.shifts * self.joined, self.with_units.orthogonal], axis=1)
         return self.probe.plan.whitened((raw / self.levels[:, None])[self.known])
 
     @cached_property
     def noise_alone(self) -> Floats:
-        """The noise of the run whose samples are mostly empty, (steps, rows + 2)."""
+        """The noise of the run with mostly empty samples, (steps, rows + 2)."""
         return self.probe.plan.whitened(self.alone.orthogonal)
 
     @cached_property
     def arms(self) -> tuple[Floats, Floats]:
-        """What an adversary sees on rows whose unit joined, and was clipped, and on rows whose unit did not."""
+        """What an adversary sees on rows whose unit joined and was clipped, and on rows whose unit did not join."""
         noise = self.noise[:, : self.probe.rows]
         shown = (self.shifts / self.levels[:, None])[self.known] + noise
         return shown[self.cut[self.known]], noise[~self.joined[self.known]]
 
     @cached_property
     def sizes(self) -> Floats:
-        """Lengths of all contributions, in clip norms of their step; those of small units are below 1."""
+        """Lengths of all contributions, in clip norms of their step; below 1 for small units."""
         return np.asarray((self.contributions / self.levels[:, None])[self.joined & self.known[:, None]])
 
     @cached_property
     def count_noise(self) -> Floats:
-        """Noise on the count that moved the clip norm, (some steps,), in units; empty where none moves.
+        """Noise on the count that moved the clip norm, (some steps,), in units; empty without adaptive clipping.
 
-        A unit that is not clipped counts 1/2 and one that is -1/2, so that either way it moves the count by 1/2.
+        An unclipped unit counts 1/2 and a clipped one -1/2, so each unit moves the count by 1/2.
         """
         adaptive, expected_batch_size = self.probe.adaptive, self.probe.plan.expected_batch_size
         if adaptive is None:

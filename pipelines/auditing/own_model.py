@@ -1,18 +1,18 @@
-"""The run's own model, trained by its own engine on canaries: every contribution, and the noise, on every weight.
+"""The run's own model, trained by its own engine on canaries, to measure contributions and noise on every weight.
 
-Canaries are invented examples whose gradients span decades of length, one with zero inputs among them. Their classes
-start with very different odds, so that some of them are learned already.
+Canaries are made-up examples. The lengths of their gradients span several orders of magnitude, and one canary has zero
+inputs. Their classes start with very different odds, so that the model already predicts some of them.
 
-- A *twin* run has some steps on these canaries, and is repeated with the same seed while every canary holds NaN. An
-  engine leaves out what is not finite, so that the second run is the noise alone. What the first has besides must be
-  the canaries' own contributions, each clipped as a whole, and nothing else: they are compared with the gradients of
-  one example at a time, by the framework's autograd, at the very weights that each step started from.
-- A *crowded* twin has many copies of each canary, so that a step is as large as those of runs, and computed in the
+- A *twin* run has a few steps on these canaries. It is repeated with the same seed, with NaN in every canary. An engine
+  leaves out units that are not finite, so the second run contains only the noise. The difference of both runs must be
+  the canaries' own contributions, each clipped as a whole, and nothing else. They are compared with gradients of one
+  example at a time, by the framework's autograd, at the exact weights from which each step started.
+- A *crowded* twin has many copies of each canary. Its steps are as large as those of real runs, and are computed in the
   run's own parts.
-- A *still* run has many steps, and contributions from nobody: noise on each tensor.
+- A *still* run has many steps and no contributions. It shows the noise on each tensor.
 
-Both use sizes, rates and a clip norm of their own, so that float32 resolves them whatever the plan's are. The still
-run keeps the plan's noise multiplier; a twin's noise is at most as large as a contribution.
+All use their own sizes, rates and clip norm, so that float32 resolves them for every plan. The still run keeps the
+plan's noise multiplier. A twin's noise is at most as large as a contribution.
 """
 
 from dataclasses import dataclass, replace
@@ -38,38 +38,38 @@ Floats = NDArray[np.float64]
 CANDIDATES, UNITS = 36, 18
 SCALES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 ODDS = 200.0
-"""Of the last class against all others, where twins start: the gradient of what is expected is short."""
+"""Initial odds of the last class against all others in twins: an example of the expected class has a short gradient."""
 APART = 0.2
-"""Least length of a canary's direction that the directions of those before it do not explain."""
+"""Least length of the part of a canary's direction that the directions of earlier canaries do not explain."""
 LEARNED = 1e-3
-"""Canaries whose gradient is shorter than this share of the one without inputs are not used: float32 has few of its
-digits left."""
+"""Canaries are not used if their gradient is shorter than this share of the gradient of the canary with zero inputs:
+float32 resolves too few of its digits."""
 MOST_EXAMPLES = 3
-"""Of one user."""
+"""Largest number of examples of one user."""
 POISON = 4
-"""Units whose gradient is never finite: an engine leaves them out, and only them."""
+"""Number of units whose gradient is never finite. An engine must leave out exactly these."""
 JOIN = 0.5
 TWIN_STEPS, TWIN_TREE = 8, 6
 WALK = 0.05
-"""What the noise of a twin moves a weight by in all its steps: much beside float32's rounding, little for the model."""
+"""Distance that a twin's noise moves a weight in all steps: large for float32's rounding, small for the model."""
 MOST_TWIN_NOISE = 1.0
 CUT = 0.5
-"""A twin's clip norm, of the length of the gradient without inputs, or of the median one where that is shorter."""
+"""A twin's clip norm, as a share of the length of the gradient with zero inputs, or of the median length if shorter."""
 STILL_DRAWS, LEAST_STILL, MOST_STILL = 3_000_000, 16, 96
 STILL_MOVE = 1e-2
-"""What the noise of a still run moves a weight by in one step."""
+"""Distance that the noise of a still run moves a weight in one step."""
 RATE = 0.5
-"""Of a twin's adaptive clip norm, which falls by a factor of 2 or more."""
+"""Learning rate of a twin's adaptive clip norm; the norm falls by a factor of 2 or more."""
 
 
 @dataclass(frozen=True)
 class Path:
-    """What a run went through.
+    """The weights of a run, step by step.
 
     Attributes:
-      weights: all of them before the first and after each step, (steps + 1, weights).
-      drawn: whom the run's own record has in each step, (steps, units).
-      model: in the end.
+      weights: all weights before the first step and after each step, (steps + 1, weights).
+      drawn: whether the run's own record has each unit in each step, (steps, units).
+      model: the final model.
     """
 
     weights: Floats
@@ -82,7 +82,7 @@ class OwnModel:
     """A model and the canaries for it.
 
     Attributes:
-      config: of the run; its engine, its way to clipped sums and its device stay.
+      config: of the run; its engine, its method for clipped sums and its device stay.
       plan: of the run.
       spec: of the run's model.
       threads: CPU threads.
@@ -100,7 +100,7 @@ class OwnModel:
 
     @cached_property
     def start(self) -> Weights:
-        """Where twins start: Glorot kernels, small biases, and odds of the classes."""
+        """Initial weights of twins: Glorot kernels, small biases, and odds of the classes."""
         rng, weights = public_stream(0, "audit_weights"), []
         for shape in self.spec.weight_shapes():
             limit = np.sqrt(6 / (prod(shape[:-2]) * sum(shape[-2:]))) if len(shape) > 1 else WALK
@@ -111,7 +111,7 @@ class OwnModel:
 
     @cached_property
     def owners(self) -> NDArray[np.int64]:
-        """Which candidate each candidate example belongs to."""
+        """The candidate to which each candidate example belongs."""
         units = np.arange(CANDIDATES)
         return np.repeat(units, 1 + units % MOST_EXAMPLES if self.by_user else 1)
 
@@ -125,7 +125,7 @@ class OwnModel:
         return inputs.astype(np.float32), (owners // len(SCALES) + owners) % self.spec.classes
 
     def gradients(self, model: FittedModel, weights: Weights, chosen: NDArray[np.int64]) -> Floats:
-        """What each chosen candidate contributes before clipping, (chosen, weights): the mean over its examples."""
+        """Contribution of each chosen candidate before clipping, the mean over its examples, (chosen, weights)."""
         mine = np.isin(self.owners, chosen)
         inputs, labels = self.candidates
         each = model.example_gradients(weights, inputs[mine], labels[mine])
@@ -135,21 +135,21 @@ class OwnModel:
         return share @ each
 
     def choose(self, model: FittedModel) -> tuple[NDArray[np.int64], float]:
-        """Picks canaries whose directions are far apart, and a clip norm that cuts most of them and not all.
+        """Picks canaries with very different directions, and a clip norm that clips most but not all of them.
 
-        It cuts the one without inputs, whose gradient is that of biases: what forgets these does not cut it.
+        It clips the canary with zero inputs, whose gradient is that of biases. An engine that forgets biases would not.
         """
         gradients = self.gradients(model, self.start, np.arange(CANDIDATES))
         lengths = np.linalg.norm(gradients, axis=1)
         directions = np.where(lengths >= LEARNED * lengths[0], 1 / np.maximum(lengths, 1e-30), 0)[:, None] * gradients
-        directions[0] *= 2  # so that the one without inputs comes first
+        directions[0] *= 2  # so that the canary with zero inputs comes first
         _, sizes, order = qr(directions.T, mode="economic", pivoting=True)
         apart = np.abs(np.diag(sizes)) >= APART
         chosen = np.sort(order[: len(apart)][apart][: min(UNITS, max(1, gradients.shape[1] // 4))])
         return chosen, CUT * float(min(lengths[0], np.median(lengths[chosen])))
 
     def data(self, chosen: NDArray[np.int64], *, without_units: bool, start: Weights, copies: int = 1) -> TrainingData:
-        """The chosen canaries, each so many times, or as many examples of NaN; then `POISON` units of NaN."""
+        """The chosen canaries, each `copies` times, or as many examples of NaN; then `POISON` units of NaN."""
         mine = np.isin(self.owners, chosen)
         inputs, labels = (np.concatenate([part[mine]] * copies) for part in self.candidates)
         _, owners = np.unique(self.owners[mine], return_inverse=True)
@@ -166,13 +166,13 @@ class OwnModel:
         )
 
     def run(self, data: TrainingData, plan: Mechanism, *, move: float, seed: int | None) -> "Path":
-        """Trains.
+        """Trains, and returns the weights of every step.
 
         Args:
           data: of this problem.
-          plan: of these units.
-          move: what a contribution of one clip norm moves the weights by.
-          seed: of noise and samples; None has them drawn as a real run's are.
+          plan: for these units.
+          move: distance that a contribution of one clip norm moves the weights.
+          seed: of noise and samples; None draws them as in a real run.
 
         Raises:
           AuditError: a weight is not finite.
@@ -185,26 +185,26 @@ class OwnModel:
 
         def keep(record: RoundRecord) -> None:
             weights.append(_flat(record.model.weights()))
-            assert record.sampler is not None, "of a private engine"
+            assert record.sampler is not None, "every private engine has one"
             drawn.append(record.sampler.latest)
 
         try:
             fit = build_pipeline(config, plan, self.threads).fit(data, keep)
         except DivergedError as error:
             raise AuditError(
-                "audit=mechanism REFUTES THIS RUN: a contribution that is not finite reaches the weights, so that "
-                "nothing bounds it; do not release its model"
+                "audit=mechanism REFUTES THIS RUN: a contribution that is not finite reaches the weights, so it is not "
+                "bounded; do not release its model"
             ) from error
         return Path(np.array(weights), np.array(drawn), fit.record.model)
 
     def still_plan(self) -> Mechanism:
-        """Many steps with the plan's noise."""
+        """The plan of the still run: many steps with the run's noise."""
         steps = min(max(LEAST_STILL, ceil(STILL_DRAWS / self.spec.parameters)), MOST_STILL)
         plan = _on_canaries(self.plan, CANDIDATES + POISON, LARGEST_TREE, steps)
         return plan if plan.adaptive is None else replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
 
     def twin_plan(self, units: int, clip_norm: float, steps: int = TWIN_STEPS, rate: float = RATE) -> Mechanism:
-        """A few steps with little noise; an adaptive clip norm moves at that rate."""
+        """The plan of a twin: a few steps with little noise; an adaptive clip norm has learning rate `rate`."""
         own = _on_canaries(self.plan, units + POISON, TWIN_TREE, steps)
         adaptive = None if own.adaptive is None else replace(own.adaptive, learning_rate=rate)
         sigma = min(self.plan.update_noise_multiplier, MOST_TWIN_NOISE)
@@ -212,12 +212,12 @@ class OwnModel:
 
 
 def twin_move(plan: Mechanism) -> float:
-    """What a contribution of one clip norm moves a twin's weights by."""
+    """Distance that a contribution of one clip norm moves a twin's weights."""
     return WALK / (max(plan.update_noise_multiplier, 1.0) * plan.steps**0.5)
 
 
 def still_move(plan: Mechanism) -> float:
-    """The same of a still run, whose noise has one size."""
+    """The same for a still run; its noise always has the same size."""
     return STILL_MOVE / plan.update_noise_multiplier
 
 
@@ -226,7 +226,7 @@ def _flat(weights: Weights) -> Floats:
 
 
 def _on_canaries(plan: Mechanism, units: int, longest: int, steps: int) -> Mechanism:
-    """The plan among so few units, with the noise on its updates; the noise on a count suits them."""
+    """The plan for a few units, with its noise on updates; the noise on a count is limited to fit them."""
     own = plan.among(units, steps, join=JOIN, longest=longest)
     if own.adaptive is None:
         return own

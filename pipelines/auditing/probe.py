@@ -1,16 +1,16 @@
 """A problem on which every unit is a canary, trained by the product's own engine.
 
-A linear model of two classes has one input feature a unit. Unit i's input is zero but for a large number at feature i.
-Whatever the weights are, its clipped contribution then is the clip norm along (1, -1) / sqrt(2) on row i, towards its
-label. Nothing but noise ever moves that row besides, and nothing but noise moves any row, or the bias, along
-(1, 1) / sqrt(2). Learning rates are too small for the weights to matter.
+A linear model of two classes has one input feature per unit. Unit i's input is zero except for a large number at
+feature i. For any weights, its clipped contribution is the clip norm along (1, -1) / sqrt(2) on row i, towards its
+label. Apart from this unit, only noise moves that row. Along (1, 1) / sqrt(2) only noise moves any row, or the bias.
+Learning rates are so small that the weights do not matter.
 
-The run is repeated with all inputs on one spare feature, the last. Noise and samples come from one seed, drawn from the
-operating system and known to the audit alone, so the difference of both runs is what units contributed to their rows,
-free of noise: who joined is measured.
+The run is repeated with all inputs on one spare feature, the last. Noise and samples come from one seed, which is drawn
+from the operating system and known only to the audit. The difference of both runs is therefore the contribution of each
+unit to its row, without noise. It shows which units joined.
 
-Under adaptive clipping every other pair of units is small, so that clipping leaves half of the units as they are: then
-the noised count that moves the clip norm lies far from its limits.
+Under adaptive clipping every other pair of units is small, so that clipping does not change half of the units. Then the
+noised count that moves the clip norm lies far from its limits.
 """
 
 import secrets
@@ -31,32 +31,34 @@ from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, Priva
 
 Floats = NDArray[np.float64]
 SHIFT = 1e-9
-"""What one clipped contribution, or the noise where that is more, moves a weight by."""
+"""Distance that one clipped contribution moves a weight, or the noise if that is larger."""
 INPUT = 1e3
-"""Large beside the bias' constant 1 and beside the clip norm."""
+"""Input of a unit: large compared with the bias' constant 1 and with the clip norm."""
 LARGEST_CLIP = 1.0
-"""A larger clip norm of the plan becomes this one here: engines scale with it, float32 does not."""
+"""Largest clip norm of the problem. A larger clip norm of the plan is replaced: engines scale with it, float32 does
+not."""
 LEAST_NOISE, MOST_NOISE = 1e-3, 1e3
-"""Noise multipliers beside which float32 resolves a contribution, and that it resolves beside a contribution."""
+"""Range of noise multipliers for which float32 resolves both the noise and a contribution."""
 LEAST_OBSERVATIONS, MOST_OBSERVATIONS = 5000, 40_000
 RESOLUTION = 28
-"""Contributions to observe, the size of the smaller arm, are (28 sigma)^2 within these limits: the bound on 1 / sigma
-then lies about a fifth below it, however large the noise."""
+"""The number of contributions to observe is (28 sigma)^2, within these limits. Then the lower bound on 1 / sigma is
+about a fifth too low, for any noise."""
 SAMPLE, LEAST_UNITS, MOST_UNITS = 50, 500, 2000
 LEAST_STEPS, MOST_STEPS = 8, 1000
 ALWAYS = 1e-8
-"""Probability with which one of all units joins every step by chance; it bounds the steps from below."""
+"""Accepted probability that some unit joins every step by chance; it gives the least number of steps."""
 PHYSICAL_BATCHES = 3
 LOCAL_BATCH = 2
 SEED_BITS = 128
 LEAST_ADAPTIVE_UNITS, LEAST_COUNTS = 100, 120
-"""Adaptive clipping: each step shows the count's noise once, and chi-square needs many of them to see half of it."""
+"""Adaptive clipping: each step shows the noise on the count once; the chi-square test needs many to detect half of
+it."""
 ROOM, SMALL = 8.0, 0.125
-"""Adaptive clipping: clip norm, and a small unit's input as a share of it. Its contribution is an eighth to
-three eighths of the clip norm."""
+"""Adaptive clipping: clip norm, and the input of a small unit as a share of it. The contribution of a small unit is an
+eighth to three eighths of the clip norm."""
 CALM, COUNT_NOISE, STILL = 0.02, 0.05, 1e-6
-"""Adaptive clipping: the rate at which the clip norm moves, slow enough that this stays so; the most noise on the
-count, as a share of the sample; and a rate of next to nothing."""
+"""Adaptive clipping: learning rate of the clip norm, slow enough to keep these sizes; largest noise on the count, as a
+share of the sample; and a learning rate that is almost zero."""
 LARGEST_TREE = 32
 
 
@@ -65,8 +67,8 @@ class Probe:
     """The size of the problem.
 
     Attributes:
-      plan: the run's noise, clip norm, and who joins when, for as many units as the problem has.
-      rows: input features, of which the first `plan.population` belong to a unit each and the others to nobody.
+      plan: the run's noise, clip norm and participation, for the units of the problem.
+      rows: number of input features; each of the first `plan.population` belongs to one unit, the others to none.
     """
 
     plan: Mechanism
@@ -74,11 +76,11 @@ class Probe:
 
     @classmethod
     def of(cls, plan: Mechanism, observations: int | None = None) -> "Probe":
-        """Sizes the problem for a plan: units so that samples are not tiny, steps so that enough of them join.
+        """Sizes the problem for a plan: units so that samples are not tiny, and steps so that enough units join.
 
         Args:
           plan: of the run.
-          observations: contributions to observe; None takes as many as a tight bound needs.
+          observations: number of contributions to observe; None takes as many as a tight bound needs.
         """
         if observations is None:
             sigma = plan.update_noise_multiplier
@@ -95,7 +97,7 @@ class Probe:
             rare=ALWAYS,
         )
         own = _resolved(plan, plan.resized(size))
-        # Where most units join, rows of nobody show what a step looks like without one.
+        # If most units join, rows without a unit show a step without a contribution.
         few = own.cohort_size(own.population) <= own.population / 2
         return cls(plan=own, rows=own.population if few else 2 * own.population)
 
@@ -106,30 +108,30 @@ class Probe:
 
     @cached_property
     def adaptive(self) -> AdaptiveClipping | None:
-        """How the clip norm moves; None where it does not."""
+        """How the clip norm moves; None if it is fixed."""
         return self.plan.adaptive
 
     @cached_property
     def large(self) -> NDArray[np.bool_]:
-        """Which rows belong to units that clipping cuts, (rows,)."""
+        """Whether each row belongs to a unit that is clipped, (rows,)."""
         return np.arange(self.rows) % 4 < 2 if self.adaptive else np.ones(self.rows, bool)
 
     @cached_property
     def shift(self) -> float:
-        """What one clipped contribution moves a weight by: so little that the logits stay near zero."""
+        """Distance that one clipped contribution moves a weight: so small that the logits stay near zero."""
         return SHIFT / max(1.0, self.plan.update_noise_multiplier)
 
     def lasting(self, steps: int) -> "Probe":
-        """Returns this problem over another number of steps, in which the clip norm stays."""
+        """Returns this problem with another number of steps, and a clip norm that hardly moves."""
         plan = replace(self.plan, steps=steps)
         if plan.adaptive is not None:
             plan = replace(plan, adaptive=replace(plan.adaptive, learning_rate=STILL))
         return replace(self, plan=plan)
 
     def data(self, *, units: int, without_units: bool) -> TrainingData:
-        """The training data of the first `units` units; the inputs of silent ones are on the spare feature.
+        """The training data of the first `units` units; `without_units` puts all inputs on the spare feature.
 
-        Users have one to three examples each, so that it shows whether their number weighs.
+        Users have one to three examples each, to test whether an update depends on their number.
         """
         users = self.plan.unit is PrivacyUnit.USER
         owners = np.repeat(np.arange(units), 1 + np.arange(units) % 3 if users else 1)
@@ -146,17 +148,17 @@ class Probe:
         )
 
     def run(self, config: Config, threads: int, *, units: int, without_units: bool, seed: int) -> "Moves":
-        """Trains with the engine that `config` names and returns what every step did to the weights.
+        """Trains with the engine that `config` names, and returns the change of the weights in every step.
 
         Args:
-          config: of the run that is audited; sizes and rates are the probe's own.
+          config: of the audited run; the probe replaces sizes and rates.
           threads: CPU threads.
-          units: that are there, at most `plan.population`.
-          without_units: whether their inputs are on the spare feature.
+          units: number of present units, at most `plan.population`.
+          without_units: whether all inputs are on the spare feature.
           seed: of noise and samples.
         """
         plan = self.plan
-        central = isinstance(config.pipeline, PrivateCentralConfig)  # its operations here are too small to be shared
+        central = isinstance(config.pipeline, PrivateCentralConfig)  # its operations are too small for several threads
         rate = self.shift * plan.expected_batch_size / plan.clip_norm
         pipeline = build_pipeline(probing(config, plan, seed, rate=rate), plan, 1 if central else threads)
         before = np.zeros((self.rows + 2, 2))
@@ -174,12 +176,12 @@ class Probe:
 
 
 def resolved_noise(plan: Mechanism) -> float:
-    """The noise multiplier of a draw, or the nearest one that contributions can be told beside."""
+    """The noise multiplier of a draw, limited to the range that float32 resolves."""
     return min(max(plan.update_noise_multiplier, LEAST_NOISE), MOST_NOISE)
 
 
 def _resolved(plan: Mechanism, own: Mechanism) -> Mechanism:
-    """A problem's mechanism with noise and a clip norm that float32 resolves.
+    """The mechanism of a problem with noise and a clip norm that float32 resolves.
 
     Args:
       plan: of the run.
@@ -194,12 +196,12 @@ def _resolved(plan: Mechanism, own: Mechanism) -> Mechanism:
 
 @dataclass(frozen=True)
 class Moves:
-    """What steps did to the weights, in clip norms before the division by the expected batch size.
+    """Changes of the weights in each step, in clip norms before the division by the expected batch size.
 
     Attributes:
       parallel: along each row's contribution, (steps, rows); without the spare row.
-      orthogonal: along (1, 1) / sqrt(2), which no contribution touches, (steps, rows + 2); the last two are the spare
-      row and the bias.
+      orthogonal: along (1, 1) / sqrt(2), where no unit contributes, (steps, rows + 2); the last two are the spare row
+        and the bias.
     """
 
     parallel: Floats
@@ -215,26 +217,24 @@ def probing(
     local_batch: int = LOCAL_BATCH,
     parts: bool = True,
 ) -> Config:
-    """The run's configuration with plain steps: whatever comes before clipping and after noise is not audited.
+    """The run's configuration with plain steps: the audit does not test what comes before clipping or after noise.
 
-    The engine, its way to clipped sums, and the device stay.
+    The engine, its method for clipped sums, and the device stay.
 
     Args:
       config: of the run.
-      plan: that is run.
+      plan: the plan to run.
       seed: of noise and samples; None draws them from the operating system's entropy.
       rate: learning rate of the released sums.
-      local_batch: examples of a user's local step.
-      parts: whether a step is computed in several parts, however small it is; else in the run's own.
+      local_batch: number of examples in a user's local step.
+      parts: whether to compute even a small step in several parts; otherwise the run's own parts are used.
     """
     pipeline = config.pipeline
     changes: dict[str, object]
     if isinstance(pipeline, PrivateCentralConfig):
         part = pipeline.max_physical_batch
         if parts:
-            part = max(
-                1, ceil(plan.expected_batch_size / PHYSICAL_BATCHES)
-            )  # noise is added once, however many of them
+            part = max(1, ceil(plan.expected_batch_size / PHYSICAL_BATCHES))  # the noise is added once for all parts
         changes = {
             "optimizer": "sgd", "learning_rate": rate, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant",
             "max_physical_batch": part, "ema_decay": 0.0,
@@ -258,5 +258,5 @@ def probing(
 
 
 def secret_seed() -> int:
-    """A seed that nobody else knows; never logged."""
+    """A secret seed; it is never logged."""
     return secrets.randbits(SEED_BITS)

@@ -1,7 +1,6 @@
-"""How much a canary looks as if it had been trained on: scores that follow a run step by step.
+"""Scores of canaries, computed step by step: a higher score means that the model was more likely trained on it.
 
-Each of them is computed from what a run releases, the model after each step, and from what an auditor knows of the
-canaries beforehand.
+A score uses only what a run releases, the model after each step, and what an auditor knows about the canaries before.
 """
 
 from typing import Literal
@@ -28,10 +27,10 @@ class ExampleScores:
         """Starts before training.
 
         Args:
-          canaries: planted.
-          score: white_box adds up, over steps, how far the weights moved along the canary's normalised gradient, as
-            far as the canary's own logits show it: exactly that in a linear model, to first order elsewhere. loss is
-            how much its loss fell.
+          canaries: in the training data.
+          score: white_box sums, over steps, the movement of the weights along the canary's normalised gradient. It is
+            measured on the canary's own logits: exactly for a linear model, to first order for others. loss is the
+            decrease of the canary's loss.
         """
         self._examples, self._score = canaries.examples, score
         self._latest = _linear_logits(canaries.data, self._examples.inputs)
@@ -43,12 +42,12 @@ class ExampleScores:
         self._lengths = np.sqrt(lengths**2 + 1)  # with the bias' input
 
     def observe(self, record: RoundRecord) -> None:
-        """Takes in one step."""
+        """Updates the scores with one step."""
         if self._score == "loss" and record.step < record.steps:
             return
         logits = record.model.logits(self._examples.inputs).astype(np.float64)
         if self._latest is not None:
-            # The gradient at the weights before the step: the one that the step was taken with.
+            # The gradient at the weights before the step, which the step used.
             parallel = -_softmax(self._latest)
             parallel[np.arange(len(parallel)), self._examples.labels] += 1
             lengths = np.maximum(np.linalg.norm(parallel, axis=1), 1e-12) * self._lengths
@@ -56,7 +55,7 @@ class ExampleScores:
         self._latest = logits
 
     def now(self) -> Floats:
-        """One score a canary, (m,)."""
+        """One score per canary, (m,)."""
         if self._score == "white_box":
             return self._white_box
         assert self._latest is not None, "the last step is always observed"
@@ -65,9 +64,9 @@ class ExampleScores:
 
 
 class ClientScores:
-    """Scores of canary clients: the cosine of what the model changed by with what a canary pulls it to.
+    """Scores of canary clients: the cosine of the model's change with the change that the canary causes.
 
-    Along a random direction a change of any other origin is N(0, 1 / weights), to a good approximation.
+    For any other change, the cosine with a random direction is N(0, 1 / weights), to a good approximation.
 
     Source: Andrew et al. 2023, arXiv:2302.03098, sections 3.1 (the final model) and 3.2 (all iterates).
     """
@@ -76,15 +75,15 @@ class ClientScores:
         """Starts before training.
 
         Args:
-          canaries: planted.
-          score: final is the cosine with the change over the whole run; largest is the largest with one round's.
+          canaries: in the training data.
+          score: final is the cosine with the change over the whole run; largest is the maximum over single rounds.
         """
         self._directions, self._score = canaries.directions, score
         self._before = _in_a_row(canaries.data.initial_weights)
         self._found = np.full(len(canaries), -np.inf)
 
     def observe(self, record: RoundRecord) -> None:
-        """Takes in one step."""
+        """Updates the scores with one step."""
         if self._score == "final" and record.step < record.steps:
             return
         weights = _in_a_row(record.model.weights())
@@ -93,7 +92,7 @@ class ClientScores:
         self._before = weights
 
     def now(self) -> Floats:
-        """One score a canary, (m,)."""
+        """One score per canary, (m,)."""
         return self._found
 
 
@@ -102,7 +101,7 @@ def _in_a_row(weights: Weights) -> Floats:
 
 
 def _linear_logits(data: TrainingData, inputs: Inputs) -> Floats | None:
-    """Logits at the starting weights where the model is linear; None elsewhere, where scores start after one step."""
+    """Logits at the starting weights of a linear model; None for other models, whose scores start after one step."""
     if any(not isinstance(layer, Reshape | Dense) for layer in data.spec.layers) or _layers(data.spec) != 1:
         return None
     kernel, bias = data.initial_weights

@@ -1,4 +1,4 @@
-"""The membership test over a sweep: one figure of all its runs, and a table, with the parent run."""
+"""The membership test over a sweep: logs one figure of all runs and a table with the parent run."""
 
 import tempfile
 from pathlib import Path
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def publish_membership(store: "Store", parent_id: str) -> str | None:
-    """Logs membership/membership.png and membership.csv with the parent of runs that had audit=membership.
+    """Logs membership/membership.png and membership.csv with the parent of runs with audit=membership.
 
     Args:
-      store: where the sweep is.
-      parent_id: the sweep's parent run.
+      store: of the sweep.
+      parent_id: id of the sweep's parent run.
 
     Returns:
-      The table for the terminal; None where no finished run of the sweep was tested.
+      The table for the terminal; None if no finished run of the sweep was tested.
 
     Raises:
       UserError: the store fails.

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pipelines.config.section import Count, Section
 
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
-"""With which a lower bound on epsilon holds."""
+"""Confidence level of the lower bound on epsilon."""
 
 
 class NoAudit(Section):
@@ -24,7 +24,7 @@ class MechanismAudit(Section):
 
 
 class MembershipAudit(Section):
-    """Draws, after training, whose membership an adversary would recognise."""
+    """After training, draws a figure of which examples a membership attack recognises."""
 
     name: Literal["membership"]
 
@@ -34,7 +34,7 @@ class PlantingAudit(Section):
 
     Attributes:
       canaries: examples or clients that become canaries.
-      guesses: canaries that are guessed, half of them in and half out; even.
+      guesses: number of canaries that are guessed, half of them in and half out; even.
     """
 
     confidence: Confidence = 0.95
@@ -52,8 +52,8 @@ class OneRunAudit(PlantingAudit):
     """Canary examples.
 
     Attributes:
-      canary: what they are.
-      score: what guesses rest on: white_box sees every step, loss the end alone.
+      canary: their kind.
+      score: what guesses are based on: white_box sees every step, loss sees the final model only.
     """
 
     name: Literal["one_run"]
@@ -65,7 +65,7 @@ class CanaryClientsAudit(PlantingAudit):
     """Canary clients.
 
     Attributes:
-      score: what guesses rest on: final is the whole run's change, largest that of one round.
+      score: what guesses are based on: final is the change over the whole run, largest the largest change of one round.
     """
 
     name: Literal["canary_clients"]

@@ -1,4 +1,4 @@
-"""Overrides of earlier versions on the command line, brought to today's names before Hydra reads them."""
+"""Renames overrides of earlier versions on the command line before Hydra reads them."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Glob, Override
 
 from pipelines.config.renames import (
     KEYS,
+    NULL,
     PARTS,
     UNIT,
     VALUES,
@@ -29,7 +30,7 @@ def renamed_overrides(overrides: Sequence[Override], conf: Path, *, swept: bool)
       swept: whether they are for a sweep.
 
     Raises:
-      UserError: names of today and of before that contradict each other.
+      UserError: an old and a new name contradict each other.
     """
     texts = {place: str(override.input_line) for place, override in enumerate(overrides)}
     for place, override in enumerate(overrides):
@@ -39,7 +40,7 @@ def renamed_overrides(overrides: Sequence[Override], conf: Path, *, swept: bool)
 
 
 def _renamed(override: Override) -> str:
-    """One override, with its key and values as they are called now."""
+    """One override with today's key and values."""
     text, key = str(override.input_line), override.key_or_group
     if key in KEYS:
         remark(f"{key} is now {KEYS[key]}")
@@ -53,7 +54,7 @@ def _renamed(override: Override) -> str:
 
 
 def _by_parts(overrides: Sequence[Override], texts: dict[int, str]) -> list[str]:
-    """Takes `privacy.clipping` and `privacy.mechanism` away, and returns the option that they stand for."""
+    """Removes `privacy.clipping` and `privacy.mechanism`, and returns the option that replaces them."""
     given = {key: _taken(overrides, texts, key) for key in PARTS}
     if not any(given.values()):
         return []
@@ -67,7 +68,7 @@ def _by_parts(overrides: Sequence[Override], texts: dict[int, str]) -> list[str]
 
 
 def _by_unit(overrides: Sequence[Override], texts: dict[int, str], conf: Path, *, swept: bool) -> list[str]:
-    """Takes `privacy.unit` away, and returns the pipelines that protect that unit."""
+    """Removes `privacy.unit`, and returns the pipelines that protect that unit."""
     units = _taken(overrides, texts, UNIT)
     if not units:
         return []
@@ -84,7 +85,7 @@ def _by_unit(overrides: Sequence[Override], texts: dict[int, str], conf: Path, *
 
 
 def _preset_pipelines(overrides: Sequence[Override], conf: Path, *, swept: bool) -> list[str]:
-    """The pipelines of a sweep's preset, or the one that runs start with."""
+    """The pipelines of a sweep's preset, or the default pipeline."""
     chosen = [override.value() for override in overrides if override.key_or_group == "experiment"]
     path = conf / "experiment" / f"{chosen[-1] if chosen else ''}.yaml"
     if swept and path.is_file():
@@ -96,7 +97,7 @@ def _preset_pipelines(overrides: Sequence[Override], conf: Path, *, swept: bool)
 
 
 def _taken(overrides: Sequence[Override], texts: dict[int, str], key: str) -> list[str]:
-    """The values of a key, which goes; of several overrides, the last one's."""
+    """Removes a key's overrides and returns the values of the last one."""
     found: list[str] = []
     for place, override in enumerate(overrides):
         if override.key_or_group == key and place in texts:
@@ -106,9 +107,9 @@ def _taken(overrides: Sequence[Override], texts: dict[int, str], key: str) -> li
 
 
 def _values(override: Override, options: list[str]) -> list[str]:
-    """The values of an override, as texts; a glob's are those of the options that fit it."""
+    """The values of an override, as texts; a glob gives the options that match it."""
     value = override.value()
     if isinstance(value, Glob):
         return [name for name in options if any(fnmatch(name, each) for each in value.include)]
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [value]
-    return ["null" if value is None else str(value) for value in values]
+    return [NULL if value is None else str(value) for value in values]

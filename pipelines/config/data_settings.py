@@ -1,20 +1,20 @@
-"""The sections of the configuration that say what data is: its source and its features."""
+"""The sections of the configuration about data: its source and its features."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipelines.config.section import Count, NonNegative, Positive, Section
 from pipelines.core.errors import UserError
 
 NAMED = 3
-"""Datasets of a sweep that its experiment is named after."""
+"""Most datasets of a sweep in the name of its experiment."""
 
 
 class LimitedConfig(Section):
-    """What all datasets share.
+    """Settings of every dataset.
 
     Attributes:
       limit: keep only the first `limit` training examples after a public shuffle; None keeps all. For quick looks.
@@ -24,19 +24,20 @@ class LimitedConfig(Section):
 
 
 class DigitsConfig(LimitedConfig):
-    """Comes with scikit-learn."""
+    """Handwritten digits from scikit-learn."""
 
     name: Literal["digits"]
 
 
 class DownloadedConfig(LimitedConfig):
-    """Raw files of others.
+    """Published files.
 
     Attributes:
-      folder: a local folder that holds them; None uses the cache, then a download.
+      name: of the dataset; `data/load.py` knows which there are, and refuses others.
+      folder: a local folder that holds the files; None uses the cache, then a download.
     """
 
-    name: Literal["mnist", "fashion_mnist", "adult"]
+    name: str
     folder: str | None = None
 
 
@@ -45,8 +46,9 @@ class NpzConfig(LimitedConfig):
 
     Attributes:
       file: its path.
-      classes: number of classes; the archive may state it too.
-      bounds: column, lowest and highest value of columns to be mapped onto [0, 1]; the archive may state them too.
+      classes: number of classes; the archive can hold it instead.
+      bounds: column, lowest and highest value of the columns that are mapped onto [0, 1]; the archive can hold them
+        instead.
     """
 
     name: Literal["npz"]
@@ -62,22 +64,33 @@ class NpzConfig(LimitedConfig):
         return file
 
 
-DatasetConfig = Annotated[DigitsConfig | DownloadedConfig | NpzConfig, Field(discriminator="name")]
+def _kind(values: Any) -> str | None:
+    """Which of the sections below holds a dataset; every name without a section of its own is a downloaded one."""
+    name = values.get("name") if isinstance(values, dict) else getattr(values, "name", None)
+    return None if name is None else name if name in ("digits", "npz") else "downloaded"
+
+
+DatasetConfig = Annotated[
+    Annotated[DigitsConfig, Tag("digits")]
+    | Annotated[DownloadedConfig, Tag("downloaded")]
+    | Annotated[NpzConfig, Tag("npz")],
+    Discriminator(_kind),
+]
 
 
 def title(name: str, file: str | None) -> str:
-    """A dataset's name for readers: what the loader calls it, or its own file's name without .npz."""
+    """A dataset's name for readers: the name in the configuration, or the file's name without .npz."""
     return Path(file).expanduser().stem if name == "npz" and file is not None else name
 
 
 def titles(names: Sequence[str], files: Sequence[str | None]) -> str:
-    """One name for every dataset of a sweep: of all combinations of loaders and files, those that are loaded.
+    """One name for all datasets of a sweep.
 
-    Files of the same name are told apart by their folders.
+    Files of the same name get the name of their folder in front.
 
     Args:
-      names: of loaders.
-      files: of dataset=npz.
+      names: of the datasets.
+      files: of dataset=npz; other datasets have none.
     """
     chosen = [(name, file if name == "npz" else None) for name in names for file in files]
     pairs = list(dict.fromkeys(chosen))
@@ -99,7 +112,7 @@ class NoFeatures(Section):
 
 
 class ScatteringConfig(Section):
-    """Scattering coefficients of images, and what may be made of them.
+    """Scattering coefficients of images, and random Fourier features of them.
 
     Attributes:
       scales: J; coefficients are averages over 2^J x 2^J pixels.
@@ -107,8 +120,8 @@ class ScatteringConfig(Section):
       groups: of each channel's coefficients; each group is brought to mean 0 and variance 1 within one image (group
         normalisation without parameters). None leaves the coefficients as they are.
       rotations: in degrees; coefficients are averaged over the image turned by each of them.
-      fourier: random Fourier features that take the coefficients' place; None keeps the coefficients.
-      bandwidth: of the Gaussian kernel that those stand for; of `fourier` only.
+      fourier: number of random Fourier features that replace the coefficients; None keeps the coefficients.
+      bandwidth: of the Gaussian kernel that the Fourier features approximate; given with `fourier` only.
     """
 
     name: Literal["scattering", "scattering_kernel"]
@@ -132,17 +145,17 @@ class ScatteringConfig(Section):
 class BinnedColumn(Section):
     """Even bins of one column between two public values: [edge 0, edge 1), ..., and one from `highest` on.
 
-    A value below `lowest` is in no bin. Both numbers below are what a feature is worth where it holds, else it is 0:
-    a larger one lets a linear model learn it faster and takes more of an example's clipped gradient.
+    A value below `lowest` is in no bin. `indicator` and `threshold` are the value of a feature that holds; a feature
+    that does not hold is 0. With a larger value a linear model learns the feature faster, and the feature takes more
+    of an example's clipped gradient.
 
     Attributes:
       column: of the inputs, from 0.
-      lowest, highest: first and last edge, in the inputs' own units.
-      bins: between them.
+      lowest, highest: first and last edge, in the units of the inputs.
+      bins: number of bins between them.
       indicator: of the one bin that the value is in (one-hot coding); 0 leaves these features out.
       threshold: of every edge that the value reaches (thermometer coding); 0 leaves these features out.
-      dataset: whose column this is; None where the configuration's reader says so. It makes no feature, so that it
-        takes no part in fingerprints.
+      dataset: that has the column; None accepts any dataset. It changes no feature, so fingerprints leave it out.
 
     Source: for thermometer coding, Buckman et al. 2018, "Thermometer Encoding", section 3.
     """
@@ -181,7 +194,7 @@ FeaturesConfig = Annotated[NoFeatures | ScatteringConfig | BinsConfig, Field(dis
 
 
 def require_columns_of(features: NoFeatures | ScatteringConfig | BinsConfig, dataset: str) -> None:
-    """Refuses bins of another table's columns: they would take any numbers, and mean nothing.
+    """Refuses bins that were made for the columns of another dataset: they would be computed and mean nothing.
 
     Args:
       features: as configured.
@@ -193,7 +206,7 @@ def require_columns_of(features: NoFeatures | ScatteringConfig | BinsConfig, dat
     for place, column in enumerate(features.columns if isinstance(features, BinsConfig) else ()):
         if column.dataset not in (None, dataset):
             raise UserError(
-                f"features.columns[{place}] bins column {column.column} of dataset={column.dataset} and says nothing "
-                f"of dataset={dataset}; set features=none, or features.columns=[{{column:0,lowest:0,highest:1,"
+                f"features.columns[{place}] bins column {column.column} of dataset={column.dataset} and does not "
+                f"fit dataset={dataset}; set features=none, or features.columns=[{{column:0,lowest:0,highest:1,"
                 "bins:10,indicator:1,threshold:0}] in this table's own units"
             )

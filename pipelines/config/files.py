@@ -1,4 +1,4 @@
-"""Files that a person writes, checked against a section."""
+"""Reads files that a person writes, and checks them against a section."""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -44,7 +44,7 @@ def parse_as(kind: type[Kind], values: Any, where: object) -> Kind:
     """Checks values against a type.
 
     Raises:
-      UserError: the first value that does not fit, with its place.
+      UserError: a value does not fit; the line names the first one and its place.
     """
     try:
         return kind.model_validate(values)

@@ -1,4 +1,4 @@
-"""One line for what Hydra and OmegaConf say in many, with what to write instead."""
+"""Turns the long errors of Hydra and OmegaConf into one line that says what to write instead."""
 
 import difflib
 import re
@@ -18,7 +18,7 @@ REMEDIES = {
     r"Primary config directory not found.*?'([^']*)'": "--config-path={0} is no folder; drop it",
     r"Cannot find primary config '([^']*)'": "--config-name={0} is unknown; drop it",
 }
-"""What options of Hydra's own say, and the line instead."""
+"""What Hydra says of its own options, and the line that replaces it."""
 UNKNOWN_KEY = (
     "Could not override '([^']+)'",
     "Key '([^']+)' is not in struct",
@@ -59,8 +59,8 @@ def _unknown_key(key: str, conf: str) -> str:
     from hydra.core.global_hydra import GlobalHydra
 
     if key.startswith("hydra."):
-        return f"unknown key {key}; python -m pipelines.run --cfg hydra prints those that there are"
-    # The groups that were chosen decide which keys there are.
+        return f"unknown key {key}; python -m pipelines.run --cfg hydra prints the known ones"
+    # The chosen groups decide which keys exist.
     groups = [item for item in sys.argv[1:] if Path(conf, item.partition("=")[0]).is_dir() and "," not in item]
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf, version_base="1.3"):
@@ -81,7 +81,7 @@ def _unknown_key(key: str, conf: str) -> str:
 
 
 def _of_another_option(key: str, conf: str, chosen: str) -> str | None:
-    """One line where the key is one of another option of its group; None where no option has it."""
+    """One line if another option of the group has the key; None if no option has it."""
     group, _, name = key.partition(".")
     options = {
         path.stem: list(OmegaConf.load(path)) for path in sorted(Path(conf, group).glob("*.yaml")) if group in UNIONS

@@ -1,7 +1,8 @@
-"""The command line before Hydra reads it: options go first, and what Hydra would misread ends with a remedy.
+"""Prepares the command line for Hydra: options go first, and an argument that Hydra would misread ends with a remedy.
 
-Hydra answers a mistype with the state of its parser, takes options only before all overrides, and reads `-pipeline=sgd`
-as an option of its own. Here each argument is looked at alone, so that the line names it and what to write instead.
+Hydra answers a typing mistake with the state of its parser. It takes options only before all overrides, and it reads
+`-pipeline=sgd` as an option of its own. This module checks each argument alone, so that the error names the argument
+and what to write instead.
 """
 
 import difflib
@@ -22,7 +23,7 @@ from pipelines.core.paths import require_folder
 REQUIRED = ("dataset", "features", "model", "partition", "privacy", "pipeline", "tracking")
 """Groups that every run has an option of."""
 CLOSERS = {"[": "]", "{": "}", "(": ")"}
-LISTS = ("model.widths", "features.columns")
+LISTS = ("model.widths", "model.layers", "features.columns")
 """Keys whose value is a list."""
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 """Keys of folders that Hydra makes before the first run."""
@@ -56,7 +57,7 @@ def arranged(arguments: Sequence[str], conf: str) -> list[str]:
 
 
 def _refuse_spaces(arguments: Sequence[str]) -> None:
-    """Around = the shell takes a space for the end of an argument."""
+    """Refuses spaces around =, where the shell ends an argument."""
     for place, text in enumerate(arguments):
         after = arguments[place + 1 : place + 3]
         if text.startswith("=") and place:
@@ -73,7 +74,7 @@ def _is_option(text: str) -> bool:
 
 
 def _separated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's own options with their values, and the overrides.
+    """Separates Hydra's own options, with their values, from the overrides.
 
     Raises:
       UserError: an option that Hydra does not have, or a value that it does not take.
@@ -145,7 +146,7 @@ def _unparsable(text: str, conf: Path) -> str:
 
 
 def _better(key: str, value: str) -> Iterator[tuple[str, str]]:
-    """What may have been meant, with what is wrong."""
+    """Yields what is wrong with an override, and what its author may have meant."""
     if key.endswith(":"):
         yield "an override has = alone", f"{key[:-1].strip()}={value}"
     if value.startswith("="):
@@ -168,7 +169,7 @@ def _quoted(key: str, value: str) -> str:
 
 
 def _without_value(text: str, conf: Path) -> str:
-    """What to write for a bare word."""
+    """What to write instead of a bare word."""
     key, colon, value = text.partition(":")
     if colon and _parses(better := f"{key.strip()}={value.strip()}"):
         return f"{text}: an override has = between key and value; write {shlex.quote(better)}"
@@ -183,7 +184,7 @@ def _without_value(text: str, conf: Path) -> str:
 
 
 def _check_sweep(override: Override, swept: bool) -> None:
-    """Several values need -m, and values that can be counted."""
+    """Refuses several values without -m, and values that cannot be counted."""
     text, key = str(override.input_line), override.key_or_group
     if not override.is_sweep_override():
         return
@@ -202,7 +203,7 @@ def _check_sweep(override: Override, swept: bool) -> None:
 
 
 def _hint(override: Override) -> str:
-    """What else a comma may have been meant for."""
+    """What else the comma may mean."""
     key, _, value = str(override.input_line).partition("=")
     if key in LISTS:
         return f"; a list has brackets: '{key}=[{value}]'"
@@ -213,7 +214,7 @@ def _hint(override: Override) -> str:
 
 
 def _check_group(override: Override, conf: Path, further: bool) -> None:
-    """A group has one of its options, once, by its name."""
+    """Requires that a group is set once, to the name of one of its options."""
     group, text = override.key_or_group, str(override.input_line)
     parent, _, name = group.rpartition(".")
     if name == "name" and (conf / parent).is_dir() and not override.is_delete():
@@ -241,7 +242,7 @@ def _check_group(override: Override, conf: Path, further: bool) -> None:
 
 
 def _values(override: Override) -> list[Any]:
-    """The values of a group's override; none of a glob, which Hydra looks up."""
+    """The values of a group's override; none for a glob, which Hydra expands."""
     value = override.value()
     if isinstance(value, Glob):
         return []

@@ -8,15 +8,15 @@ from pipelines.config.section import Count, Positive, Section
 from pipelines.core.errors import UserError
 
 DEALT_CLIENTS = 100
-"""Clients that partition=auto deals examples to, unless it is told how many."""
+"""Number of clients of partition=auto where the data names none and partition.clients is null."""
 Seed = Annotated[int, Field(ge=0)]
 
 
 class AutoPartition(Section):
-    """The clients that the data names; where it names none, examples are dealt as by iid.
+    """The clients that the data names; if it names none, the same as iid.
 
     Attributes:
-      clients: of those that examples are dealt to; None is `DEALT_CLIENTS`.
+      clients: number of simulated clients; None means 100.
       seed: as in `DealtPartition`.
     """
 
@@ -25,14 +25,14 @@ class AutoPartition(Section):
     seed: Seed | None = None
 
     def resolved(self, *, has_clients: bool, divided: bool) -> "NaturalPartition | IidPartition":
-        """What auto stands for.
+        """Returns the partition that auto chooses.
 
         Args:
           has_clients: whether the data names the client of each example.
           divided: whether the run divides its data at all.
 
         Raises:
-          UserError: it is told how to deal examples that have clients of their own.
+          UserError: settings of simulated clients are given, but the data names its own.
         """
         if not has_clients:
             return IidPartition(name="iid", clients=self.clients or DEALT_CLIENTS, seed=self.seed)
@@ -56,7 +56,8 @@ class DealtPartition(Section):
 
     Attributes:
       clients: number of clients.
-      seed: that clients are drawn from; None takes the run's. A number keeps them the same over runs of many seeds.
+      seed: of the draw of clients; None takes the run's seed. A number keeps the clients the same over runs with
+        different seeds.
     """
 
     clients: Count
@@ -70,7 +71,7 @@ class IidPartition(DealtPartition):
 
 
 class DirichletPartition(DealtPartition):
-    """Clients of equal size with label mixes of their own; a smaller `alpha` is more skewed."""
+    """Clients of equal size, each with its own label mix; a smaller `alpha` is more skewed."""
 
     name: Literal["dirichlet"]
     alpha: Positive

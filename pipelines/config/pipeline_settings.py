@@ -8,18 +8,18 @@ from pipelines.config.section import Count, NonNegative, Positive, Section
 
 
 class TrainedConfig(Section):
-    """What all pipelines share.
+    """Settings of every pipeline.
 
     Attributes:
-      ema_decay: of the average of the weights after every step or round, which is what is evaluated and released; 0
-        releases the last ones.
+      ema_decay: decay of the exponential average of the weights. The average is evaluated and released; 0 releases
+        the last weights.
     """
 
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class CentralConfig(TrainedConfig):
-    """What all PyTorch pipelines share."""
+    """Settings of every PyTorch pipeline."""
 
     optimizer: Literal["sgd", "adam", "adamw"]
     learning_rate: Positive
@@ -37,7 +37,7 @@ class SgdConfig(CentralConfig):
 
 
 class PrivateCentralConfig(CentralConfig):
-    """What both private PyTorch pipelines share; `batch_size` is the expected size of a Poisson sample.
+    """Settings of both private PyTorch pipelines; `batch_size` is the expected size of a Poisson sample.
 
     Attributes:
       max_physical_batch: most examples in memory at once.
@@ -61,9 +61,9 @@ class DpSgdUsersConfig(PrivateCentralConfig):
     """Private training over users of the partition, with Opacus' optimizer.
 
     Attributes:
-      user_update: what a user contributes: the mean gradient over their examples, or what local steps change.
-      user_examples: most examples of a user in a step, drawn afresh each time; None takes all.
-      local_epochs, local_batch_size, local_learning_rate: of a delta's local steps, plain SGD as in dp_fed_avg.
+      user_update: what a user contributes: the mean gradient over their examples, or the change after local steps.
+      user_examples: most examples of a user in a step, drawn anew in each step; None takes all.
+      local_epochs, local_batch_size, local_learning_rate: of the local steps of a delta, plain SGD as in dp_fed_avg.
     """
 
     name: Literal["dp_sgd_users"]
@@ -75,7 +75,7 @@ class DpSgdUsersConfig(PrivateCentralConfig):
 
 
 class FederatedConfig(TrainedConfig):
-    """What both TFF pipelines share.
+    """Settings of both TFF pipelines.
 
     Attributes:
       engine: fast lets TFF's clients read examples from mapped memory; stock is `tff.learning`, the reference.
@@ -101,7 +101,7 @@ class FedAvgConfig(FederatedConfig):
     """Federated averaging in TFF; `clients_per_round` is the cohort's exact size.
 
     Attributes:
-      weighting: clients count by their examples, or all the same.
+      weighting: by each client's number of examples, or uniform.
       secure_bound: largest change of a weight that secure aggregation can carry; a larger one ends the run.
     """
 

@@ -1,6 +1,6 @@
-"""One row a pipeline: everything that other modules ask about a pipeline stands here once.
+"""One row for each pipeline: every fact that other modules ask about it.
 
-`pipelines.engines.build` starts the engines, with one explicit choice by settings type.
+`pipelines.engines.build` builds the engines, with one explicit choice by settings type.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Framework = Literal["central", "federated"]
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineRow:
-    """What a pipeline is.
+    """Facts of one pipeline.
 
     Attributes:
       settings: type of its section in the configuration.
@@ -29,9 +29,9 @@ class PipelineRow:
       sample_size: its setting for the size of a step's sample.
       length: its setting for how long it trains.
       divided: whether the data is divided among clients or users.
-      unit: whom it protects; None where nothing is private.
-      mechanisms: options of `privacy` that it runs; none where nothing is private.
-      ceiling: the pipeline that a private one is without privacy; None for that one itself.
+      unit: the protected one; None where nothing is private.
+      without: options of `privacy` that its engine has no noise for.
+      ceiling: the same pipeline without privacy; None where nothing is private.
     """
 
     settings: type[TrainedConfig]
@@ -40,7 +40,7 @@ class PipelineRow:
     length: Literal["epochs", "rounds"]
     divided: bool
     unit: Unit | None = None
-    mechanisms: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     ceiling: str | None = None
 
 
@@ -50,27 +50,29 @@ PIPELINES: dict[str, PipelineRow] = {
     ),
     "dp_sgd": PipelineRow(
         settings=DpSgdConfig, framework="central", sample_size="batch_size", length="epochs", divided=False,
-        unit="example", mechanisms=("fixed", "adaptive", "banded"), ceiling="sgd",
+        unit="example", without=("tree",), ceiling="sgd",
     ),
     "dp_sgd_users": PipelineRow(
         settings=DpSgdUsersConfig, framework="central", sample_size="batch_size", length="epochs", divided=True,
-        unit="user", mechanisms=("fixed", "adaptive", "banded"), ceiling="sgd",
+        unit="user", without=("tree",), ceiling="sgd",
     ),
     "fed_avg": PipelineRow(
         settings=FedAvgConfig, framework="federated", sample_size="clients_per_round", length="rounds", divided=True,
     ),
     "dp_fed_avg": PipelineRow(
         settings=DpFedAvgConfig, framework="federated", sample_size="clients_per_round", length="rounds", divided=True,
-        unit="user", mechanisms=("fixed", "adaptive", "tree", "banded"), ceiling="fed_avg",
+        unit="user", ceiling="fed_avg",
     ),
 }  # fmt: skip
 
 
 def ceilings(unit: str | None) -> tuple[str, ...]:
-    """The non-private pipelines worth seeing beside a unit: what privacy costs, and what dividing the data costs.
+    """The non-private pipelines to show beside the private ones of a unit.
+
+    They show what privacy costs, and what dividing the data costs.
 
     Args:
-      unit: that is protected; one that no pipeline protects, or None, asks for all that are not private.
+      unit: the protected one; None, or a unit that no pipeline protects, returns all non-private pipelines.
     """
     beside = {row.ceiling for row in PIPELINES.values() if row.unit == unit and row.ceiling is not None}
     return tuple(name for name, row in PIPELINES.items() if row.unit is None and (name in beside or not beside))
@@ -80,16 +82,16 @@ def private_pipelines(unit: str | None = None, mechanism: str | None = None) -> 
     """Names of the private pipelines.
 
     Args:
-      unit: that they protect; None takes any.
-      mechanism: that they run; None takes any.
+      unit: the protected one; None takes any.
+      mechanism: an option of `privacy` that they run; None takes any.
     """
     return tuple(
         name
         for name, row in PIPELINES.items()
-        if row.unit is not None and unit in (None, row.unit) and (mechanism is None or mechanism in row.mechanisms)
+        if row.unit is not None and unit in (None, row.unit) and mechanism not in row.without
     )
 
 
 def in_words(names: tuple[str, ...]) -> str:
-    """What to write for one of these pipelines."""
+    """Overrides that choose one of these pipelines, joined by "or"."""
     return " or ".join(f"pipeline={name}" for name in names)

@@ -12,13 +12,13 @@ from pipelines.config.section import Count, Positive, Section
 
 
 class GuaranteeConfig(Section):
-    """What every mechanism is asked for. Exactly one of `epsilon` and `noise_multiplier` is given.
+    """The guarantee that is asked for. Exactly one of `epsilon` and `noise_multiplier` is given.
 
     Attributes:
       epsilon: target, calibrated to a noise multiplier.
       noise_multiplier: sigma, given instead of a target.
-      delta: what the bound on probabilities grants on top of the factor; below 1e-10 the accountants' rounding would
-        show.
+      delta: added to the bound on probabilities after the factor e^epsilon; at least 1e-10, since rounding of the
+        accountants would show below that.
       clip_norm: L2 bound of one unit's contribution.
       population: public number of units, near the real one; None takes the number of examples or clients as public.
       noise_seed: None draws sampling and noise from OS entropy; a number makes the run reproducible, not private.
@@ -45,7 +45,7 @@ class AdaptiveConfig(GuaranteeConfig):
 
     Attributes:
       target_quantile: share of the contributions left unclipped.
-      clip_learning_rate: of the geometric update.
+      clip_learning_rate: of the geometric update of the clip norm.
       count_stddev: noise on the count of unclipped units; None is 5 % of the expected sample.
     """
 

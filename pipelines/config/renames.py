@@ -1,4 +1,4 @@
-"""Keys and values of earlier versions, and what they are called now: each keeps working and says its new name.
+"""Keys and values of earlier versions with today's names. An old name keeps working, and a line gives the new one.
 
 The tables are applied twice: to the command line before Hydra reads it (`pipelines.config.command_renames`), and here
 to the plain values of configurations that earlier versions logged.
@@ -15,30 +15,32 @@ from pipelines.core.terminal import remark
 KEYS = {"partition.classes_per_client": "partition.shards_per_client"}
 VALUES = {("pipeline.grad_sample", "fast"): "book_keeping"}
 PIPELINE_BY_UNIT = {("dp_sgd", "user"): "dp_sgd_users"}
-"""Pipelines that used to protect another unit when `privacy.unit` said so."""
+"""Today's pipeline for a pipeline and the unit that `privacy.unit` used to set."""
 PRIVACY_BY_PARTS = {
     ("fixed", "gaussian"): "fixed", ("adaptive", "gaussian"): "adaptive", ("fixed", "tree"): "tree",
 }  # fmt: skip
-"""Options of `privacy` by what `privacy.clipping` and `privacy.mechanism` used to say."""
+"""Options of `privacy` by the old values of `privacy.clipping` and `privacy.mechanism`."""
 PARTS = ("privacy.clipping", "privacy.mechanism")
 UNIT = "privacy.unit"
+NULL = "null"
+"""None as a text, on the command line and in parameters."""
 
 
 def pipeline_of(name: str, unit: str | None) -> str:
-    """Today's name of a pipeline that was logged with the unit that it protected."""
+    """Today's name of a logged pipeline, given the unit that it protected."""
     return PIPELINE_BY_UNIT.get((name, unit or ""), name)
 
 
 def protecting_pipeline(name: str, unit: str) -> str:
-    """The pipeline of that name, or its sibling over the other unit.
+    """The pipeline that protects the unit: the named one, or its sibling.
 
     Raises:
       UserError: there is none.
     """
     row = PIPELINES.get(name)
-    if unit not in ("null", "example", "user"):
-        raise UserError(f"{UNIT}={unit} is unknown, and no key any more: pipeline= says which unit is protected")
-    if row is None or row.unit is None or unit in ("null", row.unit):
+    if unit not in (NULL, "example", "user"):
+        raise UserError(f"{UNIT}={unit} is unknown; drop it: pipeline= now decides which unit is protected")
+    if row is None or row.unit is None or unit in (NULL, row.unit):
         return name
     if (name, unit) in PIPELINE_BY_UNIT:
         return PIPELINE_BY_UNIT[name, unit]
@@ -52,12 +54,12 @@ def privacy_option(option: str | None, clipping: str | None, mechanism: str | No
     """The option of `privacy` that older keys stand for.
 
     Args:
-      option: that is chosen besides, if one is.
-      clipping: what that older key says, if it is there.
-      mechanism: the same.
+      option: the chosen option of `privacy`, if any.
+      clipping: value of the older key privacy.clipping, if given.
+      mechanism: value of the older key privacy.mechanism, if given.
 
     Raises:
-      UserError: no option is like that.
+      UserError: no option has that combination.
     """
     parts = {name: pair for pair, name in PRIVACY_BY_PARTS.items()}
     if option and option not in parts:
@@ -73,13 +75,13 @@ def privacy_option(option: str | None, clipping: str | None, mechanism: str | No
 
 
 def renamed_values(values: Mapping[str, Any], *, aloud: bool = True) -> dict[str, Any]:
-    """Returns plain values of a configuration, of whatever version, in today's names.
+    """Returns plain values of a configuration of any version, in today's names.
 
-    Earlier versions wrote every key of a section, also those of other options, which had no effect: these go.
+    Earlier versions wrote every key of a section. Keys of other options had no effect; they are dropped.
 
     Args:
-      values: sections by name; those that are no sections stay.
-      aloud: whether new names are said.
+      values: sections by name; other values stay as they are.
+      aloud: whether a line gives each new name.
 
     Raises:
       UserError: parts of the privacy section contradict each other.
@@ -104,7 +106,7 @@ def renamed_values(values: Mapping[str, Any], *, aloud: bool = True) -> dict[str
 
 
 def _renamed_privacy(found: dict[str, Any]) -> list[str]:
-    """Brings an older privacy section to today's, and the pipeline with it; returns what to say."""
+    """Renames an older privacy section and its pipeline in place; returns the lines to print."""
     privacy, pipeline = found.get("privacy"), found.get("pipeline")
     if not isinstance(privacy, dict) or not isinstance(pipeline, dict):
         return []
@@ -129,7 +131,7 @@ def _renamed_privacy(found: dict[str, Any]) -> list[str]:
 
 
 def _drop_foreign_keys(section: str, part: Any) -> None:
-    """Drops keys that other options of the section have and the chosen one has not."""
+    """Drops the keys of other options of the section that the chosen option does not have."""
     options = keys_of_options(section)
     if isinstance(part, dict) and part.get("name") in options:
         foreign = frozenset[str]().union(*options.values()) - options[part["name"]]
@@ -140,15 +142,15 @@ def _drop_foreign_keys(section: str, part: Any) -> None:
 def renamed_params(params: Mapping[str, str]) -> dict[str, str]:
     """Returns a run's logged parameters, dotted keys and their texts, in today's names."""
     sections: dict[str, Any] = {}
-    for dotted, value in params.items():
+    for dotted, text in params.items():
         section, dot, key = dotted.partition(".")
+        value = None if text == NULL else text
         if dot:
             sections.setdefault(section, {})[key] = value
         else:
             sections[section] = value
     found = dict[str, str]()
     for section, part in renamed_values(sections, aloud=False).items():
-        found |= (
-            {f"{section}.{key}": value for key, value in part.items()} if isinstance(part, dict) else {section: part}
-        )
+        flat = {f"{section}.{key}": value for key, value in part.items()} if isinstance(part, dict) else {section: part}
+        found |= {dotted: NULL if value is None else value for dotted, value in flat.items()}
     return found

@@ -1,4 +1,4 @@
-"""Rules of the configuration that span its sections; what one section may hold, its type says."""
+"""Rules between sections of the configuration. The type of a section has the rules within it."""
 
 from pipelines.config.audit_settings import AuditConfig, CanaryClientsAudit, PlantingAudit
 from pipelines.config.data_settings import DatasetConfig
@@ -8,7 +8,7 @@ from pipelines.config.privacy_settings import AdaptiveConfig, PrivacyConfig
 
 
 def require_one_target(pipeline: PipelineConfig, privacy: PrivacyConfig) -> None:
-    """Refuses both, or neither, of a target and its noise.
+    """Requires exactly one of a target epsilon and a noise multiplier.
 
     Raises:
       ValueError: one line that names fields, values and remedy.
@@ -26,7 +26,7 @@ def require_mechanism_fits(pipeline: PipelineConfig, privacy: PrivacyConfig) -> 
     Raises:
       ValueError: one line that names fields, values and remedy.
     """
-    if privacy.name not in PIPELINES[pipeline.name].mechanisms:
+    if privacy.name in PIPELINES[pipeline.name].without:
         fitting = private_pipelines(mechanism=privacy.name)
         raise ValueError(
             f"privacy={privacy.name} is for {in_words(fitting)}; use privacy=fixed with pipeline={pipeline.name}"
@@ -34,7 +34,7 @@ def require_mechanism_fits(pipeline: PipelineConfig, privacy: PrivacyConfig) -> 
 
 
 def require_population_fits(privacy: PrivacyConfig, dataset: DatasetConfig, audit: AuditConfig) -> None:
-    """Refuses to state a population where one unit more or fewer would change which others stay.
+    """Refuses a stated population if adding or removing one unit would change which other units are used.
 
     Raises:
       ValueError: one line that names fields, values and remedy.
@@ -42,18 +42,18 @@ def require_population_fits(privacy: PrivacyConfig, dataset: DatasetConfig, audi
     population, limit = privacy.population, dataset.limit
     if population is not None and limit is not None:
         raise ValueError(
-            f"privacy.population={population} says that one unit more or fewer may be there, but dataset.limit={limit} "
-            "always keeps as many, others in their place; drop one of them"
+            f"privacy.population={population} allows one unit more or fewer, but dataset.limit={limit} "
+            "always keeps as many and fills the place with another; drop one of them"
         )
     if population is not None and isinstance(audit, PlantingAudit):
         raise ValueError(
-            f"privacy.population={population} says that one unit more or fewer may be there, but "
+            f"privacy.population={population} allows one unit more or fewer, but "
             f"audit={audit.name} gives canaries places that depend on how many there are; drop one of them"
         )
 
 
 def require_secure_sums_fit(pipeline: PipelineConfig, privacy: PrivacyConfig) -> None:
-    """Refuses secure aggregation where its bounds are not public, or something would go round it.
+    """Refuses secure aggregation if its bounds are not public, or if values would bypass it.
 
     Raises:
       ValueError: one line that names fields, values and remedy.
@@ -62,8 +62,8 @@ def require_secure_sums_fit(pipeline: PipelineConfig, privacy: PrivacyConfig) ->
         return
     if isinstance(pipeline, DpFedAvgConfig) and isinstance(privacy, AdaptiveConfig):
         raise ValueError(
-            "pipeline.secure_aggregation=true does not fit privacy=adaptive: the clip norm is its public bound, which "
-            "must stay; use privacy=fixed"
+            "pipeline.secure_aggregation=true does not fit privacy=adaptive: the clip norm is its public bound and "
+            "must not change; use privacy=fixed"
         )
     if isinstance(pipeline, FedAvgConfig) and pipeline.engine == "stock":
         raise ValueError(
@@ -73,7 +73,7 @@ def require_secure_sums_fit(pipeline: PipelineConfig, privacy: PrivacyConfig) ->
 
 
 def require_audit_fits(pipeline: PipelineConfig, audit: AuditConfig) -> None:
-    """Refuses canaries of another unit than the pipeline's.
+    """Refuses canaries whose unit is not the unit of the pipeline.
 
     Raises:
       ValueError: one line that names fields, values and remedy.

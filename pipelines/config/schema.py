@@ -1,4 +1,4 @@
-"""The typed configuration. Every bad value ends here, in one line that names the field, the value and the remedy."""
+"""The typed configuration. A bad value ends in one line that names the field, the value and the remedy."""
 
 import hashlib
 import json
@@ -21,10 +21,10 @@ from pipelines.core.errors import UserError
 
 
 class WorkerConfig(Section):
-    """Of the process that TensorFlow Federated computes in.
+    """The worker process of TensorFlow Federated.
 
     Attributes:
-      require_private_worker: refuse to train where the system lets other users or machines reach it.
+      require_private_worker: refuse to train where other users or machines can reach the worker.
     """
 
     require_private_worker: bool = False
@@ -35,7 +35,7 @@ class TrackingConfig(Section):
 
     Attributes:
       uri: tracking server or database; None is an sqlite file in the repository.
-      experiment: under which a run is filed; None takes the dataset's name.
+      experiment: experiment of a run in the store; None takes the dataset's name.
       log_model: whether to log the trained model.
       tensorboard: whether to write event files for TensorBoard beside the record.
     """
@@ -71,7 +71,7 @@ class Config(Section):
 
     @property
     def unit(self) -> Unit | None:
-        """Who is protected; None where nothing is private."""
+        """The protected unit; None where nothing is private."""
         return PIPELINES[self.pipeline.name].unit
 
     @property
@@ -81,7 +81,7 @@ class Config(Section):
 
     @property
     def audited(self) -> bool:
-        """Whether the configured audit applies: a mechanism's does not where there is none."""
+        """Whether the configured audit applies: audit=mechanism needs a private pipeline."""
         return not isinstance(self.audit, NoAudit) and (self.private or not isinstance(self.audit, MechanismAudit))
 
     @model_validator(mode="after")
@@ -95,7 +95,10 @@ class Config(Section):
         return self
 
     def effective(self) -> dict[str, Any]:
-        """What the outcome depends on, as plain data: no privacy where nothing is private, no users where none are."""
+        """The values that the outcome depends on, as plain data.
+
+        Without a private pipeline the privacy section is left out; without users, the partition.
+        """
         skip = {"tracking", "federated", "debug", "threads"}
         skip |= set() if self.private else {"privacy"}
         skip |= set() if self.divided else {"partition"}
@@ -109,19 +112,20 @@ class Config(Section):
 
 
 def parse(values: dict[str, Any]) -> Config:
-    """Checks plain values against the schema; those of earlier versions are renamed first.
+    """Checks plain values against the schema, after renaming keys of earlier versions.
 
     Raises:
       UserError: one line with every field at fault, its value and what is allowed.
     """
+    values = renamed_values(values)
     try:
-        return Config.model_validate(renamed_values(values))
+        return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(dict.fromkeys(_in_words(item) for item in error.errors()))) from None
+        raise UserError("; ".join(dict.fromkeys(_in_words(item, values) for item in error.errors()))) from None
 
 
-def _in_words(item: Any) -> str:
-    """One of pydantic's errors as a line; within a section that comes in options, its location names the option."""
+def _in_words(item: Any, values: dict[str, Any]) -> str:
+    """One of pydantic's errors as a line. In a section with options, the location starts with the tag of the class."""
     kind, value = item["type"], item["input"]
     section, *path = item["loc"] or ("",)
     if kind == "value_error":
@@ -130,14 +134,21 @@ def _in_words(item: Any) -> str:
         return f"{section}.name is missing; choose by the group: {section}=OPTION"
     if kind == "union_tag_invalid":
         return f"{section}={item['ctx']['tag']} is unknown; choose {', '.join(keys_of_options(section))}"
-    option = str(path.pop(0)) if section in UNIONS and path else ""
+    option = ""
+    if section in UNIONS and path:
+        path.pop(0)
+        option = str(values[section]["name"])
+    # The tag of a layer's class stands before the layer's own key, which is the same.
+    path = [part for place, part in enumerate(path) if [part] != path[place + 1 : place + 2]]
     field = ".".join(str(part) for part in (section, *path))
+    if kind == "missing" and any(isinstance(part, int) for part in path):
+        return f"{field} is missing; add {path[-1]}: VALUE there"
     if kind == "missing":
         return f"{field} is missing; write {field}=VALUE, or drop ~{field}"
     if kind == "extra_forbidden":
         owners = [name for name, keys in keys_of_options(section).items() if path[0] in keys] if option else []
         if len(path) == 1 and owners:
-            return foreign_key(field, value, option, owners)
+            return f"{foreign_key(field, value, option, owners)}, or write ~{field} where a preset sets it"
         return f"{field}={value}: unknown key; drop it (python -m pipelines.run --cfg job prints every key)"
     if kind == "tuple_type":
         return f"{field}={value}: input should be a list, such as '{field}=[{value}]'"

@@ -1,4 +1,4 @@
-"""What every part of the configuration, and of a recipe's files, is made of."""
+"""The base class and the number types of every section of the configuration and of a recipe's files."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 
 def _number(value: Any) -> Any:
-    """Refuses true and false, which would be read as 1 and 0."""
+    """Refuses true and false, which pydantic would read as 1 and 0."""
     if isinstance(value, bool):
         raise PydanticCustomError("number", "input should be a number")
     return value
@@ -20,6 +20,6 @@ Count = Annotated[int, Number, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A frozen part that refuses unknown keys."""
+    """A frozen section that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

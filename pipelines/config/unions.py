@@ -1,4 +1,4 @@
-"""The sections that come in options, each with a class of its own: which option has which key."""
+"""The sections that have options, one class for each option, and the keys of each option."""
 
 from functools import cache
 from typing import Any, get_args
@@ -10,6 +10,7 @@ from pipelines.config.partition_settings import PartitionConfig
 from pipelines.config.pipeline_settings import PipelineConfig
 from pipelines.config.privacy_settings import PrivacyConfig
 from pipelines.config.section import Section
+from pipelines.core.paths import REPOSITORY
 
 UNIONS: dict[str, Any] = {
     "dataset": DatasetConfig, "features": FeaturesConfig, "model": ModelConfig, "partition": PartitionConfig,
@@ -18,29 +19,45 @@ UNIONS: dict[str, Any] = {
 """Sections by their name in the configuration."""
 
 
+def kinds(section: str) -> list[type[Section]]:
+    """The classes that a section may be of.
+
+    Args:
+      section: one of `UNIONS`.
+    """
+    members = get_args(get_args(UNIONS[section])[0])
+    return [member if isinstance(member, type) else get_args(member)[0] for member in members]
+
+
 @cache
 def keys_of_options(section: str) -> dict[str, frozenset[str]]:
     """The keys that each option of a section has.
+
+    A class whose name is any text, such as a downloaded dataset's, has the options of `conf/` that no other class has.
 
     Args:
       section: one of `UNIONS`.
     """
     found: dict[str, frozenset[str]] = {}
-    kinds: tuple[type[Section], ...] = get_args(get_args(UNIONS[section])[0])
-    for kind in kinds:
-        for name in get_args(kind.model_fields["name"].annotation):
-            found[name] = frozenset(kind.model_fields)
+    open_to_names: list[type[Section]] = []
+    for kind in kinds(section):
+        names = get_args(kind.model_fields["name"].annotation)
+        found |= dict.fromkeys(names, frozenset(kind.model_fields))
+        open_to_names += [] if names else [kind]
+    for kind in open_to_names:
+        presets = sorted(path.stem for path in (REPOSITORY / "conf" / section).glob("*.yaml"))
+        found |= {name: frozenset(kind.model_fields) for name in presets if name not in found}
     return found
 
 
 def foreign_key(key: str, value: object, option: str, owners: list[str]) -> str:
-    """One line on a key that the chosen option does not have.
+    """One line for a key that the chosen option does not have.
 
     Args:
       key: dotted, such as privacy.restart_every.
-      value: that it was given; None where that is not known.
-      option: that is chosen.
-      owners: options of the same section that have it; at least one.
+      value: of the key; None where it is not known.
+      option: the chosen one.
+      owners: options of the same section that have the key; at least one.
     """
     section = key.partition(".")[0]
     given = key if value is None else f"{key}={value}"

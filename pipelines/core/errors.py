@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something in the configuration, the data or the environment that its user can mend."""
+    """A mistake in the configuration, the data or the environment that the user can correct."""
 
 
 class DivergedError(UserError):
@@ -21,7 +21,7 @@ class StoreError(UserError):
     """The tracking store failed.
 
     Attributes:
-      lost: whether it did not even take the run's last status, so that another run need not try.
+      lost: whether the store refused even the run's last status; then other runs need not try it.
     """
 
     lost = False

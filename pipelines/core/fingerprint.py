@@ -1,8 +1,8 @@
-"""Fingerprints of the user's own data: equal data are seen to be equal on this machine, and nowhere else.
+"""Fingerprints of the user's own data: only on this machine do they show that two datasets are equal.
 
-A plain hash of private data answers whoever can guess the data, row by row where all others are known. Under a key that
-stays here it answers nobody. Data that everybody has, such as MNIST, keep the plain hash, by which records of several
-machines compare.
+A plain hash of private data confirms a correct guess of the data. An attacker who knows all rows but one can test
+guesses of that row. With a key that stays on this machine, the hash confirms nothing to others. Public data, such as
+MNIST, keep the plain hash, so that records of several machines can be compared.
 """
 
 import hmac
@@ -23,7 +23,7 @@ def keyed(plain: str) -> str:
     """HMAC-SHA256 of a plain fingerprint under this machine's key, in hexadecimal.
 
     Args:
-      plain: of the content.
+      plain: the plain fingerprint of the content.
 
     Raises:
       UserError: others can read or change the key.
@@ -32,13 +32,13 @@ def keyed(plain: str) -> str:
 
 
 def key_file() -> Path:
-    """Where this user's key is: each user of a shared cache has their own."""
+    """Returns the path of this user's key: each user of a shared cache has their own."""
     return cache_folder() / "keys" / f"fingerprint-{os.getuid()}.key"
 
 
 @lru_cache(maxsize=4)
 def _key(path: Path) -> bytes:
-    """Reads the key, or makes it; where it cannot be kept there is one for this process alone."""
+    """Reads the key, or makes one. If it cannot be saved, the key is for this process alone."""
     try:
         if not path.exists():
             _make(path)
@@ -52,7 +52,7 @@ def _key(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Writes a new key whole or not at all; of several processes that do, the first one's stays."""
+    """Writes a new key atomically. If several processes do so, the first key stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:

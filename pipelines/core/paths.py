@@ -1,4 +1,4 @@
-"""Where things lie: the checkout, caches, and temporary folders, and who can reach them."""
+"""Paths of the checkout, the caches and temporary folders, and who can change what is in them."""
 
 import atexit
 import os
@@ -20,7 +20,7 @@ def cache_folder() -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Makes a folder and what it lacks above it, for their owner alone. What exists stays as it is.
+    """Makes a folder and its missing parents, open to their owner alone. Existing folders keep their modes.
 
     Raises:
       OSError: it cannot be made.
@@ -31,10 +31,10 @@ def make_private(folder: Path) -> None:
 
 
 def foreign_hand(path: Path) -> str | None:
-    """Returns who else may change what a path leads to, in words; None where nobody but its user and root can.
+    """Says who else may change the file at a path; None if only this user and root may.
 
-    A folder counts with the file: who may write it may put another file there, and so does every folder above, unless
-    it is sticky, such as /tmp, where only the owner of a file may replace it.
+    All folders above the file count: a user who may write to one of them could put another file there. A sticky
+    folder, such as /tmp, does not count, because there only the owner of a file may replace it.
 
     Args:
       path: of an existing file or folder.
@@ -54,10 +54,10 @@ VARIABLE = "PIPELINES_SCRATCH"
 
 
 def temporary_folder(prefix: str) -> str:
-    """Makes a new folder for its owner alone.
+    """Makes a new folder, open to its owner alone.
 
     Raises:
-      UserError: there is no place for it.
+      UserError: the folder cannot be made.
     """
     try:
         return tempfile.mkdtemp(prefix=prefix)
@@ -68,10 +68,10 @@ def temporary_folder(prefix: str) -> str:
 
 
 def scratch() -> str:
-    """Returns the folder, made on first use; it ends with the process that made it.
+    """Returns the folder for scratch files. The first process that calls this makes it, and removes it at its end.
 
     Raises:
-      UserError: there is no place for it.
+      UserError: the folder cannot be made.
     """
     if VARIABLE not in os.environ:
         os.environ[VARIABLE] = temporary_folder("privacy-pipelines-")
@@ -80,7 +80,7 @@ def scratch() -> str:
 
 
 def require_places() -> None:
-    """Refuses to start where nothing could be written.
+    """Refuses to start if the folders that a run needs are missing.
 
     Raises:
       UserError: the working directory is gone, or TMPDIR cannot be made.
@@ -97,11 +97,11 @@ def require_folder(name: str, folder: str) -> None:
     """Makes a folder, and refuses one that cannot be made or written to.
 
     Args:
-      name: of the setting that gives it.
+      name: the setting that gives the folder.
       folder: its path.
 
     Raises:
-      UserError: see above.
+      UserError: the folder cannot be made or written to.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

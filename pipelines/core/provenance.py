@@ -18,9 +18,9 @@ class Provenance:
 
     Attributes:
       commit: git commit, with "-dirty" if tracked files had changes; "unknown" outside a checkout.
-      lock_sha256: of requirements.lock; "unknown" where there is none.
-      data_sha256, partition_sha256, config_sha256: fingerprints, of own data and their partition under a key of this
-        machine; no partition in a central pipeline.
+      lock_sha256: of requirements.lock; "unknown" if there is none.
+      data_sha256, partition_sha256, config_sha256: fingerprints. Those of the user's own data and of its partition
+        depend on a key of this machine. The partition's is None if the data is not divided.
       seed: the public seed.
       versions: of the packages that decide the numbers, and of Python.
     """

@@ -22,14 +22,14 @@ def public_stream(seed: int, name: str) -> np.random.Generator:
 
 
 def private_stream(noise_seed: int | None, name: str) -> np.random.Generator:
-    """Returns a stream that the guarantee rests on, sampling or noise: of a cipher, with a key of its own.
+    """Returns a stream for sampling or noise, on which the guarantee depends: a cipher with its own key.
 
     Args:
       noise_seed: None draws the key from the operating system's entropy; it is never logged. A number makes the run
-        reproducible and void of privacy against whoever knows it ("simulated").
+        reproducible ("simulated"): it has no privacy against an attacker who knows the number.
       name: what the draws are for.
     """
-    from pipelines.core.cipher_stream import KEY_BYTES, CipherStream  # late: runs without privacy have none
+    from pipelines.core.cipher_stream import KEY_BYTES, CipherStream  # late: only private runs need it
 
     if noise_seed is None:
         return CipherStream(os.urandom(KEY_BYTES))
@@ -37,11 +37,11 @@ def private_stream(noise_seed: int | None, name: str) -> np.random.Generator:
 
 
 def private_streams(noise_seed: int | None, *names: str) -> list[np.random.Generator]:
-    """Returns the private streams of a run, one a name, compared before their first draw.
+    """Returns the private streams of a run, one for each name, and compares them before their first draw.
 
     Raises:
-      GuaranteeError: two are in the same state, so that noise would repeat the sampler's draws and give the sample
-        away; or, without a seed, one comes out as before when it is drawn again, so that anybody could draw it.
+      GuaranteeError: two streams are in the same state, so that the noise would repeat the sampler's draws and reveal
+        the sample; or a stream without a seed can be drawn again, so that anyone could repeat it.
     """
     streams = [private_stream(noise_seed, name) for name in names]
     states = [_state(stream) for stream in streams]

@@ -1,4 +1,4 @@
-"""What a person reads at the terminal; none of it can fail a run."""
+"""Output to the terminal that never fails a run."""
 
 import os
 import sys
@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 
 class KeptStream:
-    """A stream whose text is lost, and the loss remembered, once it cannot be written; else the stream itself.
+    """Wraps a stream: after a first error, it drops all text and remembers the error.
 
-    A reader who went away (`| head`) still raises BrokenPipeError: that one ends a run on purpose.
+    A reader that closed the pipe (`| head`) still raises BrokenPipeError, which ends a run on purpose.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -21,12 +21,12 @@ class KeptStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes what can be written, and says that all was."""
+        """Writes the text if the stream works, and always reports that all of it was written."""
         self._attempt(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        """Flushes what can be flushed."""
+        """Flushes the stream if it works."""
         self._attempt(self._stream.flush)
 
     def _attempt(self, action: Any) -> None:
@@ -43,11 +43,11 @@ class KeptStream:
 
 
 def keep_streams() -> None:
-    """Makes both streams writable whatever they are, for this process and those that it starts."""
+    """Makes standard output and standard error writable in any case, for this process and its children."""
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         try:
             os.fstat(descriptor)
-        except OSError:  # closed: the next file that is opened would take its place, and its text
+        except OSError:  # closed: the next opened file would get this descriptor, and so our text
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
         with suppress(AttributeError, ValueError):
@@ -56,20 +56,20 @@ def keep_streams() -> None:
 
 
 def lost_output() -> OSError | None:
-    """Why standard output could not be written; None where it could."""
+    """Returns why standard output could not be written; None if it could."""
     return sys.stdout.lost if isinstance(sys.stdout, KeptStream) else None
 
 
 @contextmanager
 def decoration(name: str) -> Iterator[None]:
-    """Tells of an exception in one line and goes on after the block.
+    """Reports an exception of the block in one line, and goes on after the block.
 
     Args:
-      name: of what is missing then.
+      name: what is missing after an exception.
     """
     try:
         yield
-    except BrokenPipeError:  # an interruption of its own kind
+    except BrokenPipeError:  # the reader closed the pipe, which ends the run
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -78,5 +78,5 @@ def decoration(name: str) -> Iterator[None]:
 
 @lru_cache(maxsize=256)
 def remark(line: str) -> None:
-    """Writes a line to standard error, once a process: the runs of a sweep mostly share it."""
+    """Writes a note to standard error, once in each process, because the runs of a sweep often share it."""
     tqdm.write(f"note: {line}", file=sys.stderr)

@@ -31,7 +31,7 @@ class Number:
 
     Attributes:
       position: column in the file, from 0.
-      lowest, highest: bounds of the census's own coding, such as ages over 16 with a top code of 90; not fitted.
+      lowest, highest: bounds of the census's coding, such as ages over 16 with a top code of 90; not fitted to data.
       log: whether log(1 + x) is scaled instead of x.
     """
 
@@ -50,7 +50,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Category:
-    """A categorical column, one feature for each value of a public list.
+    """A categorical column, with one feature for each value of a public list.
 
     Attributes:
       position: column in the file, from 0.
@@ -116,9 +116,9 @@ CATEGORIES = tuple(
 def load_adult(folder: str | None) -> Dataset:
     """Returns Adult as 107 features in [0, 1]: five scaled numbers, then eight one-hot columns.
 
-    The preprocessing is public: bounds and lists of categories are constants of this file, nothing is fitted on the
-    rows, so that it costs no privacy. Rows with a missing answer stay, "?" being a category. fnlwgt, the census
-    weight of a row, is dropped: it describes the sampling, not the person.
+    The preprocessing is public: bounds and lists of categories are constants of this file. Nothing is fitted to the
+    rows, so the preprocessing costs no privacy. Rows with a missing answer stay, with "?" as a category. fnlwgt, the
+    census weight of a row, is dropped: it describes the sampling, not the person.
 
     Args:
       folder: where adult.data and adult.test lie; None uses the cache, then a download.
@@ -156,7 +156,7 @@ def _rows(content: Content) -> Iterator[tuple[int, list[str]]]:
         fields = [field.strip() for field in text.split(",")]
         if len(fields) != COLUMNS:
             raise UserError(
-                f"{content.path} line {line} has {len(fields)} columns, not {COLUMNS}; mend the line, or replace the "
+                f"{content.path} line {line} has {len(fields)} columns, not {COLUMNS}; fix the line, or replace the "
                 "file with the published one"
             )
         yield line, fields
@@ -171,7 +171,7 @@ def _scaled(content: Content, lines: list[int], number: Number, texts: tuple[str
             values[row] = np.nan
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
-        raise UserError(f"{content.path} line {lines[row]}: {number.name}={texts[row]} is not a number; mend the line")
+        raise UserError(f"{content.path} line {lines[row]}: {number.name}={texts[row]} is not a number; fix the line")
     return number.scale(values).astype(np.float32)[:, np.newaxis]
 
 

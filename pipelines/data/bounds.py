@@ -1,7 +1,7 @@
-"""The scale of a table's columns: declared bounds map a column onto [0, 1]; one that cannot train as it is, is named.
+"""The scale of a table's columns: bounds map a column onto [0, 1], and a column with an unsuitable range is named.
 
-Bounds are public constants, such as what a questionnaire allows. Statistics of private rows are not covered by any
-epsilon, so what is said of undeclared columns comes from the test split, which none covers anyway.
+Bounds are public constants, such as the range of a questionnaire. No epsilon covers statistics of private rows. Lines
+about columns without bounds therefore come from the test split, which no epsilon covers anyway.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,15 @@ Floats = NDArray[np.floating]
 Bound = tuple[int, float, float]
 """Column, lowest and highest value."""
 LARGEST, SMALLEST = 50.0, 0.01
-"""Beyond these a column drowns the others, or drowns: one of three tried ranges past either end trained to chance."""
+"""Columns beyond these outweigh the others, or count for nothing.
+
+One of three tried ranges past either end trained to chance.
+"""
 NAMED = 5
 
 
 def bounds_of_archive(where: str, array: NDArray[np.generic], columns: int) -> tuple[Bound, ...]:
-    """Reads an archive's `bounds`: shape (columns, 2), lowest and highest of each; NaN for a column without.
+    """Reads an archive's `bounds`: shape (columns, 2), lowest and highest of each; NaN for a column without bounds.
 
     Args:
       where: the file, for messages.
@@ -56,7 +59,7 @@ def require_sound(where: str, bounds: Sequence[Bound], columns: int) -> None:
 
 
 def scaled(table: Floats, bounds: Sequence[Bound]) -> Floats:
-    """Clips declared columns to their bounds and maps these onto 0 and 1; what is not finite stays as it is."""
+    """Clips columns to their bounds and maps the bounds onto 0 and 1; values that are not finite stay."""
     out = table.astype(np.float64)
     for column, low, high in bounds:
         values = out[:, column]
@@ -66,12 +69,12 @@ def scaled(table: Floats, bounds: Sequence[Bound]) -> Floats:
 
 
 def remarks_on(where: str, tested: Floats, bounds: Sequence[Bound]) -> tuple[str, ...]:
-    """Lines on columns whose scale the test split, which no epsilon covers, shows to be wrong.
+    """Lines about columns whose range is wrong for training, judged by the test split, which no epsilon covers.
 
     Args:
       where: the file, for the lines.
-      tested: the test split's table as saved, finite or not.
-      bounds: as declared.
+      tested: the table of the test split as saved; values may be infinite or NaN.
+      bounds: the declared ones.
     """
     lines = []
     for column, low, high in bounds:
@@ -97,14 +100,14 @@ def _unscaled(where: str, tested: Floats, wrong: NDArray[np.intp]) -> str:
     example = ",".join(f"[{at},{0 - _above(-low):.15g},{_above(high):.15g}]" for at, low, high in spans)
     return (
         f"{where}: column{'s' * (len(wrong) > 1)} {said}{more} of x_test {'are' if len(wrong) > 1 else 'is'} too large "
-        "or too small to train beside others of about 1; state their bounds from what they mean, not from the training "
+        "or too small to train beside others of about 1; state their bounds from their meaning, not from the training "
         f"rows, such as 'dataset.bounds=[{example}]' (column, lowest, highest), or as an array bounds of shape "
         "(columns, 2) in the archive: they are then mapped onto [0, 1]"
     )
 
 
 def _above(value: float) -> float:
-    """A number of one digit that is not below a value; 0 for a negative one."""
+    """Rounds a value up to one digit; 0 for a negative value."""
     if value <= 0:
         return 0.0
     unit = 10.0 ** np.floor(np.log10(value))

@@ -23,11 +23,11 @@ class Dataset:
       name: short name, such as "digits".
       train, test: the splits.
       classes: number of classes, >= 2.
-      client_ids: int64, shape (len(train),): the natural owner of each training example; None where there is none.
-      classes_stated: whether the number of classes was given, and not read off the labels.
-      remarks: lines for whoever trains, about what was read and may be meant otherwise.
-      source: fingerprint of what the arrays follow from, where they are computed; None where they are the data itself.
-      public: whether these are published data, in the publisher's own files; all others count as private.
+      client_ids: int64, shape (len(train),): the user who owns each training example; None if the data names none.
+      classes_stated: whether the number of classes was given; False if it was read off the labels.
+      remarks: lines to print for the user about values that were read and may be a mistake.
+      source: fingerprint of the sources of computed arrays; None where the arrays are the data itself.
+      public: whether the data was read from the publisher's own files; all other data counts as private.
 
     Raises:
       UserError: fewer than two classes, wrong rank, dtype or length, empty split, inputs that are not finite, labels
@@ -91,13 +91,13 @@ class Dataset:
 
     @cached_property
     def equal_rows(self) -> EqualRows:
-        """How often examples, inputs with label, are equal, within training and between the splits."""
+        """Counts of equal examples (inputs and label), within the training split and between the splits."""
         return EqualRows.of(self.train, self.test)
 
     def require_held_out(self) -> None:
-        """Refuses a test split that is the training split or a part of it: its accuracy would say nothing.
+        """Refuses a test split that is the training split or a part of it, since its accuracy would say nothing.
 
-        Honest tables hold equal rows by chance, so what a random split explains is no reason.
+        Tables may hold equal rows by chance. As many as a random split gives are accepted.
 
         Raises:
           UserError: every test example is a training example, more than a random split explains.
@@ -111,7 +111,7 @@ class Dataset:
 
     @property
     def seen_before(self) -> str | None:
-        """One line where much of the test split was trained on; it tells of the test split, and is not covered."""
+        """One line if training saw much of the test split. The line reveals test data, which no epsilon covers."""
         found = self.equal_rows
         if not found.suspicious:
             return None
@@ -125,10 +125,10 @@ class Dataset:
         )
 
     def require_stated_classes(self) -> None:
-        """Refuses a number of classes that was read off private labels: it decides the shape of the released model.
+        """Refuses a number of classes read off private labels: it decides the shape of the released model.
 
         Raises:
-          UserError: it was.
+          UserError: the number was not stated.
         """
         if not self.classes_stated:
             raise UserError(
@@ -138,7 +138,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over all arrays with their shapes, or over what they follow from; under a key unless public."""
+        """sha256 of all arrays with their shapes, or of their sources; keyed unless the data is public."""
         if self.source is not None:
             return self.source
         digest = hashlib.sha256()
@@ -149,5 +149,5 @@ class Dataset:
         return self.mark(digest.hexdigest())
 
     def mark(self, plain: str) -> str:
-        """A fingerprint that follows from these data, as it may be logged."""
+        """The form of a fingerprint of this data that may be logged: keyed unless the data is public."""
         return plain if self.public else keyed(plain)

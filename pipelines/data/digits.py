@@ -1,4 +1,4 @@
-"""The digits that come with scikit-learn: small, offline, the same everywhere."""
+"""The digits that come with scikit-learn: a small dataset that needs no network."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
-from pipelines.data.shuffle import public_order
-from pipelines.data.split import Split
+from pipelines.data.split import Split, public_order
 
 TRAIN_EXAMPLES = 1437
 BRIGHTEST = 16
@@ -18,8 +17,8 @@ BRIGHTEST = 16
 def load_digits() -> Dataset:
     """Returns 1,797 handwritten digits, images (8, 8, 1), with 1,437 for training and 360 for the test.
 
-    The source has no split of its own, so a fixed public permutation makes one. The writers are not recorded: the
-    same hand can be on both sides, which flatters every pipeline alike.
+    The source has no split, so a fixed public permutation makes one. The writers are not recorded. The same writer
+    can be in both splits, which raises the accuracy of every pipeline alike.
 
     Source: Alpaydin and Kaynak 1998, doi:10.24432/C50P49, its test set as scikit-learn ships it.
     """
@@ -37,7 +36,10 @@ def load_digits() -> Dataset:
 
 
 def _table() -> NDArray[np.float64]:
-    """One row a digit: 64 pixels, then the label. Read from the package's file, whose import would cost a second."""
+    """One row for each digit: 64 pixels, then the label.
+
+    Reads the file of the package without importing the package, which would take a second.
+    """
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise UserError("dataset=digits comes with scikit-learn, which is not installed; run: pip install scikit-learn")

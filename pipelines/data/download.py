@@ -1,4 +1,4 @@
-"""Downloads with mirrors; nothing enters the cache before it passed its check."""
+"""Downloads with mirrors; a file enters the cache after its check only."""
 
 import logging
 import sys
@@ -17,18 +17,18 @@ logger = logging.getLogger(__name__)
 
 
 class DownloadError(Exception):
-    """No address gave the file; the message says in a few words what each one answered."""
+    """No address gave the file; the message has the answer of each address in a few words."""
 
 
 def download(name: str, urls: Sequence[str], cache: Path, genuine: Callable[[Path], bool]) -> Path:
     """Fetches a file from the first address that has it.
 
-    The file arrives in a temporary folder and moves into the cache once it passed its check, so that an interrupted
-    or tampered download leaves nothing behind, and two runs at once cannot see each other's half.
+    The file is written to a temporary folder and moves into the cache after its check. An interrupted or tampered
+    download therefore leaves nothing behind, and two runs at once cannot see each other's partial files.
 
     Args:
-      name: the file's unpacked name; from a .zip the member of this name is taken.
-      urls: tried in this order.
+      name: the file's unpacked name; in a .zip, the member of this name is taken.
+      urls: to try in this order.
       cache: an existing or new folder.
       genuine: whether a fetched file is the published one.
 
@@ -44,7 +44,7 @@ def download(name: str, urls: Sequence[str], cache: Path, genuine: Callable[[Pat
         for number, url in enumerate(urls):
             logger.info("downloading %s", url)
             try:
-                # A folder for each address: pooch would take the last one's rejected file for a finished download.
+                # One folder for each address: pooch would take a rejected file for a finished download.
                 fetched = _retrieve(url, name, Path(staging, str(number)))
             except (OSError, ValueError, zipfile.BadZipFile) as error:
                 failures.append(f"{urlsplit(url).netloc}: {_in_words(error)}")
@@ -69,13 +69,13 @@ def _retrieve(url: str, name: str, staging: Path) -> Path:
     """Fetches one address with pooch, and unzips it where it is an archive."""
     import pooch
 
-    # Pooch reports at INFO and straight to stderr; our own line above says the same once.
+    # Pooch logs at INFO, directly to stderr; our own line above says the same once.
     pooch.get_logger().setLevel(logging.ERROR)
     published = PurePosixPath(urlsplit(url).path).name
     zipped = published.endswith(".zip")
     fetched = pooch.retrieve(
         url,
-        known_hash=None,  # The caller checks: published checksums are of unpacked contents as often as of archives.
+        known_hash=None,  # The caller checks: a published checksum can be of the archive or of its contents.
         fname=published,
         path=staging,
         processor=pooch.Unzip(members=[name]) if zipped else None,
@@ -87,6 +87,6 @@ def _retrieve(url: str, name: str, staging: Path) -> Path:
 
 
 def _in_words(error: Exception) -> str:
-    """Requests put whole URLs and object addresses into their messages; the status or the kind says enough."""
+    """The HTTP status or the error's type: the messages of requests hold whole URLs and object addresses."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return f"HTTP {status}" if status is not None else type(error).__name__

@@ -1,4 +1,4 @@
-"""Equal examples of a dataset: within training, and between the two splits, held against what chance would give."""
+"""Counts equal examples, within training and between the splits, and compares the counts with a random split."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from pipelines.data.split import Split
 
 BELIEVABLE = 1e-6
-"""A split that a random one resembles with a smaller probability was not drawn at random."""
+"""Below this probability under a random split, a split is not taken for a random one."""
 CHANGES = 20
-"""A stretch of rows with fewer changes may occur twice because both splits are sorted."""
+"""Equal stretches of rows with fewer changes of value may be there because both splits are sorted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EqualRows:
-    """How often examples, inputs with label, are equal.
+    """Counts of equal examples (inputs and label).
 
     Attributes:
       tested: examples of the test split.
-      seen: those of them that equal a training example.
-      expected: how many would, on average, if the examples of both splits were split anew at random.
-      same_split: whether the test split is the training split or a part of it, which chance does not explain.
-      most: training examples that are equal to each other, in the largest such group; 1 where none is.
+      seen: test examples that equal a training example.
+      expected: mean of `seen` over random splits of all examples.
+      same_split: whether the test split is the training split or a part of it, beyond chance.
+      most: size of the largest group of equal training examples; 1 if all differ.
       repeated: training examples that equal another one.
     """
 
@@ -54,12 +54,12 @@ class EqualRows:
 
     @property
     def unexplained(self) -> bool:
-        """Whether clearly more test examples were seen in training than a random split explains."""
+        """Whether training saw clearly more test examples than a random split gives."""
         return self.seen > 2 * self.expected + self.tested / 100
 
     @property
     def suspicious(self) -> bool:
-        """Whether the test split's reader must know: most of it was seen, or more than chance explains."""
+        """Whether to warn: training saw most of the test split, or more of it than chance explains."""
         return self.seen > self.tested / 2 or self.unexplained
 
 
@@ -86,9 +86,9 @@ def _left_to_the_test(copies: NDArray[np.int64], tested: int) -> NDArray[np.floa
 
 
 def _is_part(trained: NDArray[np.int64], tested: NDArray[np.int64], alone: NDArray[np.float64]) -> bool:
-    """Whether every test row was trained on, or both splits hold the same rows, and a random split would not do that.
+    """Whether all test rows are training rows, or both splits hold the same rows, and chance does not explain it.
 
-    The first probability is a bound: where copies of a kind end up is negatively associated over kinds.
+    The first probability is an upper bound: the splits of different kinds of rows are negatively associated.
     """
     if (trained[tested > 0] == 0).any():
         return False
@@ -102,7 +102,7 @@ def _is_part(trained: NDArray[np.int64], tested: NDArray[np.int64], alone: NDArr
 
 
 def _is_stretch(trained: NDArray[np.int64], tested: NDArray[np.int64]) -> bool:
-    """Whether the test rows are the training rows, or stand among them one after the other in the same order."""
+    """Whether the test rows are the training rows, or a contiguous part of them in the same order."""
     if np.array_equal(trained, tested):
         return True
     if np.count_nonzero(np.diff(tested)) < CHANGES:

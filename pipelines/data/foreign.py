@@ -1,4 +1,4 @@
-"""What a file is that is not an archive of numpy.savez, and how to make one of it."""
+"""Recognises a file that is no archive of numpy.savez, and says how to convert it."""
 
 import zipfile
 from pathlib import Path
@@ -23,7 +23,7 @@ PICKLE = f"load it with pickle where you trust it, {SAVE}"
 
 
 def describe(path: Path) -> str | None:
-    """One phrase on a file that is something else than an archive of arrays; None where nothing tells."""
+    """One phrase about a file that is no archive of arrays; None if its kind is unknown."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -43,7 +43,7 @@ def _of_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, NotImplementedError):  # the last: of a version that no zip has
         return None
     for part, kind, remedy in INSIDE:
         if any(part in name for name in names):

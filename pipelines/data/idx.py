@@ -63,11 +63,11 @@ FILES: dict[str, tuple[RawFile, ...]] = {
 }
 
 
-def load_idx(name: Literal["mnist", "fashion_mnist"], folder: str | None) -> Dataset:
+def load_idx(name: str, folder: str | None) -> Dataset:
     """Returns 28 x 28 grey images, float32 of shape (n, 28, 28, 1) in [0, 1], and their ten classes.
 
     Args:
-      name: which of the two.
+      name: one of `FILES`.
       folder: where the four files lie; None uses the cache, then a download.
 
     Raises:

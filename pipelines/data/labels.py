@@ -1,4 +1,4 @@
-"""One integer an example: labels and client ids as they are saved, and what mends those that are not."""
+"""Reads labels and client ids, one integer for each example, and says how to fix other arrays."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ Array = NDArray[np.generic]
 
 
 def integers(where: str, key: str, array: Array, inputs: tuple[str, Array]) -> NDArray[np.int64]:
-    """Returns one integer an example.
+    """Returns one integer for each example.
 
     Args:
       where: the file, for messages.
@@ -18,7 +18,7 @@ def integers(where: str, key: str, array: Array, inputs: tuple[str, Array]) -> N
       inputs: key and array of the examples' inputs.
 
     Raises:
-      UserError: something else, with what makes integers of it.
+      UserError: the array is no such array of integers; the line says how to make one.
     """
     examples = len(inputs[1])
     if np.issubdtype(array.dtype, np.integer) and array.shape == (examples,):
@@ -51,7 +51,7 @@ def _of_rows(key: str, array: Array) -> str:
             return f"its rows are one-hot: save {key}.argmax(axis=1)"
         if (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3):
             return f"its rows are shares of classes: {key}.argmax(axis=1) takes the largest"
-    return f"only one label an example can be trained: save one column of it, such as {key}[:, 0]"
+    return f"a model trains on one label for each example: save one column of it, such as {key}[:, 0]"
 
 
 def _of_kind(key: str, array: Array) -> str:
@@ -63,12 +63,12 @@ def _of_kind(key: str, array: Array) -> str:
             return f"{key} holds NaN or infinity: remove those examples, then save {key}.astype(int)"
         if (values == np.round(values)).all():
             return f"its numbers are whole: save {key}.astype(int)"
-        return f"its numbers are not whole: only classes can be trained; numpy.digitize({key}, edges) makes classes"
+        return f"its numbers are not whole, and labels must be classes; numpy.digitize({key}, edges) makes classes"
     return "number names with numpy.unique(names, return_inverse=True)"
 
 
 def range_remedy(lowest: int, highest: int, classes: int) -> str:
-    """What makes 0..classes-1 of integer labels with another range."""
+    """How to turn integer labels of another range into 0..classes-1."""
     if lowest == 1 and highest == classes:
         return "they count from 1: subtract 1"
     if (lowest, highest, classes) == (-1, 1, 2):

@@ -7,15 +7,15 @@ from pathlib import Path
 from pipelines.config.data_settings import DatasetConfig, DigitsConfig, DownloadedConfig, NpzConfig
 from pipelines.core.errors import UserError
 from pipelines.data.dataset import Dataset
-from pipelines.data.shuffle import public_order
-from pipelines.data.split import Split
+from pipelines.data.split import Split, public_order
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:
     """Loads the dataset that the configuration names, and keeps its first `limit` training examples if it says so.
 
     Raises:
-      UserError: files are missing, damaged or of another format, or the limit exceeds the training examples.
+      UserError: the name is unknown, files are missing, damaged or of another format, or the limit exceeds the
+        training examples.
     """
     return _loaded(config, _stamps(config))
 
@@ -28,7 +28,7 @@ def _stamps(config: DatasetConfig) -> tuple[tuple[str, int, int], ...]:
         files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
         stats = [(str(file.absolute()), file.stat()) for file in files if file.is_file()]
     except OSError:
-        return ()  # whoever reads them says what is wrong
+        return ()  # the loader says what is wrong with them
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
@@ -45,18 +45,22 @@ def _load(config: DatasetConfig) -> Dataset:
             from pipelines.data.digits import load_digits
 
             return load_digits()
-        case DownloadedConfig(name=name, folder=folder):
-            if name == "adult":
-                from pipelines.data.adult import load_adult
-
-                return load_adult(folder)
-            from pipelines.data.idx import load_idx
-
-            return load_idx(name, folder)
         case NpzConfig():
             from pipelines.data.npz import load_npz
 
             return load_npz(config.file, config.classes, config.bounds)
+        case DownloadedConfig(name="mnist" | "fashion_mnist" as name, folder=folder):
+            from pipelines.data.idx import load_idx
+
+            return load_idx(name, folder)
+        case DownloadedConfig(name="adult", folder=folder):
+            from pipelines.data.adult import load_adult
+
+            return load_adult(folder)
+        case _:
+            raise UserError(
+                f"dataset={config.name} is unknown; choose adult, digits, fashion_mnist, mnist, or npz for your arrays"
+            )
 
 
 def _first(dataset: Dataset, limit: int) -> Dataset:

@@ -21,14 +21,14 @@ from pipelines.data.split import Split
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("client_ids", "classes", "bounds")
-# What numpy, zipfile and zlib raise on damaged, encrypted or pickled members.
+# numpy, zipfile and zlib raise these on damaged, encrypted or pickled members.
 DAMAGED = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 OWNERS = re.compile(r"(client|user|subject|writer|patient|owner|group)s?(_?ids?)?", re.IGNORECASE)
-"""Names of arrays that seem to say whose each example is."""
+"""Names of arrays that seem to hold the owner of each example."""
 DARK = 0.01
-"""No pixel above it: nearly black pictures, which hardly train."""
+"""Images without a pixel above this are nearly black, and hardly train."""
 SQUARISH = 3
-"""Largest ratio of the sides of what is taken for an image with its channels first."""
+"""Largest ratio of the sides of an array that is taken for an image with its channels first."""
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -43,15 +43,15 @@ def load_npz(file: str, classes: int | None = None, bounds: Sequence[Bound] | No
     | classes | optional: number of classes | one integer >= 2 |
     | bounds | optional: lowest and highest value of each feature | numbers, shape (features, 2), NaN for none |
 
-    Images of uint8 are divided by 255. Features of rank 2 are clipped to their bounds and mapped onto [0, 1]; without
-    bounds they are taken as they are, and a remark names those that cannot train so.
-    Where neither the archive nor the caller states the number of classes, it is the largest label of both splits plus
-    one. That looks at the private labels, so private pipelines refuse it.
+    Images of uint8 are divided by 255. Features of rank 2 are clipped to their bounds and mapped onto [0, 1]. Features
+    without bounds stay as they are, and a remark names those whose range is unsuitable for training.
+    If neither the archive nor the caller states the number of classes, it is the largest label of both splits plus
+    one. That number depends on private labels, so private pipelines refuse it.
 
     Args:
       file: path of the archive.
-      classes: the number of classes, instead of what the archive says.
-      bounds: of features, instead of what the archive says.
+      classes: the number of classes; overrides the archive.
+      bounds: of features; override the archive.
 
     Raises:
       UserError: the archive is missing, damaged or lacks a key, or an array has a wrong type, shape or range.
@@ -82,25 +82,25 @@ def load_npz(file: str, classes: int | None = None, bounds: Sequence[Bound] | No
 
 
 def _dark(path: Path, brightest: float) -> tuple[str, ...]:
-    """One line on test images that are nearly black, which no epsilon covers."""
+    """One line if the test images are nearly black. No epsilon covers the test split."""
     if not 0 < brightest < DARK:
         return ()
     said = f"no pixel of x_test is above {brightest:.3g}, where 1 is white"
-    return (f"dataset.file={path}: {said}; look whether they were divided twice",)
+    return (f"dataset.file={path}: {said}; check whether they were divided twice",)
 
 
 def _read(path: Path) -> tuple[Arrays, list[str]]:
     """Opens the archive without pickle: an archive of unknown origin must not run code.
 
     Returns:
-      The arrays that are known, and the names of those that are not.
+      The known arrays, and the names of the unknown ones.
     """
     if path.is_dir():
         raise UserError(f"dataset.file={path} is a folder; give the path of one .npz archive")
     if not path.is_file():
         raise UserError(f"dataset.file={path} does not exist; give the path of an .npz archive")
     try:
-        # Opened here, since np.load leaves a file open that turns out to be no archive.
+        # Opened here, since np.load leaves a file open if it is no archive.
         with path.open("rb") as file:
             return _members(path, np.load(file, allow_pickle=False))
     except DAMAGED as error:
@@ -132,14 +132,14 @@ def _members(path: Path, archive: Any) -> tuple[Arrays, list[str]]:
     for key in ignored if "client_ids" not in arrays else ():
         if OWNERS.fullmatch(key) and _shape(archive, key) == arrays["y_train"].shape:
             raise UserError(
-                f"dataset.file={path}: {key} seems to say whose each example is; save it as client_ids, so that "
-                "users in the data are the users, or leave it out"
+                f"dataset.file={path}: {key} seems to hold the owner of each example; save it as client_ids, "
+                "so that the run uses the users of the data, or leave it out"
             )
     return arrays, ignored
 
 
 def _shape(archive: Any, key: str) -> tuple[int, ...] | None:
-    """The shape of an array that nothing needs, if it can be read."""
+    """The shape of an unknown array, if it can be read."""
     try:
         shape: tuple[int, ...] = archive[key].shape
     except DAMAGED:
@@ -148,7 +148,7 @@ def _shape(archive: Any, key: str) -> tuple[int, ...] | None:
 
 
 def _ignored(path: Path, names: list[str]) -> tuple[str, ...]:
-    """One line on arrays that nothing reads."""
+    """One line about unknown arrays in the archive."""
     if not names:
         return ()
     near = [(name, found[0]) for name in names if (found := difflib.get_close_matches(name, OPTIONAL, n=1))]
@@ -182,7 +182,7 @@ def _inputs(path: Path, key: str, arrays: Arrays) -> NDArray[np.float32]:
 
 
 def _require_channels_last(where: str, key: str, shape: tuple[int, ...]) -> None:
-    """Refuses PyTorch's order of axes, which would pass for images three pixels high."""
+    """Refuses images with channels first, PyTorch's order: they would be read as images three pixels high."""
     _, first, second, last = shape
     if first in (1, 3, 4) and last > 4 and max(second, last) <= SQUARISH * min(second, last):
         raise UserError(
@@ -210,20 +210,20 @@ def _images(where: str, array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float32) / np.float32(255)
     if not np.issubdtype(array.dtype, np.floating):
         raise UserError(f"{where} is {array.dtype}; save images as uint8 in 0..255 or as floats in [0, 1]")
-    # Comparisons with NaN are false: the Dataset itself reports those.
+    # Comparisons with NaN are false: the Dataset itself reports NaN.
     if ((array < 0) | (array > 1)).any():
         lowest, highest = np.nanmin(array), np.nanmax(array)
         remedy = "divide by the largest possible value, or save them as uint8 in 0..255"
         if -1 <= lowest < 0 < highest <= 1:
             remedy = "map [-1, 1] with (x + 1) / 2"
         elif lowest < 0:
-            remedy = "undo what standardised them, with public constants"
+            remedy = "undo their standardisation, with public constants"
         raise UserError(f"{where} spans {lowest:g}..{highest:g}; images of floats must lie in [0, 1]: {remedy}")
     return _float32(array)
 
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # What does not fit becomes infinity, which the Dataset reports.
+    with np.errstate(over="ignore"):  # A value that is too large becomes infinity, which the Dataset reports.
         return array.astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Raw files of a published dataset: found in a folder, else in the cache, else downloaded; gzipped or not."""
+"""Raw files of a published dataset, gzipped or not: from a folder, or from the cache, which downloads fill."""
 
 import gzip
 import hashlib
@@ -22,8 +22,8 @@ class RawFile:
 
     Attributes:
       name: its unpacked name; the same name with .gz counts too.
-      md5s: of the file as published or of what it unpacks to; a file that matches any of them is genuine.
-      urls: where to fetch it, in this order. A .zip is searched for a member called `name`.
+      md5s: of the file as published or as unpacked; a file that matches any of them is genuine.
+      urls: to try in this order. In a .zip, the member called `name` is taken.
     """
 
     name: str
@@ -49,8 +49,8 @@ class Content:
 def read_raw(dataset: str, files: Sequence[RawFile], folder: str | None) -> list[Content]:
     """Reads the files of a published dataset, in the order given.
 
-    A file of the user's own `folder` may differ from the published one, which is logged; whatever comes from the
-    cache or the network must be genuine.
+    A file in the user's own `folder` may differ from the published one; a warning says so. A file from the cache or
+    the network must be genuine.
 
     Args:
       dataset: its name, as in dataset=NAME.
@@ -74,7 +74,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _gunzip(path: Path, packed: bytes) -> bytes:
-    """Decompresses what is gzip by its first bytes, whatever the file's name says."""
+    """Decompresses gzip, which is recognised by its first bytes and not by the file's name."""
     if not packed.startswith(GZIP_MAGIC):
         return packed
     try:
@@ -115,13 +115,13 @@ def _read_own(dataset: str, file: RawFile, path: Path) -> Content:
 
 
 def _read_cached(file: RawFile, cache: Path) -> Content | None:
-    """Returns a genuine cached copy; None where there is none, so that a damaged one is fetched again."""
+    """Returns a genuine cached copy, or None; a damaged copy gives None and is fetched again."""
     path = _find(file, cache)
     return None if path is None else _checked(file, path)
 
 
 def _checked(file: RawFile, path: Path) -> Content | None:
-    """Reads a file that must be genuine; None where it is not."""
+    """Reads a file; returns None if it is not genuine."""
     packed = _read_bytes(path)
     try:
         data = _gunzip(path, packed)
@@ -141,7 +141,7 @@ def _fetch(dataset: str, file: RawFile, files: Sequence[RawFile], cache: Path) -
             f"dataset={dataset}: {file.name} is not in the cache{note} and could not be downloaded ({error}); "
             f"without a network put the published {names} into {cache}, or into a folder given as dataset.folder=..."
         ) from None
-    # A damaged copy under the other spelling would be found first next time.
+    # The next run could find a damaged copy with the other file name (.gz or not) first.
     if stale is not None and stale != path:
         stale.unlink(missing_ok=True)
     return Content(path, _gunzip(path, _read_bytes(path)))

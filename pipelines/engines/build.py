@@ -1,4 +1,4 @@
-"""The one choice of an engine."""
+"""The choice of an engine by the pipeline's settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +18,11 @@ from pipelines.privacy.mechanisms.base import Mechanism
 
 
 def build_pipeline(config: Config, plan: Mechanism | None, threads: int) -> Pipeline:
-    """The one choice of an engine; each import pulls in its own framework and no other.
+    """Builds the engine of a pipeline; each case imports its own framework alone.
 
     Args:
-      config: of the run.
-      plan: what a private engine runs; None for the others.
+      config: the run's configuration.
+      plan: the plan of a private engine; None for the others.
       threads: CPU threads.
 
     Raises:
@@ -56,7 +56,7 @@ def build_pipeline(config: Config, plan: Mechanism | None, threads: int) -> Pipe
 
 
 def _private_worker(config: Config) -> bool:
-    """Whether only we may reach TFF's worker, which is tried before anything is logged."""
+    """Returns whether only this user may reach TFF's worker, and checks that before anything is logged."""
     from pipelines.engines.federated.home import require_private_home
 
     if config.federated.require_private_worker:

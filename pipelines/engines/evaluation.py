@@ -26,7 +26,7 @@ class Evaluation:
 def cross_entropies(logits: NDArray[np.floating], labels: Labels) -> NDArray[np.float64]:
     """Cross-entropy of each example in nats, shape (n,), from logits, shape (n, classes), and labels, shape (n,)."""
     logits = logits.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # the loss of a model that diverged is NaN, which its caller looks for
+    with np.errstate(invalid="ignore"):  # a model that diverged has the loss NaN, and the caller checks for that
         shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels])
 

@@ -20,13 +20,13 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryUpdates:
-    """What clients that an audit planted contribute, in place of what training would give.
+    """The contributions of clients that an audit planted; these clients do not train.
 
-    It is a raw contribution: an engine clips, sums and noises it as any other.
+    The engine clips, sums and noises such a contribution like any other, so it may exceed the clip norm.
 
     Attributes:
-      rows: which update each of these clients sends whenever it joins; clients that are not a key train.
-      updates: float32, shape (canaries, weights): what a client's weights lose, all of them in the spec's order.
+      rows: the row of `updates` that each of these clients sends whenever it joins; all other clients train.
+      updates: float32, shape (canaries, weights): the decrease of all weights, in the spec's order.
     """
 
     rows: dict[int, int]
@@ -43,7 +43,7 @@ class TrainingData:
       partition: which example belongs to which client; None in a central pipeline without users.
       spec: the architecture.
       initial_weights: where training starts, in the spec's order; the same for every pipeline.
-      canaries: of an audit; engines over examples know none.
+      canaries: those of an audit; engines over examples have none.
     """
 
     inputs: Inputs
@@ -58,11 +58,11 @@ def require_partition(data: TrainingData, need: str = "a federated pipeline need
     """Returns the division among clients or users.
 
     Args:
-      data: with or without it.
-      need: of whoever asks, for the message.
+      data: with or without a partition.
+      need: what needs the partition, for the message.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no partition.
     """
     if data.partition is None:
         raise UserError(f"{need}: choose a partition, such as partition=iid")
@@ -70,7 +70,7 @@ def require_partition(data: TrainingData, need: str = "a federated pipeline need
 
 
 class FittedModel(Protocol):
-    """A model as it stands while `on_round` runs; the one in a Fit stays as it is."""
+    """A trained model. One that `on_round` gets changes after that call; the one in a Fit does not change."""
 
     framework: Literal["pytorch", "tensorflow"]
 
@@ -81,17 +81,17 @@ class FittedModel(Protocol):
         """Returns copies of the weights in the spec's order and layout."""
 
     def example_gradients(self, weights: Weights, inputs: Inputs, labels: Labels) -> NDArray[np.float64]:
-        """Differentiates each example's cross-entropy alone, in float64, by nothing but the framework's autograd.
+        """Differentiates each example's cross-entropy separately, in float64, with the framework's autograd alone.
 
-        It is slow, and shares no code with training: the reference that audits compare contributions with.
+        It is slow and shares no code with training: audits compare contributions with it.
 
         Args:
-          weights: where to differentiate, in the spec's order and layout; the model's own stay.
+          weights: where to differentiate, in the spec's order and layout; the model's own weights do not change.
           inputs: float32, shape (n, *features).
           labels: int64, shape (n,).
 
         Returns:
-          Gradients, shape (n, weights), all tensors in the spec's order and layout in a row.
+          Gradients, shape (n, weights): a row holds all tensors in the spec's order and layout.
         """
 
     def native(self) -> Any:
@@ -105,13 +105,13 @@ class RoundRecord:
     Attributes:
       step: steps that ran so far, counted from 1.
       steps: steps that were planned.
-      examples: examples processed so far; in a private run the expected number, since the realised one is private,
-        and under user-level privacy of users, since the number of their examples is private too.
+      examples: examples processed so far. In a private run it is the expected number, since the real one is private.
+        Under user-level privacy it counts users, since the number of their examples is private too.
       train_s: seconds spent in training so far, callbacks excluded.
-      model: the model as it stands now.
-      plan: that a private run follows, as the engine has it.
-      sampler: what a private run has trained on so far; private itself, but for its verdict.
-      exposure: what about the engine lets others reach the data while it trains, in words; None where nothing does.
+      model: the model after this step.
+      plan: the engine's plan in a private run; None otherwise.
+      sampler: the record of a private run's samples so far; all of it is private except for its verdict.
+      exposure: how others can reach the data while the engine trains, in words; None if they cannot.
     """
 
     step: int
@@ -131,8 +131,8 @@ class Fit:
     Attributes:
       record: the last step's record.
       executed: the plan with the steps that ran, for a private pipeline; None otherwise.
-      facts: what the engine says of itself for the log, such as device, threads or gradient mode.
-      sampler: whether the samples that were trained on fit the plan; None where nothing is sampled for privacy.
+      facts: facts about the engine for the log, such as device, threads or gradient mode.
+      sampler: whether the samples that were trained on fit the plan; None if the run is not private.
     """
 
     record: RoundRecord

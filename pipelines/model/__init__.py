@@ -1,1 +1,1 @@
-"""The architecture and its starting weights, free of any framework."""
+"""The architecture and its starting weights, independent of any framework."""

@@ -1,9 +1,10 @@
-"""The architecture, free of any framework, and the numpy weights every pipeline starts from.
+"""The architecture, independent of any framework, and the numpy weights that every pipeline starts from.
 
 Layouts are channels-last: images (n, height, width, channels), convolution kernels (height, width, in, out), dense
-kernels (in, out). Each engine converts at its own door.
+kernels (in, out). Each engine converts them to its own layout.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.config.model_settings import Activation
+from pipelines.config.model_settings import Activation, ConvLayer, DenseLayer, LayerConfig, MaxPoolLayer
 from pipelines.core.errors import UserError
 
 Weights = list[NDArray[np.float32]]
@@ -31,9 +32,10 @@ class Conv:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Maximum over windows of shape `window`, stride 1, no padding."""
+    """Maximum over windows of shape `window`, without padding."""
 
     window: Pair
+    stride: Pair = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class ModelSpec:
     """A feed-forward classifier as a sequence of layers.
 
     Attributes:
-      name: linear, mlp or cnn.
+      name: linear, mlp, cnn or layers.
       features: shape of one example.
       classes: number of logits.
       layers: from inputs to logits.
@@ -97,7 +99,7 @@ class ModelSpec:
         return sum(prod(shape) for shape in self.weight_shapes())
 
     def shaped(self, flat: NDArray[np.float32]) -> Weights:
-        """Cuts all weights in a row, shape (parameters,), into arrays in order."""
+        """Cuts a flat row of all weights, shape (parameters,), into arrays in order."""
         shapes = self.weight_shapes()
         parts = np.split(flat, np.cumsum([prod(shape) for shape in shapes])[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -138,15 +140,67 @@ def build_spec(
     return ModelSpec(name=name, features=features, classes=classes, layers=layers)
 
 
+def build_layers(layers: Sequence[LayerConfig], *, features: tuple[int, ...], classes: int) -> ModelSpec:
+    """Builds the spec of a list of layers for inputs of a shape, and adds the dense layer to the classes.
+
+    Args:
+      layers: as configured; an image is flattened before a dense layer.
+      features: (n_features,) or (height, width, channels).
+      classes: number of logits.
+
+    Raises:
+      UserError: a convolution or a pool that gets no image, or one that is too small for it.
+    """
+    shape, found = features, list[Layer]()
+    for place, layer in enumerate([*layers, DenseLayer(dense=classes)]):
+        match layer:
+            case "tanh" | "relu":
+                found.append(Tanh() if layer == "tanh" else Relu())
+            case DenseLayer(dense=units):
+                found += [Reshape((prod(shape),))] if len(shape) > 1 else []
+                found.append(Dense(prod(shape), units))
+                shape = (units,)
+            case ConvLayer(conv=conv):
+                shape = _windowed(place, "conv", shape, conv.kernel, conv.stride, conv.padding)
+                found.append(Conv(shape[2], conv.filters, conv.kernel, conv.stride, conv.padding))
+                shape = (*shape[:2], conv.filters)
+            case MaxPoolLayer(max_pool=pool):
+                shape = _windowed(place, "max_pool", shape, pool.window, pool.stride, (0, 0))
+                found.append(MaxPool(pool.window, pool.stride))
+    return ModelSpec(name="layers", features=features, classes=classes, layers=tuple(found))
+
+
+def _windowed(
+    place: int, kind: str, shape: tuple[int, ...], window: Pair, stride: Pair, padding: Pair
+) -> tuple[int, ...]:
+    """The shape that windows over an image leave, with the channels of before.
+
+    Raises:
+      UserError: there is no image, or no window fits into it.
+    """
+    if len(shape) != 3:
+        raise UserError(
+            f"model.layers.{place}: {kind} needs an image, but gets {shape[0]} features; put it before the first dense "
+            "layer, or use dense layers alone where the data has no images"
+        )
+    sides = tuple(map(positions, shape[:2], window, stride, padding))
+    if min(sides) < 1:
+        raise UserError(
+            f"model.layers.{place}: {kind} with a window of {window[0]} x {window[1]} does not fit its input of "
+            f"{shape[0]} x {shape[1]}; make it smaller, or shrink the image less before it"
+        )
+    return (*sides, shape[2])
+
+
 def positions(size: int, window: int, stride: int = 1, padding: int = 0) -> int:
-    """Returns how many windows fit along one side of an image: what a convolution or a pool leaves of it."""
+    """Returns how many windows fit along one side of an image: the output size of a convolution or a pool."""
     return (size + 2 * padding - window) // stride + 1
 
 
 def initial_weights(spec: ModelSpec, rng: np.random.Generator) -> Weights:
     """Draws float32 starting weights: Glorot uniform kernels and zero biases; all zeros for a linear model.
 
-    A linear model is convex, so zeros lose nothing and save the private budget that unlearning noise would cost.
+    A linear model is convex, so zeros lose nothing. Random weights would cost privacy budget to unlearn.
 
     Source: Glorot & Bengio 2010, equation 16.
     """
@@ -196,7 +250,7 @@ def _pair(sides: list[tuple[int, int, int]], index: int) -> Pair:
 
 
 def _side(size: int) -> tuple[tuple[int, int, int], tuple[int, int, int], int, int]:
-    """Kernel, stride and padding of both convolutions, the pool window, and what is left of one image side.
+    """Kernel, stride and padding of both convolutions, the pool window, and the remaining size of one image side.
 
     From 14 pixels on this is the published geometry; smaller images get kernels that still fit.
     """

@@ -1,4 +1,4 @@
-"""What both engines know of clipping: how far a user's update may reach, and a clip norm that follows the norms."""
+"""Clipping in both engines: the largest allowed value of a user's update, and the adaptive clip norm."""
 
 from math import exp
 
@@ -7,8 +7,8 @@ import numpy as np
 from pipelines.privacy.mechanisms.base import AdaptiveClipping
 from pipelines.privacy.noise_grid import noise_grid
 
-# A user's update beyond this on any coordinate is cut: the square of its norm would overflow float32, the clip would
-# return NaN, and a single user would decide whether the round's noised sum exists at all.
+# Each coordinate of a user's update is cut at this value. Otherwise the square of its norm could overflow float32, the
+# clip would return NaN, and a single user could destroy the noised sum of a round.
 PRIVATE_REACH = 1e15
 
 
@@ -21,18 +21,19 @@ def next_clip_norm(
     expected_batch_size: float,
     rng: np.random.Generator,
 ) -> float:
-    """Moves a clip norm towards the target quantile of the norms, by a noised count of those within it.
+    """Moves a clip norm towards the target quantile of the norms, by a noised count of unclipped units.
 
-    Each unit counts 1/2 or, if it was clipped, -1/2; the noised sum is divided by a public constant, and the share
-    that follows is brought back into [0, 1]. This is `gaussian_adaptive` of TFF, which centres counts so that one unit
-    moves them by 1/2 and not by 1.
+    Each unit counts 1/2 or, if it was clipped, -1/2. The noised sum is divided by a public constant, and the resulting
+    share is limited to [0, 1]. This is `gaussian_adaptive` of TFF, which centres counts so that one unit moves them by
+    1/2 and not by 1.
 
     Args:
-      clip_norm: that the units of this step were clipped to, > 0.
-      adaptive: target, rate and the count's noise.
-      units: in the sample, those left out as not finite included: what they contribute, zero, is within every norm.
-      clipped: of them, those whose norm exceeded the clip norm.
-      expected_batch_size: the plan's.
+      clip_norm: clip norm of this step, > 0.
+      adaptive: target, rate and noise of the count.
+      units: number of units in the sample. This includes the units that were left out because their update was not
+        finite: they contribute zero, which is within every norm.
+      clipped: number of units whose norm exceeded the clip norm.
+      expected_batch_size: of the plan.
       rng: the run's private stream of noise; one draw.
 
     Returns:

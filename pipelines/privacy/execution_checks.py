@@ -1,7 +1,7 @@
-"""Whether a run did what its plan says. Checked on every private run before its guarantee is written down.
+"""Checks whether a run did what its plan says. They run on every private run before its guarantee is written.
 
-An epsilon is computed from a plan; it is true only if training followed that plan to the letter. These checks look at
-what an engine hands back, so that a bug in an engine, or between it and the accounting, fails the run.
+An epsilon is computed from a plan. It is true only if training followed that plan exactly. These checks compare the
+plan with what an engine returns, so a bug in an engine, or between engine and accounting, fails the run.
 """
 
 from dataclasses import replace
@@ -12,25 +12,25 @@ from pipelines.core.errors import GuaranteeError
 from pipelines.privacy.mechanisms.base import Mechanism
 
 EVENT_TOLERANCE = 1e-5
-"""Relative; TensorFlow computes noise multipliers in float32."""
+"""Relative tolerance, because TensorFlow computes noise multipliers in float32."""
 
 
 def require_executed(planned: Mechanism, executed: Mechanism | None, steps: int) -> None:
-    """Compares the plan that was accounted for in advance with the one that an engine says it ran.
+    """Compares the plan that was accounted for in advance with the plan that an engine reports.
 
     Args:
       planned: from `public_plan`.
       executed: of the engine's `Fit`.
-      steps: that were reported to `on_round`.
+      steps: number of steps reported to `on_round`.
 
     Raises:
-      GuaranteeError: they differ in anything but steps, or the steps are not those reported.
+      GuaranteeError: they differ in more than the steps, or the steps are not the reported ones.
     """
     expected = replace(planned, steps=steps)
     if executed == expected:
         return
     changed = (
-        "nothing is said of what ran"
+        "the engine does not say what it ran"
         if executed is None
         else "; ".join(
             f"{name}={getattr(executed, name)} instead of {value}"
@@ -38,11 +38,11 @@ def require_executed(planned: Mechanism, executed: Mechanism | None, steps: int)
             if getattr(executed, name) != value
         )
     )
-    raise GuaranteeError(f"what ran is not what was planned ({changed}): its epsilon would be false; report this bug")
+    raise GuaranteeError(f"the run differs from its plan ({changed}): its epsilon would be false; report this bug")
 
 
 def require_event(plan: Mechanism, event: Any) -> None:
-    """Compares a plan with what a library says of the noise that it added in one step, or to one node of a tree.
+    """Compares a plan with the noise that a library reports for one step, or for one node of a tree.
 
     Args:
       plan: with or without adaptive clipping, or of trees.
@@ -50,13 +50,15 @@ def require_event(plan: Mechanism, event: Any) -> None:
         Gaussians.
 
     Raises:
-      GuaranteeError: the library's noise multiplier is another one, or the event is of another kind.
+      GuaranteeError: the library's noise multiplier differs, or the event is of another kind.
     """
     from dp_accounting import dp_event as events
 
     parts = event.events if isinstance(event, events.ComposedDpEvent) else [event]
     if not all(isinstance(part, events.GaussianDpEvent) for part in parts):
-        raise GuaranteeError(f"the engine reports {event}, which is no Gaussian mechanism; report this bug")
+        raise GuaranteeError(
+            f"the engine reports {event}, which is no Gaussian mechanism: the epsilon would be false; report this bug"
+        )
     if any(part.noise_multiplier == 0 for part in parts):
         found = 0.0
     else:
@@ -64,6 +66,6 @@ def require_event(plan: Mechanism, event: Any) -> None:
     claimed = plan.effective_noise_multiplier
     if not isclose(found, claimed, rel_tol=EVENT_TOLERANCE):
         raise GuaranteeError(
-            f"the engine reports noise_multiplier={found:g} where the plan has {claimed:g}: its epsilon would be "
+            f"the engine reports noise_multiplier={found:g} where the plan has {claimed:g}: the epsilon would be "
             "false; report this bug"
         )

@@ -1,4 +1,4 @@
-"""What a finished run guarantees: computed from the plan that ran, never from the one that was asked for."""
+"""What a finished run guarantees, computed from the plan that ran, never from the plan that was requested."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,11 +15,11 @@ class PrivacyGuarantee:
     """An (epsilon, delta) guarantee with everything needed to check it.
 
     Attributes:
-      epsilon: by the first opinion.
+      epsilon: of the first accountant.
       executed: the plan with the steps that ran.
       accountant_results: every accountant's answer; the first is the guarantee's own.
-      simulated: whether noise and sampling came from a known seed, so that nothing is protected from whoever knows it.
-      secure_aggregation: whether the server received sums only, by a protocol that is simulated.
+      simulated: whether noise and sampling came from a known seed; then nothing is protected from those who know it.
+      secure_aggregation: whether the server received only sums, by a protocol that is simulated.
     """
 
     epsilon: float
@@ -33,7 +33,7 @@ class PrivacyGuarantee:
         """Accounts for a plan that ran.
 
         Raises:
-          GuaranteeError: the accountants disagree so that the epsilon could be too low.
+          GuaranteeError: the accountants disagree, and the epsilon could be too low.
         """
         found = accountant_results(executed)
         require_not_too_low(found)
@@ -48,7 +48,7 @@ class PrivacyGuarantee:
 
     @property
     def contradictions(self) -> list[str]:
-        """Where the accountants disagree, none of which makes the epsilon too low; mostly empty."""
+        """Disagreements of the accountants that do not make the epsilon too low; mostly empty."""
         return contradictions(self.accountant_results)
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class PrivacyGuarantee:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "PrivacyGuarantee":
-        """Reads what `to_dict` wrote, and older files, which know the Gaussian mechanism alone."""
+        """Reads what `to_dict` wrote, and older files, which know only the Gaussian mechanism."""
         values = in_todays_words(values)
         return cls(
             epsilon=values["epsilon"],
@@ -85,9 +85,9 @@ class PrivacyGuarantee:
 
 
 RENAMED = {"normaliser": "expected_batch_size"}
-"""Keys of older files."""
+"""Keys of older files, with today's names."""
 
 
 def in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A written guarantee with the keys of today, whichever release wrote it."""
+    """A written guarantee with today's keys; older releases wrote other ones."""
     return {RENAMED.get(key, key): value for key, value in values.items()}

@@ -1,8 +1,8 @@
 """What it costs to choose among the private runs of a sweep, or to publish all of them.
 
-Each run's epsilon holds for that run alone. Whoever publishes the best of several has used the data several times.
-Their epsilons compose only if they hide the same units. Simulated users are dealt anew with every partition: what one
-of them holds in one run belongs to many in another, and no user-level epsilon of both follows.
+Each run's epsilon holds for that run alone. Publishing the best of several runs uses the data several times. The
+epsilons of several runs compose only if they hide the same units. Every partition draws other simulated users: the
+examples of one user in one run belong to many users in another. Then no user-level epsilon of both runs follows.
 
 Source: Papernot & Steinke 2022, arXiv:2110.03620: theorem 6 (Poisson) and theorem 2 (geometric).
 """
@@ -30,12 +30,12 @@ GEOMETRIC, POISSON = 1.0, inf  # the shapes' names in `RepeatAndSelectDpEvent`
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateRun:
-    """A run with what its unit is.
+    """A run and its units.
 
     Attributes:
       guarantee: of the steps that ran.
-      division: names the division of the data among simulated users, equal only for equal users; empty where units
-        are the data's own: examples, and natural users.
+      division: fingerprint of the division of the data among simulated users, equal only for equal users; empty if the
+        units come from the data (examples and natural users).
     """
 
     guarantee: PrivacyGuarantee
@@ -49,17 +49,17 @@ class ChoosingCost:
     Attributes:
       unit, relation: of all these runs.
       delta: of every epsilon here.
-      runs: how many; each seed is a run.
+      runs: number of runs; each seed is a run.
       single: the largest epsilon of one run.
       select_best: of publishing only the best of a Poisson number of runs, `runs` on average, by RDP; None for one
-        run, which leaves nothing to choose.
+        run, because there is nothing to choose.
       select_best_geometric: of a geometric number with the same mean.
-      publish_all: of publishing all of them, and thus any choice among exactly these. It does not bound the two
-        above, whose number of runs may come out larger; they exceed it where one setting is much weaker than others.
+      publish_all: of publishing all of them, and thus of any choice among exactly these. It does not bound the two
+        above, because their number of runs may be larger. They exceed it if one setting is much weaker than the others.
       accountant: of `publish_all`.
       simulated: whether noise or samples of a run came from a known seed, so that nothing is protected.
-      division: of these runs, where the runs of this unit divide the data in several ways: then nothing bounds all of
-        them together. None where they share one.
+      division: of these runs, if the runs of this unit divide the data in several ways; then no bound holds for all of
+        them together. None if they share one division.
     """
 
     unit: PrivacyUnit
@@ -78,8 +78,8 @@ class ChoosingCost:
 def choosing_costs(runs: Sequence[PrivateRun]) -> list[ChoosingCost]:
     """Accounts for choosing, for each unit, relation and division at each delta among its runs.
 
-    Runs that took no step touched no data and do not count. A delta that a plan of another run could not have is left
-    out: not below 1/population, or lost in the rounding of its steps.
+    A run without steps used no data and does not count. A delta is left out if the plan of another run could not have
+    it, because it is not below 1/population or is lost in the rounding of the steps.
     """
     groups: dict[tuple[PrivacyUnit, NeighboringRelation, str], list[PrivacyGuarantee]] = {}
     for run in runs:
@@ -104,10 +104,10 @@ def _could_have(plan: Mechanism, delta: float) -> bool:
 
 
 def cost_metrics(costs: Sequence[ChoosingCost]) -> dict[str, float]:
-    """The metrics of a sweep's parent; a unit, relation or delta is in the name where there are several.
+    """The metrics of a sweep's parent; the name holds unit, relation or delta if there are several of them.
 
-    Of a unit whose runs divide the data in several ways there are none. `select_best` is none: its theorem is about a
-    random number of runs, and a sweep has as many as its user listed.
+    A unit whose runs divide the data in several ways has no metric. `select_best` is not a metric: its theorem needs a
+    random number of runs, but a sweep runs exactly what its user listed.
     """
     found = {}
     for cost in costs:
@@ -128,7 +128,7 @@ def _cost(runs: Sequence[PrivacyGuarantee], delta: float) -> ChoosingCost:
     relation = neighbouring(first.relation)
     single = max(replace(plan, delta=delta).epsilon() for plan in set(plans))
     best = geometric = None
-    if len(runs) > 1:  # with a mean of one a Poisson number is still 2 or more a quarter of the time
+    if len(runs) > 1:  # a Poisson number with a mean of one is 2 or more with a probability of a quarter
         best, geometric = (_select_best(plans, shape, relation, delta) for shape in (POISSON, GEOMETRIC))
     together, accountant = _publish_all(plans, relation, delta)
     return ChoosingCost(
@@ -139,7 +139,7 @@ def _cost(runs: Sequence[PrivacyGuarantee], delta: float) -> ChoosingCost:
 
 
 def _select_best(plans: Sequence[Mechanism], shape: float, relation: NeighboringRelation, delta: float) -> float:
-    """Each repetition runs any of the settings, so it diverges at every order by no more than the worst of them."""
+    """Each repetition runs one of the settings, so at every order its divergence is at most the largest of theirs."""
     accountant = _WorstOfAccountant(neighboring_relation=relation)
     any_setting = WorstOfDpEvent(tuple(set(plans)))
     accountant.compose(RepeatAndSelectDpEvent(any_setting, mean=len(plans), shape=shape))
@@ -147,7 +147,7 @@ def _select_best(plans: Sequence[Mechanism], shape: float, relation: Neighboring
 
 
 def _publish_all(plans: Sequence[Mechanism], relation: NeighboringRelation, delta: float) -> tuple[float, str]:
-    """Epsilon of all events, and the accountant: PLD where it knows them and delta exceeds its rounding, else RDP."""
+    """Epsilon of all events, and the accountant: PLD if it knows them and delta exceeds its rounding, else RDP."""
     steps = sum(plan.steps for plan in plans)
     known = delta >= least_delta(steps) and all(
         PLDAccountant(relation).supports(plan.dp_event()) for plan in set(plans)
@@ -166,13 +166,13 @@ def _publish_all(plans: Sequence[Mechanism], relation: NeighboringRelation, delt
 
 @dataclass(frozen=True)
 class WorstOfDpEvent(DpEvent):
-    """What one of several plans does, nobody knows which."""
+    """One of several plans, without saying which."""
 
     plans: tuple[Mechanism, ...]
 
 
 class _WorstOfAccountant(RdpAccountant):
-    """RDP that knows `WorstOfDpEvent`: at each order the largest divergence of its plans, all of this relation."""
+    """RDP with `WorstOfDpEvent`: at each order the largest divergence of its plans, which share this relation."""
 
     def _maybe_compose(self, event: Any, count: int, do_compose: bool) -> Any:
         if not isinstance(event, WorstOfDpEvent):
@@ -183,51 +183,52 @@ class _WorstOfAccountant(RdpAccountant):
 
 
 def choosing_statement(costs: Sequence[ChoosingCost], *, unprotected: int, unknown: int) -> str:
-    """Returns Markdown that says what each way of publishing a sweep costs, and what that presumes.
+    """Returns Markdown that says what each way of publishing a sweep costs, and what that assumes.
 
     Args:
       costs: from `choosing_costs`.
-      unprotected: runs without any guarantee, because they are not private.
-      unknown: private runs that left no guarantee.
+      unprotected: number of runs that are not private, and have no guarantee.
+      unknown: number of private runs that left no guarantee.
     """
     blocks = ["# What choosing among these runs costs"]
     tables = [cost for cost in costs if cost.division is None or cost.runs > 1]
     if refusal := no_common_bound(costs):
-        apart = " Groups that name a partition below hold for its runs alone; they do not add up."
+        apart = " Each group below that names a partition is about the runs of this partition; do not add them up."
         blocks.append(f"{refusal}{apart if any(cost.division for cost in tables) else ''}")
     blocks += [_table(cost) for cost in tables]
     if unknown:
         blocks.append(
             f"**No bound can be given:** {_runs(unknown)} left no guarantee (killed, or contradicted by the sampler's "
-            "record), so what they spent is unknown."
+            "record). What they spent is unknown."
         )
     if tables:
         blocks.append(_presumptions(tables))
     if unprotected:
         blocks.append(
-            f"**Not private:** {_runs(unprotected)} of this sweep used the same data without any protection, not "
-            "counted above. No epsilon covers publishing one of them, its curve, or a choice that it had a part in."
+            f"**Not private:** {_runs(unprotected)} of this sweep used the same data without any protection. The "
+            "numbers above do not count them. No epsilon covers publishing such a run or its curve, or a choice that "
+            "compares other runs with it."
         )
     return "\n\n".join(blocks) + "\n"
 
 
 def no_common_bound(costs: Sequence[ChoosingCost]) -> str:
-    """Says why nothing bounds the runs of a unit together, and what would; empty where they share their units."""
+    """Says why no bound holds for all runs of a unit, and what would give one; empty if they share their units."""
     divided = {(cost.division, cost.relation): cost for cost in costs if cost.division is not None}
     if not divided:
         return ""
     runs, ways = sum(cost.runs for cost in divided.values()), len({division for division, _ in divided})
     unit = next(iter(divided.values())).unit
     return (
-        f"No bound can be given for the {_runs(runs)} that protect {unit}s together: they divide the data among "
-        f"different {unit}s, in {ways} ways, so that what one {unit} holds in one run belongs to many in another. The "
-        "same partition in all of them would give one: set partition.seed, keep the partition's settings and sweep "
-        "something else, or use partition=natural."
+        f"No common bound can be given for the {_runs(runs)} that protect {unit}s: they divide the data among "
+        f"different {unit}s, in {ways} ways. The data of one {unit} in one run belongs to many {unit}s in another. Use "
+        "the same partition in all runs: set partition.seed, keep the partition's settings and sweep something else, "
+        "or use partition=natural."
     )
 
 
 def _table(cost: ChoosingCost) -> str:
-    """The epsilons of one group, each with what has to be published for it."""
+    """The epsilons of one group, each with what is published."""
     heading = f"{_runs(cost.runs).capitalize()} that protect{'s' * (cost.runs == 1)} {cost.unit}s"
     partition = f", partition {cost.division[:SHOWN]}" if cost.division else ""
     single = f"at most {rounded_up(cost.single)}"
@@ -247,7 +248,7 @@ def _table(cost: ChoosingCost) -> str:
     rows.append((everything, rounded_up(cost.publish_all), cost.accountant))
     return (
         f"## {heading} ({str(cost.relation).replace('_', ' ')}){partition}\n\n"
-        + ("**Simulated:** noise came from a known seed; with secret noise it would be:\n\n" if cost.simulated else "")
+        + (SIMULATED if cost.simulated else "")
         + f"| what is published | epsilon at delta {cost.delta:g} | accountant |\n|---|---|---|\n"
         + "\n".join(f"| {' | '.join(row)} |" for row in rows)
         + (f"\n\n{DEARER.format(cost.runs)}" if _is_dearer(cost) else "")
@@ -255,28 +256,32 @@ def _table(cost: ChoosingCost) -> str:
 
 
 def _is_dearer(cost: ChoosingCost) -> bool:
-    """Whether the best of a random number costs more than everything, in the digits that the table shows."""
+    """Whether the best of a random number of runs costs more than all runs, in the digits that the table shows."""
     return cost.select_best is not None and float(rounded_up(cost.select_best)) > float(rounded_up(cost.publish_all))
 
 
+SIMULATED = "**Simulated:** noise came from a known seed. With secret noise the cost would be:\n\n"
 DEARER = (
-    "Here the best of a random number costs more than all {0}: there may be more of them, each may have the weakest "
-    "setting of the list and is counted as if it had, and RDP is looser. The smaller number does not cover it; but "
-    "whoever publishes the best of exactly these {0} pays the last row only."
+    "Here the best of a random number costs more than all {0}. There are three reasons: a random number of runs may be "
+    "larger, each of these runs is counted as if it had the weakest setting of the list, and RDP is looser. The "
+    "smaller epsilon does not cover the best of a random number. It does cover the best of exactly these {0}."
 )
 THEOREM = (
-    "The rows for the best run rest on a theorem (Papernot & Steinke 2022, arXiv:2110.03620) that needs a *random* "
-    "number of runs: drawn in secret from that distribution, each run with a setting drawn from the same list, and "
-    "nothing of the others published. A fixed grid whose winner is published, such as this sweep, is covered by "
-    "the last row only; so is whatever anybody learns who sees all of these runs. A seed counts as a run. The "
-    "score that decides must come from data that need no protection, such as a public test split. "
+    "The rows for the best run rest on a theorem (Papernot & Steinke 2022, arXiv:2110.03620). It needs a *random* "
+    "number of runs, drawn in secret from that distribution. Each run takes a setting drawn from the same list, and "
+    "nothing about the other runs is published. This sweep is a fixed grid: only the last row covers publishing its "
+    "best run. Only the last row covers an attacker who sees all of these runs. A seed counts as a run. The score that "
+    "decides must come from data that need no protection, such as a public test split. "
 )
 
 
 def _presumptions(tables: Sequence[ChoosingCost]) -> str:
     theorem = THEOREM if any(cost.select_best is not None for cost in tables) else ""
     same = " if they protect the same users" if any(cost.division is not None for cost in tables) else ""
-    return f"{theorem}Runs on the same data outside this sweep, and runs of it in another group above, add to it{same}."
+    return (
+        f"{theorem}Other runs on the same data add to this cost{same}: runs outside this sweep, and runs in another "
+        "group above."
+    )
 
 
 def _runs(count: int) -> str:

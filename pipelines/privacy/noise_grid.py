@@ -1,11 +1,11 @@
-"""The grid that noised sums are rounded to, so that digits below it tell nothing.
+"""The grid to which noised sums are rounded, so that digits below it reveal nothing.
 
-A floating-point sum keeps, in its last digits, traces of what the noise was added to, since only some numbers can be
-reached from either of two values: that broke textbook Laplace noise (Mironov 2012, "On significance of the least
-significant bits for differential privacy"). Noise that is exact to 2^-53, added in double precision and
-rounded to a grid of 2^-20 standard deviations or less, gives each grid point the probability that exact arithmetic
-would, but for a share of about 2^-33 in the mean. Rounding starts from what could be released anyway, so it costs no
-privacy; and an error of a millionth of the noise is none that a model could feel.
+The last digits of a floating-point sum keep traces of what the noise was added to, because only some numbers can be
+reached from either of two values. This broke textbook Laplace noise (Mironov 2012, "On significance of the least
+significant bits for differential privacy"). Here the noise is exact to 2^-53, is added in double precision, and is
+rounded to a grid of 2^-20 standard deviations or less. Then each grid point has the probability of exact arithmetic,
+up to a share of about 2^-33 on average. Rounding only processes the noised sum, so it costs no privacy. An error of a
+millionth of the noise does not affect a model.
 """
 
 from math import floor, log2

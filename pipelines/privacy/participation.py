@@ -1,4 +1,4 @@
-"""Who joins when under tree aggregation: users take turns, and nothing is sampled."""
+"""Participation under tree aggregation: users take turns, and there is no sampling."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from pipelines.privacy.sampling import SamplerVerdict
 
 
 class TurnSampler:
-    """Gives each user at most one turn a tree: cohorts walk through a permutation of the users, anew for each tree."""
+    """Gives each user at most one turn per tree: the cohorts of a tree are parts of one permutation of the users."""
 
     def __init__(self, units: int, *, size: int, restart_every: int, rng: np.random.Generator) -> None:
         """Starts before the first round.
 
         Args:
-          units: number of users present; where that is less than a tree's turns, its last cohorts run short.
+          units: number of users present; if a tree has more turns than that, its last cohorts have fewer users.
           size: users of a full cohort, >= 1.
           restart_every: rounds of a tree, >= 1.
           rng: the run's private stream.
@@ -38,9 +38,9 @@ class TurnSampler:
 
 
 class TurnRecord:
-    """Watches the cohorts that a run trains on, whoever drew them: no user may join a tree twice.
+    """Checks the cohorts that a run trains on, independently of the sampler: no user may join a tree twice.
 
-    It holds who has joined, which epsilon does not cover; nothing of it is logged.
+    It holds which users have joined. No epsilon covers that, so none of it is logged.
     """
 
     def __init__(self, units: int, *, size: int, restart_every: int) -> None:
@@ -61,7 +61,7 @@ class TurnRecord:
         """Adds a cohort before it trains.
 
         Raises:
-          GuaranteeError: it breaks what the epsilon rests on.
+          GuaranteeError: the cohort breaks the assumption of the epsilon.
         """
         if self._round % self._restart_every == 0:
             self._joined[:] = 0
@@ -71,22 +71,23 @@ class TurnRecord:
         if len(cohort) > self._size or self._joined.max(initial=0) > 1:
             raise GuaranteeError(
                 f"round {self._round} contradicts its plan: a tree of {self._restart_every} rounds has each user at "
-                f"most once, in cohorts of at most {self._size}; the epsilon would be false, so the run ends before it"
+                f"most once, in cohorts of at most {self._size}. The epsilon would be false, so the run ends before "
+                "this round; report this bug"
             )
 
     def verdict(self) -> SamplerVerdict:
-        """Whatever broke the plan has been refused by then."""
+        """Always holds, because `observe` refuses a cohort that breaks the plan."""
         return SamplerVerdict(p_value=1.0, test="each user at most once a tree", law="turns")
 
 
 def turn_faults(joined: NDArray[np.bool_], *, trees: Sequence[int], size: int, unit: str) -> list[str]:
-    """How observed turns differ from a schedule.
+    """Differences between observed turns and a schedule.
 
     Args:
-      joined: who joined, (rounds, units).
+      joined: whether each unit joined, (rounds, units).
       trees: rounds of each tree, in order.
-      size: users of a full cohort, which every cohort is.
-      unit: what one is called.
+      size: users of a full cohort; every cohort must be full.
+      unit: word for one unit.
     """
     found, cohorts = [], joined.sum(axis=1)
     if any(tree.sum(axis=0).max() > 1 for tree in np.split(joined, np.cumsum(trees)[:-1])):

@@ -1,4 +1,4 @@
-"""Bounds in few digits: rounded to nearest, they may promise or prove too much."""
+"""Bounds in few digits: rounding to nearest could promise or prove too much."""
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
@@ -14,7 +14,7 @@ def rounded_down(value: float, digits: int = 4) -> str:
 
 
 def rounded_apart(claim: float, bound: float) -> tuple[str, str]:
-    """A claim rounded up and the lower bound that refutes it rounded down, in digits enough to tell them apart.
+    """Rounds a claim up and the lower bound that refutes it down, with enough digits to tell them apart.
 
     Args:
       claim: an upper bound.

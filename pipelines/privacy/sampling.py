@@ -1,4 +1,4 @@
-"""The sampler that the accounting assumes, and the record that shows whether a run really used it."""
+"""The sampler that the accounting assumes, and the record that tests whether a run used it."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from pipelines.core.errors import GuaranteeError
 
 LEVEL = 1e-6
-"""A run whose p-value lies below fails. Of a million true Poisson samplers at most one does."""
+"""A run with a smaller p-value fails. At most one in a million correct Poisson samplers fails."""
 
 Sample = NDArray[np.int64]
 
 
 class SamplerError(GuaranteeError):
-    """What a run trained on cannot have come from the sampler that its epsilon assumes."""
+    """The samples of a run contradict the sampler that its epsilon assumes."""
 
 
 def poisson_sample(units: int, q: float, rng: np.random.Generator) -> Sample:
     """Includes each of `units` independently with probability `q`.
 
     Args:
-      units: number of units present, which may differ from the public population.
+      units: number of units present; it may differ from the public population.
       q: sampling probability, in (0, 1].
       rng: the run's private stream.
 
@@ -31,23 +31,23 @@ def poisson_sample(units: int, q: float, rng: np.random.Generator) -> Sample:
     """
     if q == 1:
         return np.arange(units)
-    # Whole numbers below q 2^64: of 64 random bits no digit is lost, and none needs to become a fraction.
+    # Whole numbers below q 2^64 use all 64 random bits, without a conversion to a fraction.
     return np.flatnonzero(np.frombuffer(rng.bytes(8 * units), np.uint64) < np.uint64(q * 2.0**64))
 
 
 class Sampler(Protocol):
-    """Decides who joins."""
+    """Decides which units join a step."""
 
     def draw(self) -> Sample:
         """Returns the next step's sample: sorted indices, int64."""
 
 
 class Participation(Protocol):
-    """What holds a run to the sampler that its epsilon assumes. It holds who took part: only its verdict is public."""
+    """Checks a run against the sampler that its epsilon assumes. It is private, except for its verdict."""
 
     @property
     def latest(self) -> NDArray[np.bool_]:
-        """Who joined the last step, (units,): for an audit's own problem alone."""
+        """Whether each unit joined the last step, (units,); only for an audit's own problem."""
 
     def observe(self, sample: Sample) -> None:
         """Adds a step's sample, as it goes into training: indices, int64, shape (any,)."""
@@ -57,10 +57,10 @@ class Participation(Protocol):
 
 
 class PoissonSampler:
-    """Draws one Poisson sample a step."""
+    """Draws one Poisson sample per step."""
 
     def __init__(self, units: int, q: float, rng: np.random.Generator) -> None:
-        """Takes what `poisson_sample` takes."""
+        """Takes the arguments of `poisson_sample`."""
         self._units, self._q, self._rng = units, q, rng
 
     def draw(self) -> Sample:
@@ -70,13 +70,13 @@ class PoissonSampler:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerVerdict:
-    """Whether the samples of a run can be what its epsilon assumes.
+    """Whether the samples of a run are consistent with the sampler that its epsilon assumes.
 
     Attributes:
       p_value: an upper bound, over all tests (Bonferroni), on the probability that Poisson sampling looks as
-        suspicious as this run; to one digit, since more would tell of the samples.
-      test: the most suspicious one.
-      law: what the plan assumes: poisson, or turns where each user joins a tree at most once.
+        suspicious as this run; rounded to one digit, because more digits would reveal more about the samples.
+      test: the test with the smallest p-value.
+      law: the assumption of the plan: poisson, or turns, in which each user joins a tree at most once.
     """
 
     p_value: float
@@ -96,14 +96,14 @@ class SamplerVerdict:
         """
         if not self.holds:
             raise SamplerError(
-                f"the sampler contradicts its plan ({self.test}: p = {self.p_value:g} if it kept to it): "
+                f"the sampler contradicts its plan ({self.test}: p = {self.p_value:g} under the plan): "
                 "the epsilon would be false, so none is given; correct how samples are drawn"
             )
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """Sums over the steps so far; replaced as a whole, so that an interruption never leaves half of a step."""
+    """Sums over the steps so far; replaced as a whole, so that an interruption never leaves a half-counted step."""
 
     steps: int
     inclusions: NDArray[np.int64]
@@ -114,10 +114,10 @@ class _Seen:
 
 
 def sampling_faults(joined: NDArray[np.bool_], q: float, level: float) -> list[str]:
-    """How observed samples differ from Poisson samples.
+    """Differences between observed samples and Poisson samples.
 
     Args:
-      joined: who joined, (steps, units).
+      joined: whether each unit joined, (steps, units).
       q: sampling probability.
       level: false alarm rate of each test.
     """
@@ -137,7 +137,7 @@ def sampling_faults(joined: NDArray[np.bool_], q: float, level: float) -> list[s
 
 
 def _repeated_samples(joined: NDArray[np.bool_], q: float, level: float) -> list[str]:
-    """Two steps, however far apart, share as many units as independent samples do."""
+    """Tests whether any two steps share as many units as independent samples do."""
     from scipy import special
 
     steps, units = joined.shape
@@ -154,9 +154,9 @@ def _repeated_samples(joined: NDArray[np.bool_], q: float, level: float) -> list
 
 
 class SamplerRecord:
-    """What an engine trained on, in memory of the order of the number of units.
+    """Statistics of the samples that an engine trained on; its memory grows with the number of units.
 
-    It holds who took part and how often, which epsilon does not cover: only its verdict may be logged.
+    It holds which units took part and how often. No epsilon covers that, so only its verdict may be logged.
     """
 
     def __init__(self, units: int, q: float) -> None:
@@ -167,8 +167,7 @@ class SamplerRecord:
           q: the plan's sampling probability, in (0, 1].
         """
         self._units, self._q = units, q
-        nobody = np.zeros(units, bool)
-        self._seen = _Seen(0, np.zeros(units, np.int64), 0.0, 0, nobody, True)
+        self._seen = _Seen(0, np.zeros(units, np.int64), 0.0, 0, np.zeros(units, bool), True)
 
     def observe(self, sample: Sample) -> None:
         """Adds a step's sample, as it goes into training: indices, int64, shape (any,)."""
@@ -185,15 +184,15 @@ class SamplerRecord:
 
     @property
     def latest(self) -> NDArray[np.bool_]:
-        """Who joined the last step, (units,): for an audit's own problem alone."""
+        """Whether each unit joined the last step, (units,); only for an audit's own problem."""
         return self._seen.latest
 
     def p_values(self) -> dict[str, float]:
-        """Each test's p-value under independent inclusions with probability q; no test where nothing could show.
+        """Each test's p-value under independent inclusions with probability q; tests that cannot fail are left out.
 
-        Every one is exact or an upper bound, for any number of units and steps.
+        Each p-value is exact or an upper bound, for any number of units and steps.
         """
-        # Late, since scipy's optimizer takes time to import and runs without privacy do not need it.
+        # Imported late, because scipy's optimizer takes time to import and runs without privacy do not need it.
         from pipelines.privacy.sampling_law import binomial_p, dispersion_p, extreme_unit_p, overlap_p
 
         seen, units, q = self._seen, self._units, self._q
@@ -203,7 +202,7 @@ class SamplerRecord:
             return {}
         total = int(seen.inclusions.sum())
         if q == 1:
-            return {"everybody in every sample": float(total == units * seen.steps)}
+            return {"every unit in every sample": float(total == units * seen.steps)}
         variance = q * (1 - q)
         spread = float(((seen.inclusions - seen.steps * q) ** 2).sum()) / (seen.steps * variance)
         found = {

@@ -1,4 +1,4 @@
-"""What a guarantee for one unit says of several, of copies of one, and of units that were invented: in words."""
+"""In words: what a guarantee for one unit says about groups, about copies of a unit, and about simulated users."""
 
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.mechanisms.base import Mechanism, PrivacyUnit
@@ -8,37 +8,37 @@ GROUPS = (2, 5)
 
 
 def groups(plan: Mechanism, copies: int | None = None) -> str:
-    """The statement's section on several units at once.
+    """The section of the statement on groups of units.
 
     Args:
       plan: what ran.
-      copies: how many training examples are equal to each other, in the largest such group; None keeps it secret.
+      copies: size of the largest group of equal training examples; None keeps it secret.
     """
     sizes = sorted({*GROUPS, *([copies] if copies is not None and copies > 1 else [])})
     rows = "\n".join(f"| {members:,} | {_or_nothing(group_epsilon(plan, members))} |" for members in sizes)
     return (
         f"## Several {plan.unit}s at once\n\n"
-        f"A conversion, not what this run was planned for: what its guarantee for one {plan.unit} says of several that "
-        f"belong together, at the same delta {rounded_up(plan.delta, 6)} (Vadhan 2017, lemma 2.2, along the privacy "
-        "curve).\n\n"
+        f"This run was planned to protect single {plan.unit}s. The table converts its guarantee to groups of "
+        f"{plan.unit}s that belong together, at the same delta {rounded_up(plan.delta, 6)} (Vadhan 2017, lemma 2.2, "
+        "with the (epsilon, delta) of one unit that gives the group this delta).\n\n"
         f"| {plan.unit}s | epsilon at most |\n|---|---|\n{rows}" + _copies(plan, copies)
     )
 
 
 def _copies(plan: Mechanism, copies: int | None) -> str:
-    """What equal rows mean where examples are protected."""
+    """What equal rows mean if examples are protected."""
     if plan.unit is not PrivacyUnit.EXAMPLE:
         return ""
     told = (
-        "How often they are here is not told, since it follows from private data (`privacy.release_copies=true` tells "
-        "it)."
+        "The number of equal rows is not stated here, because it follows from private data "
+        "(`privacy.release_copies=true` states it)."
         if copies is None
-        else f"The most frequent training example is here {copies:,} time{'s' * (copies != 1)}: a count without noise, "
-        "released by `privacy.release_copies=true`, which no epsilon covers."
+        else f"The most frequent training example occurs {copies:,} time{'s' * (copies != 1)}. This count is released "
+        "by `privacy.release_copies=true`; it has no noise, and no epsilon covers it."
     )
     return (
-        "\n\nEqual rows count as so many examples: the guarantee for one example is about one copy, and whoever is "
-        f"behind k copies has the row of k. {told}"
+        "\n\nEqual rows count as separate examples. The guarantee for one example is about one copy. A person behind "
+        f"k copies is protected as a group of k examples. {told}"
     )
 
 
@@ -47,15 +47,18 @@ def _or_nothing(epsilon: float | None) -> str:
 
 
 def simulated_users(scheme: str, clients: int, *, own: bool) -> str:
-    """One sentence on users that a partition invents.
+    """Sentences on users that a partition simulates.
 
     Args:
       scheme: of the partition.
-      clients: how many there are.
+      clients: number of simulated users.
       own: whether the data names users of its own.
     """
     although = ", although the data names users of its own (`client_ids`)" if own else ""
     return (
-        f"`partition={scheme}` dealt the examples to {clients:,} invented users{although}. The epsilon is about these "
-        "and says nothing of the people behind the data."
+        f"**Simulated users:** `partition={scheme}` divided the examples among {clients:,} simulated users{although}. "
+        "The epsilon is about these users and says nothing about the people behind the data."
     )
+
+
+OWN_USERS = "The users are those that the data names (`client_ids`)."

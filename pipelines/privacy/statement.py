@@ -12,39 +12,40 @@ from pipelines.privacy.several_units import groups
 WHO = {
     PrivacyUnit.EXAMPLE: (
         "training example",
-        "This protects single examples; a person who contributed several is protected less.",
+        "The guarantee protects single examples. A person who contributed several examples is protected less.",
     ),
     PrivacyUnit.USER: (
         "user",
-        "This protects a user with all of their examples, given how the data is divided among users; unless the "
-        "partition is natural, the users are simulated and nothing is said of the people behind the data.",
+        "The guarantee protects a user with all of their examples, given how the data is divided among users.",
     ),
 }
 CONFIRMATIONS = {
-    "dp-accounting RDP": "RDP, an upper bound, is not exceeded.",
-    "Opacus PRV": f"PRV, which could show it to be too low, agrees to {PRV_TOLERANCE:g} and {PRV_RELATIVE:.2%}.",
+    "dp-accounting RDP": "It does not exceed RDP, which is an upper bound.",
+    "Opacus PRV": "PRV, which could show that it is too low, agrees "
+    f"with it to within {PRV_TOLERANCE:g} plus {PRV_RELATIVE:.2%} of it.",
 }
 CLEAR_SUM = (
-    "whoever runs the training is trusted: it sees each user's update before noise is added; all of it runs on one "
-    "machine, so that federation is at most simulated"
+    "The operator of the training is trusted, because it sees each user's update before noise is added. Everything "
+    "runs on one machine, so federation is at most simulated."
 )
 SIMULATED_SUM = (
-    "bounds, rounding to 32-bit integers and their sum are those of secure aggregation, but TensorFlow Federated's "
-    "local runtime computes the sum in the clear, without the cryptographic protocol, on one machine"
+    "Bounds, rounding to 32-bit integers and the sum are those of secure aggregation. But TensorFlow Federated's local "
+    "runtime computes the sum in the clear, without the cryptographic protocol, on one machine."
 )
 SECURE_SUM = (
-    "the server is trusted to add the noise, and would see the sum of a round's updates but none of them, unless a "
-    f"user is alone in it. This is simulated: {SIMULATED_SUM}"
+    "The server is trusted to add the noise. It would see the sum of a round's updates but no single update, unless a "
+    f"user is alone in the round. This is simulated. {SIMULATED_SUM}"
 )
 FLOATING_POINT = (
-    "Floating point, which the accounting takes for exact (Mironov 2012, On significance of the least significant bits "
-    "for differential privacy). Contributions are clipped and summed in single precision, so that one may exceed the "
-    "clip norm by a rounding. In the PyTorch pipelines noise is drawn in double precision from AES-256 in counter "
-    f"mode, and noised sums are rounded to a grid of 2^-{GRID_BITS} of its standard deviation or less, so coarse that "
-    "the last digits do not tell what the noise was added to. In the TensorFlow ones it is single precision without a "
-    "grid, the sum of two draws of a statistical generator, with 128-bit keys from such a cipher."
+    "Floating-point effects. The accounting assumes exact arithmetic (Mironov 2012, On significance of the least "
+    "significant bits for differential privacy). Contributions are clipped and summed in single precision, so one may "
+    "exceed the clip norm by a rounding error. In the PyTorch pipelines, noise is drawn in double precision from "
+    f"AES-256 in counter mode. Noised sums are rounded to a grid of 2^-{GRID_BITS} of the noise's standard deviation "
+    "or less. This grid is so coarse that the last digits do not reveal what the noise was added to. In the TensorFlow "
+    "pipelines, noise is in single precision without a grid. It is the sum of two draws of a statistical generator, "
+    "with 128-bit keys from the same kind of cipher."
 )
-SECURE_SUM_NOTE = f"Its secure aggregation is simulated: {SIMULATED_SUM}."
+SECURE_SUM_NOTE = f"Its secure aggregation is simulated. {SIMULATED_SUM}"
 
 
 def statement(
@@ -61,15 +62,15 @@ def statement(
     Args:
       guarantee: of the run.
       population_stated: whether the population is `privacy.population`, and not the size of the data.
-      sampler_judged: whether the samples that were trained on were held against the law that is assumed.
-      users: who was invented, from `simulated_users`; None where users are the data's own, or examples are protected.
-      copies: how many training examples are equal to each other, in the largest such group; None keeps it secret.
-      exposure: what let others reach the data while it trained, in words; None where nothing did.
+      sampler_judged: whether the samples used in training were tested against the law that the accounting assumes.
+      users: the sentence of `simulated_users`; None if users come from the data, or if examples are protected.
+      copies: size of the largest group of equal training examples; None keeps it secret.
+      exposure: what let others reach the data during training, in words; None if nothing did.
     """
     head = f"# What this run guarantees\n\n{promise(guarantee)}"
     return "\n\n".join(
         (
-            head if users is None else f"{head}\n\n**Simulated users:** {users}",
+            head if users is None else f"{head}\n\n{users}",
             f"## How\n\n{guarantee.executed.how()}",
             _accountants(guarantee),
             groups(guarantee.executed, copies),
@@ -80,17 +81,20 @@ def statement(
 
 
 def promise(guarantee: PrivacyGuarantee) -> str:
-    """The guarantee in three sentences."""
+    """The guarantee in a few sentences."""
     plan = guarantee.executed
     bound = bound_in_words(
         plan.unit, plan.relation, population=plan.population, epsilon=guarantee.epsilon, delta=plan.delta
     )
     _, scope = WHO[plan.unit]
-    text = f"{bound} It holds against anyone who sees the trained model and every state on the way to it. {scope}"
+    text = (
+        f"{bound} The guarantee holds against an attacker who sees the trained model and every state of it during "
+        f"training. {scope}"
+    )
     if guarantee.simulated:
         text = (
-            "**Simulated:** sampling and noise came from a known seed, so this run is reproducible and protects nobody "
-            f"from whoever knows the seed. With secret randomness it would guarantee: {text}"
+            "**Simulated:** sampling and noise came from a known seed. This run is reproducible, but it gives no "
+            f"protection against anyone who knows the seed. With secret randomness it would guarantee: {text}"
         )
     return text
 
@@ -103,65 +107,61 @@ def bound_in_words(
     epsilon: float | None = None,
     delta: float | None = None,
 ) -> str:
-    """One sentence: what an (epsilon, delta) guarantee says of the model.
+    """What an (epsilon, delta) guarantee says about the model; P(model in S) is the probability of a model in S.
 
     Args:
       unit: who is protected.
-      relation: from which difference.
-      population: public number of units; None leaves it out.
-      epsilon: None leaves its name in place of the number.
+      relation: which datasets are neighbours.
+      population: public number of units; None leaves out the sentence on it.
+      epsilon: None prints its name in place of the number.
       delta: the same.
     """
     noun, _ = WHO[unit]
-    who = (
-        f"any one of the {noun}s" if population is None else f"any one of the {population:,} {noun}s (a public number)"
-    )
-    if (
-        relation is NeighboringRelation.REPLACE_SPECIAL
-    ):  # turns are taken whatever the data, so that presence itself is not hidden
-        event = f"Whether {who} contributed, or zeros in its turns,"
+    if relation is NeighboringRelation.REPLACE_SPECIAL:  # the turns do not depend on the data: presence is not hidden
+        change = f"replacing the contributions of one {noun} by zeros"
     else:
-        event = f"Whether or not {who} took part"
-    return (
-        f"{event} changes the probability that the model is one of any given set of models by at most a factor "
-        f"{_factor(epsilon)}, plus {'delta' if delta is None else rounded_up(delta, 6)}."
+        change = f"adding or removing one {noun}"
+    bound = (
+        f"For any set of models S, {change} changes P(model in S) by at most a factor {_factor(epsilon)}, "
+        f"plus {'delta' if delta is None else rounded_up(delta, 6)}."
     )
+    return bound if population is None else f"{bound} The population, {population:,} {noun}s, is a public number."
 
 
 def _factor(epsilon: float | None) -> str:
     if epsilon is None:
         return "e^epsilon"
-    value = exp(min(epsilon, 20))
+    value = exp(min(float(rounded_up(epsilon, 4)), 20))
     size = "" if value > 1e8 else f" = {rounded_up(value, 3)}" if value < 1000 else f" = {ceil(value):,}"
     return f"e^{rounded_up(epsilon, 4)}{size}"
 
 
 def caveats(guarantee: PrivacyGuarantee, *, sampler_judged: bool = True, exposure: str | None = None) -> str:
-    """What the promise assumes and does not cover, in a few sentences for a note; `statement` has all of it.
+    """What the guarantee assumes and does not cover, in a few sentences for a note; `statement` has all of it.
 
     Args:
       guarantee: of the run.
-      sampler_judged: whether the samples that were trained on were held against the law that is assumed.
-      exposure: what let others reach the data while it trained, in words; None where nothing did.
+      sampler_judged: whether the samples used in training were tested against the law that the accounting assumes.
+      exposure: what let others reach the data during training, in words; None if nothing did.
     """
     plan = guarantee.executed
-    checked = "which was checked" if sampler_judged else "which was not checked, since the run did not end"
+    checked = "this was checked" if sampler_judged else "this was not checked, because the run did not end"
     return (
-        f"It assumes that {plan.law}, {checked}, and a trusted {_role(plan)}. It does not cover a choice "
-        "among runs or settings, anything computed on the test split, and floating point; privacy_statement.md has the "
-        f"whole list.{_exposed(exposure)}"
+        f"It assumes that {plan.law} ({checked}). It also assumes a trusted {_role(plan)}. It does not cover a choice "
+        "among runs or settings, anything computed on the test split, or floating-point effects. privacy_statement.md "
+        f"has the whole list.{_exposed(exposure)}"
     )
 
 
 def _exposed(exposure: str | None) -> str:
-    """A sentence, with a space before it, or nothing."""
+    """Two sentences, with a space before them, or nothing."""
     if exposure is None:
         return ""
-    return f" While it trained, {exposure}: whoever could connect to it could read that data, which no epsilon covers."
+    return f" During training, {exposure}. Anyone who could connect could read that data, and no epsilon covers this."
 
 
 def _role(plan: Mechanism) -> str:
-    return "trainer" if plan.unit is PrivacyUnit.EXAMPLE else "server"
+    return "trainer" if plan.unit is PrivacyUnit.EXAMPLE else "trainer (the server of a federated pipeline)"
 
 
 def _accountants(guarantee: PrivacyGuarantee) -> str:
@@ -174,16 +174,16 @@ def _accountants(guarantee: PrivacyGuarantee) -> str:
     return (
         "## Accountants\n\n"
         f"| accountant | version | epsilon at delta {rounded_up(guarantee.executed.delta, 6)} |\n|---|---|---|\n"
-        f"{rows}\n\nThe first is the guarantee's. {verdict}"
+        f"{rows}\n\nThe first epsilon is that of the guarantee. {verdict}"
     )
 
 
 def _confirmed(guarantee: PrivacyGuarantee) -> str:
     if guarantee.executed.composition is None:
-        return "It is an upper bound, and the only accountant that knows this mechanism."
+        return "It is an upper bound. No other accountant knows this mechanism."
     answered = {opinion.accountant for opinion in guarantee.accountant_results[1:] if opinion.epsilon is not None}
     found = [word for name, word in CONFIRMATIONS.items() if name in answered]
-    return " ".join(found) or "No other accountant answered, so that none confirms it."
+    return " ".join(found) or "No other accountant answered, so none confirms it."
 
 
 def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_judged: bool) -> str:
@@ -193,42 +193,43 @@ def _assumptions(guarantee: PrivacyGuarantee, population_stated: bool, sampler_j
     sees = "the sums of updates" if guarantee.secure_aggregation else "the data or the updates"
     return (
         f"## Assumed\n\n- {sampler}\n"
-        f"- A trusted {_role(plan)}, who sees {sees} before noise is added, "
-        "and keeps the order of participation and the noise secret.\n"
+        f"- A trusted {_role(plan)}. It sees {sees} before noise is added, "
+        "and it keeps the order of participation and the noise secret.\n"
         + (
-            f"- A population of {population} {unit}s, stated in advance (`privacy.population`): the same plan follows "
-            f"whether one {unit} more or fewer is there, which was tried before training."
+            f"- A population of {population} {unit}s, stated in advance (`privacy.population`). The plan is the same "
+            f"with one {unit} more or fewer; this was checked before training."
             if population_stated
-            else f"- That there are {population} {unit}s is no secret: it is the size of the data, the plan follows "
-            "from it, and this guarantee does not hide it. `privacy.population` states a public number instead."
+            else f"- A public size of the data: it holds {population} {unit}s, and this number is the population. The "
+            "plan follows from it, and the guarantee does not hide it. `privacy.population` states another public "
+            "number."
         )
     )
 
 
 def _limits(guarantee: PrivacyGuarantee, exposure: str | None) -> str:
     engine = {
-        PrivacyUnit.EXAMPLE: "whoever runs the training is trusted with the data",
+        PrivacyUnit.EXAMPLE: "The operator of the training is trusted with the data.",
         PrivacyUnit.USER: SECURE_SUM if guarantee.secure_aggregation else CLEAR_SUM,
     }[guarantee.executed.unit]
     same = " (if all have the same users)" if guarantee.executed.unit is PrivacyUnit.USER else ""
     return (
         "## Not covered\n\n"
-        f"- Other runs on the same data: each has its own epsilon, they add up for whoever sees several{same}, and "
-        "choosing hyper-parameters by comparing runs costs more than the chosen run's; a sweep's parent run says how "
-        "much (choosing.md).\n"
-        "- What the log says of the data itself, without noise: fingerprints of data and partition (under a key of the "
-        "machine, unless the data are published files), the number of examples, running times, the p-value of the "
+        "- Other runs on the same data. Each run has its own epsilon. For an attacker who sees several runs, the "
+        f"epsilons add up{same}. Choosing hyper-parameters by comparing runs costs more than the epsilon of the chosen "
+        "run; the parent run of a sweep states how much (choosing.md).\n"
+        "- What the log says about the data itself, without noise: fingerprints of data and partition (under a key of "
+        "the machine, unless the data are published files), the number of examples, running times, the p-value of the "
         "sampler's test, and everything computed on the test split (accuracy, loss, confusion matrix).\n"
-        "- Audits with canaries (`audit.json`): their scores come from a run on the data.\n"
-        "- Metrics under `diagnostics/`, and `membership.png` and `.json`, where a run was asked for them: they come "
-        "from the raw training data.\n"
-        f"- The machine: {engine}. Running time and memory are side channels.{_exposed(exposure)}\n"
-        "- A run that stopped early for what it showed, by somebody's hand or because it diverged: the epsilon is that "
-        "of the steps that ran; the one planned for all steps covers the decision to stop as well.\n"
-        "- Which examples `dataset.limit` kept, and which gave their places to canaries of an audit, where either was "
-        "set: the choice depends on how many there are, and the guarantee is about those that stayed.\n"
-        "- How the settings were found: those of this project that apply by themselves (`conf/tuning/`) were chosen on "
-        "its own datasets.\n"
+        "- Audits with canaries (`audit.json`). Their scores come from a run on the data.\n"
+        "- Metrics under `diagnostics/`, and the files `membership.png` and `membership.json`, if the run was asked "
+        "for them. They come from the raw training data.\n"
+        f"- The machine. {engine} Running time and memory are side channels.{_exposed(exposure)}\n"
+        "- The decision to stop a run early because of what it showed, made by a person or because the run diverged. "
+        "The epsilon is that of the steps that ran. The epsilon planned for all steps covers this decision as well.\n"
+        "- Which examples `dataset.limit` kept, and which ones canaries of an audit replaced, if either was set. The "
+        "choice depends on the number of examples, and the guarantee is about those that stayed.\n"
+        "- How the settings were found. The settings that this project applies by default (`conf/tuning/`) were chosen "
+        "on its own datasets. That tuning is not accounted for.\n"
         f"- {FLOATING_POINT}\n"
         "- Anything else derived from the raw data outside this run.\n"
     )

@@ -1,4 +1,4 @@
-"""Checks a written guarantee against what follows from its plan: for a third party, without training."""
+"""Recomputes a written guarantee from its plan, as a third party would, without training."""
 
 import warnings
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ from pipelines.privacy.mechanisms.planning import KINDS
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
 ROUNDING = 1e-6
-"""Of the same library on another machine, for an epsilon of 1 or less; relative above."""
+"""Tolerance for the same library on another machine: absolute for an epsilon of at most 1, relative above."""
 MOST_STEPS = 10**7
-"""No training has more, and a file could otherwise keep its reader busy for days."""
+"""No training has more steps. Without this limit a file could keep its reader busy for days."""
 MOST_POINTS = 3e7
-"""Of a discretised privacy loss that is still quick to compose."""
+"""Largest number of grid points of a discretised privacy loss that is still fast to compose."""
 NUMBER, WHOLE, WORD = "a finite number", "a whole number", "a text"
 TYPES = {
     "epsilon": NUMBER, "delta": NUMBER, "unit": WORD, "relation": WORD, "population": WHOLE, "sampler": WORD,
@@ -43,9 +43,10 @@ class Comparison:
     """One accountant's epsilon, as written and as computed here.
 
     Attributes:
-      written, here: None where it did not answer, or is missing.
-      remark: agreement, the difference between versions, or why nothing was compared.
-      agrees: False only where two numbers, or a number and its absence, contradict each other.
+      written: the result in the file; None if it is missing.
+      here: the result computed here; its epsilon is None if the accountant gave no answer.
+      remark: that they agree, the difference between versions, or the reason why nothing was compared.
+      agrees: False only if two numbers, or a number and its absence, contradict each other.
     """
 
     written: AccountantResult | None
@@ -56,12 +57,12 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What checking a guarantee found.
+    """The result of checking a guarantee.
 
     Attributes:
       guarantee: as written.
       comparisons: one for each accountant.
-      objections: why the guarantee does not hold; empty when it does.
+      objections: why the guarantee does not hold; empty if it holds.
     """
 
     guarantee: PrivacyGuarantee
@@ -70,7 +71,7 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Whether everything that is written follows from the plan that is written."""
+        """Whether every written value follows from the written plan."""
         return not self.objections
 
 
@@ -78,10 +79,10 @@ def verify_guarantee(values: Any) -> Verification:
     """Recomputes every accountant from the plan in `values`, and looks for contradictions.
 
     Args:
-      values: what privacy.json holds.
+      values: content of privacy.json.
 
     Raises:
-      UserError: not a guarantee: a key is missing, of the wrong type or out of range.
+      UserError: this is not a guarantee: a key is missing, of the wrong type or out of range.
     """
     values = in_todays_words(values) if isinstance(values, Mapping) else values
     guarantee = _read(values)
@@ -99,25 +100,25 @@ def verify_guarantee(values: Any) -> Verification:
 
 
 def _recompute(plan: Mechanism) -> tuple[AccountantResult, ...]:
-    """Every accountant's answer for a plan that may come from anywhere."""
+    """Results of every accountant for a plan from an untrusted file."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # absurd numbers overflow, and what comes of it is judged
+            warnings.simplefilter("ignore")  # absurd numbers overflow; the result is checked below
             if plan.steps and plan.noise_multiplier > 0 and (known := plan.composition) is not None:
                 grid = loss_interval(known.noise_multiplier, known.sampling_probability)
                 if not rdp_epsilon(plan) < MOST_POINTS * grid:
-                    raise UserError("the plan's epsilon is too large to recompute: it protects nobody")
+                    raise UserError("the plan's epsilon is too large to recompute; such a plan protects nothing")
             return accountant_results(plan)
     except UserError:
         raise
-    except Exception as error:  # whatever a library makes of absurd numbers
+    except Exception as error:  # libraries raise many kinds of errors for absurd numbers
         raise UserError(f"the accountants have no answer for this plan: {' '.join(str(error).split())}") from None
 
 
 def _read(values: Any) -> PrivacyGuarantee:
-    """Builds the guarantee of values that have the right types."""
+    """Checks the types of all values, and builds the guarantee."""
     if not isinstance(values, Mapping):
-        raise UserError("a guarantee is a JSON object with epsilon, delta, unit and more; this is none")
+        raise UserError("a guarantee must be a JSON object with epsilon, delta, unit and more")
     mechanism = values.get("mechanism", PoissonGaussianMechanism.name)
     if mechanism not in KINDS:
         raise UserError(f"mechanism={str(mechanism)[:60]!r} is none of {', '.join(KINDS)}")
@@ -149,7 +150,7 @@ def _require_opinion(item: Any) -> None:
 
 
 def _require(key: str, value: Any, kind: str) -> None:
-    """Raises unless the value is of its kind; true is no number here."""
+    """Raises UserError unless the value is of its kind; true is not a number here."""
     match kind:
         case "a finite number":
             fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
@@ -166,7 +167,7 @@ def _require(key: str, value: Any, kind: str) -> None:
 
 
 def _inconsistencies(values: Mapping[str, Any], guarantee: PrivacyGuarantee) -> list[str]:
-    """Where the written values differ from those that the plan and the accountant_results imply."""
+    """Written values that differ from the values implied by the plan and the accountants' results."""
     implied, found = guarantee.to_dict(), []
     for key in [*implied, *(key for key in values if key not in implied)]:
         if key not in implied:
@@ -174,7 +175,7 @@ def _inconsistencies(values: Mapping[str, Any], guarantee: PrivacyGuarantee) -> 
         elif key not in values:
             found += [] if key in LATER else [f"{key} is missing"]
         elif not _same(values[key], implied[key]):
-            found.append(f"{key} is {values[key]!r}, but {implied[key]!r} follows from the rest")
+            found.append(f"{key} is {values[key]!r}, but {implied[key]!r} follows from the other values")
     first = guarantee.accountant_results[0] if guarantee.accountant_results else None
     if first is None or first.epsilon != guarantee.epsilon:
         stated = "there is none" if first is None else f"{first.accountant} has {first.epsilon}"
@@ -193,12 +194,12 @@ def _written(guarantee: PrivacyGuarantee, accountant: str) -> AccountantResult |
 
 
 def _compare(written: AccountantResult | None, here: AccountantResult, *, claimed: bool) -> Comparison:
-    """Equal to rounding with the same library, and to the accountants' stated errors with another version.
+    """Compares up to rounding for the same version of a library, else up to the accountants' stated errors.
 
     Args:
-      written: None where it is missing.
-      here: the same accountant's answer, computed anew.
-      claimed: whether it is the guarantee's own epsilon, which must not lie below, whatever version it names.
+      written: None if it is missing.
+      here: the same accountant's result, computed here.
+      claimed: whether it is the guarantee's own epsilon. That must not be lower than `here`, for any written version.
     """
     if written is None:
         return Comparison(written=written, here=here, remark="missing", agrees=False)

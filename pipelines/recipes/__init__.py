@@ -1,1 +1,1 @@
-"""Recipes of experiments/: what they measure, their records, and whether these still hold."""
+"""Recipes of experiments/: their sweeps, their records, and the check that a record still holds."""

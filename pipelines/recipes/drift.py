@@ -1,17 +1,17 @@
-"""A fresh sweep against the record of an earlier one: what must be equal is, and accuracy is within its band.
+"""Compares a new sweep with the record of an earlier one: guarantees must be equal, accuracies within their bands.
 
-The guarantee and the length of a run follow from its configuration, so they must be equal. Accuracy need not be: the
-noise of a private run is fresh entropy every time. How far the mean of k new seeds may lie from the mean of the n
-recorded ones follows from the recorded spread s alone: a new mean lies within
+The guarantee and the length of a run follow from its configuration, so they must be equal. Accuracy may differ: the
+noise of a private run is fresh entropy every time. The recorded spread s alone decides how far the mean of k new seeds
+may lie from the mean of the n recorded ones. A new mean lies within
 
     t(n - 1, 1 - alpha / 2) * s * sqrt(1 / n + 1 / k)
 
 of the recorded mean with probability 1 - alpha (the prediction interval of a mean; the 1/n is there because the
 recorded mean is itself uncertain, Student's t because s is). With R rows, alpha = (1 - confidence) / R, so that all
-rows together pass with at least that confidence when nothing has changed (Bonferroni). Two things only make this
-safer. Seeds that are in both the record and the new sweep share partition and batch order, and a run without privacy
-repeats its record exactly on the same machine. And the band is never narrower than one test example, the smallest
-step an accuracy can take, which a floating-point unit of another make may cost.
+rows together pass with at least that confidence when nothing has changed (Bonferroni). Two things make this
+safer still. Seeds that are in both the record and the new sweep share partition and batch order, and a run without
+privacy repeats its record exactly on the same machine. The band is never narrower than one test example, the
+smallest possible change of an accuracy, since another floating-point unit may change one example.
 
 Source: Hahn and Meeker 1991, Statistical Intervals, section 4.8.
 """
@@ -41,8 +41,8 @@ class Cell:
     """The runs of one pipeline and variant that protect one unit at one target epsilon.
 
     Attributes:
-      run: any of them: they agree in everything but seed and accuracy.
-      seeds, accuracies: one a run, in order of the seed.
+      run: any of the runs; they differ in seed and accuracy only.
+      seeds, accuracies: one for each run, in order of the seed.
     """
 
     run: ResultRow
@@ -70,10 +70,10 @@ class Comparison:
     """One row of the table.
 
     Attributes:
-      recorded, now: the same cell twice; None where it is missing.
-      band: half-width around the recorded mean; None where there is nothing to compare.
-      reason: what makes the band as wide as it is.
-      faults: what drifted, in words; empty if nothing did.
+      recorded, now: the cell in the record and in the new sweep; None if it is missing.
+      band: half-width around the recorded mean; None if there is nothing to compare.
+      reason: for the width of the band.
+      faults: values that drifted, in words; empty if none did.
     """
 
     recorded: Cell | None
@@ -87,7 +87,7 @@ def build_cells(rows: Iterable[ResultRow], where: str) -> dict[Key, Cell]:
     """Groups runs by pipeline, variant, unit and target epsilon, in that order.
 
     Raises:
-      UserError: runs of a cell have the same seed, or differ in what does not depend on it.
+      UserError: runs of a cell have the same seed, or differ in values that do not depend on it.
     """
     groups: dict[Key, list[ResultRow]] = defaultdict(list)
     for row in rows:
@@ -109,7 +109,7 @@ def _cell(rows: list[ResultRow], where: str) -> Cell:
 
 
 def equal(recorded: object, now: object) -> bool:
-    """Equality, of numbers up to 1e-6 and of those below 1 up to that share of themselves."""
+    """Equality, with a tolerance of 1e-6 for numbers, which is relative for numbers below 1."""
     if isinstance(recorded, int | float) and isinstance(now, int | float):
         return abs(recorded - now) <= TOLERANCE * min(1.0, abs(recorded))
     return recorded == now
@@ -134,7 +134,7 @@ def prediction_band(recorded: Sequence[float], *, count: int, confidence: float)
 
 
 def compare(recorded: dict[Key, Cell], now: dict[Key, Cell], bands: Bands) -> list[Comparison]:
-    """Compares cell by cell; a recorded cell without new runs has drifted, and so has a new one without a record.
+    """Compares cell by cell. A recorded cell without new runs has drifted, and so has a new cell without a record.
 
     Raises:
       UserError: a recorded cell has a single seed.
@@ -155,14 +155,14 @@ def _compare(recorded: Cell | None, now: Cell | None, confidence: float, floor: 
     if band < floor:
         band, reason = floor, "one test example"
     faults = [field for field in EXACT if not equal(getattr(recorded.run, field), getattr(now.run, field))]
-    # Sums of shares are rounded, so that one example exactly may look like a little more.
+    # Sums of accuracies are rounded, so a difference of exactly one example may look slightly larger.
     if abs(now.mean - recorded.mean) > band + 1e-9:
         faults.append("accuracy")
     return Comparison(recorded=recorded, now=now, band=band, reason=reason, faults=tuple(faults))
 
 
 def drift_table(comparisons: Sequence[Comparison]) -> str:
-    """Renders recorded against now, with what each band is made of; where both are equal, a value is written once."""
+    """Renders recorded and new values with the reason for each band; equal values are written once."""
     return tabulate(
         [_line(comparison) for comparison in comparisons],
         headers=["", "target", "epsilon", "sigma", "steps", "recorded", "now", "band", "because of", ""],
@@ -173,11 +173,11 @@ def drift_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def bands_in_words(rows: int, bands: Bands) -> str:
-    """Why the bands of a table are as wide as they are."""
+    """Explains the width of the bands of a table."""
     return fill(
-        "A band is t * spread * sqrt(1/recorded + 1/new seeds): what new seeds of an unchanged program stay in, in all "
-        f"{rows} rows together with a probability of {100 * bands.confidence:g} %, as far as the recorded seeds can "
-        f"tell; never less than one test example, {100 / bands.test_examples:.2g} points.",
+        "A band is t * spread * sqrt(1/recorded + 1/new seeds). New seeds of an unchanged program stay in all "
+        f"{rows} bands together with a probability of {100 * bands.confidence:g} %, as far as the recorded seeds can "
+        f"tell. A band is never narrower than one test example, {100 / bands.test_examples:.2g} points.",
         100,
     )
 
@@ -201,7 +201,7 @@ def _line(row: Comparison) -> list[str]:
 
 
 def _pair(row: Comparison, field: str, absent: str) -> str:
-    """A value once, or recorded -> now where they differ."""
+    """One value, or recorded -> now if they differ."""
     texts = []
     for cell in (row.recorded, row.now):
         value = None if cell is None else getattr(cell.run, field)

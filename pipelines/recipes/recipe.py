@@ -1,6 +1,6 @@
-"""A recipe of experiments/: `recipe.yaml`, which a person writes, says which sweeps it consists of.
+"""A recipe of experiments/: a person writes `recipe.yaml`, which lists its sweeps.
 
-What they found is in `recipes.record`; what others published on the question is in `report.published_results`.
+`recipes.record` has the results of the sweeps; `report.published_results` has published results on the same question.
 """
 
 from pathlib import Path
@@ -19,11 +19,11 @@ Overrides = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Bands(Section):
-    """How far an accuracy may lie from its record.
+    """Settings of the bands in which an accuracy must lie.
 
     Attributes:
       confidence: probability that no row of an unchanged program drifts.
-      test_examples: size of the test set; one example of it is the narrowest band.
+      test_examples: size of the test set; the narrowest band is one test example.
     """
 
     confidence: Annotated[float, Field(gt=0, lt=1)]
@@ -31,12 +31,12 @@ class Bands(Section):
 
 
 class Part(Section):
-    """One of several sweeps, where settings differ in a way that no single sweep can say.
+    """One of several sweeps, for settings that a single sweep cannot express.
 
     Attributes:
       sweep: overrides that this part adds to those of all parts.
-      variant: what sets its runs apart from other runs of the same pipeline and epsilon, such as "6,000 users"; it
-        has a line of its own in the figure. None where nothing does: epsilons with settings of their own.
+      variant: the difference from other runs of the same pipeline and epsilon, such as "6,000 users"; it has its own
+        line in the figure. None if there is none, such as where each epsilon has its own settings.
     """
 
     sweep: tuple[str, ...] = ()
@@ -47,9 +47,9 @@ class Sweeps(Section):
     """Sweeps that make one record, each as overrides of `python -m pipelines.run -m`.
 
     Attributes:
-      sweep: in every part.
-      parts: the sweeps; one that adds nothing where a recipe names none.
-      record, check: added for the record, and for a comparison with it.
+      sweep: overrides of every part.
+      parts: the sweeps; a single part without overrides if the recipe names none.
+      record, check: overrides added for the record, and for a comparison with it.
     """
 
     sweep: Overrides
@@ -58,7 +58,7 @@ class Sweeps(Section):
     check: Overrides
 
     def commands(self, added: Overrides) -> list[tuple[str | None, tuple[str, ...]]]:
-        """Variant and overrides of each part, with what a form adds."""
+        """Variant and overrides of each part, with the overrides that a form adds."""
         return [(part.variant, (*self.sweep, *part.sweep, *added)) for part in self.parts]
 
 
@@ -66,10 +66,10 @@ class Stage(Section):
     """A row of the record that is a stage of a waterfall.
 
     Attributes:
-      label: what this stage adds to the one before it.
+      label: the change from the stage before.
       pipeline: its name.
-      variant: of its part; None where it has none.
-      epsilon: the target; None where nothing is private or the noise was given.
+      variant: of its part; None if it has none.
+      epsilon: the target; None if nothing is private or the noise was given.
     """
 
     label: Text
@@ -86,7 +86,7 @@ class Stage(Section):
 
     @property
     def row(self) -> str:
-        """Which row it is, in words."""
+        """The row in words."""
         target = "no target epsilon" if self.epsilon is None else f"epsilon={self.epsilon:g}"
         return ", ".join(filter(None, (self.pipeline, self.variant, target)))
 
@@ -95,19 +95,19 @@ Stages = Annotated[tuple[Stage, ...], Field(min_length=2)]
 
 
 class Recipe(Sweeps):
-    """A recipe in its sizes.
+    """A recipe in its full and its quick form.
 
     Attributes:
-      quick: a comparison of two minutes at most. Either overrides that choose a part of the recorded rows, or, where
-        that would be too slow, sweeps of their own with a record of their own.
+      quick: a comparison that takes two minutes at most: either overrides that choose a part of the recorded rows, or,
+        if that would be too slow, separate sweeps with their own record.
       bands: of the comparisons.
-      waterfall: stages of training by the title of their panel, each one step further from the best; empty where the
-        recipe's question is another.
-      beside: names of recipes about the other privacy unit. --record draws their recorded points beside its own, in
+      waterfall: stages of training by the title of their panel, from the best to the last; empty if the recipe has no
+        such figure.
+      beside: names of recipes about the other privacy unit. --record also draws their recorded points, in
         `both_units.png`.
 
     Raises:
-      ValueError: a stage of a variant that no part has, or the same row twice in a panel.
+      ValueError: a stage has a variant that no part has, or a panel has a row twice.
     """
 
     quick: Overrides | Sweeps
@@ -118,7 +118,7 @@ class Recipe(Sweeps):
     @field_validator("waterfall")
     @classmethod
     def _stages_can_be_rows(cls, waterfall: dict[str, Stages], known: ValidationInfo) -> dict[str, Stages]:
-        """Finds what can be found before anything has run."""
+        """Checks the stages before anything runs."""
         variants = {part.variant for part in known.data.get("parts", ())} - {None}
         listed = ", ".join(sorted(variants)) or "none"
         for title, stages in waterfall.items():
@@ -140,7 +140,7 @@ def read_recipe(folder: Path) -> Recipe:
     """Reads `recipe.yaml`.
 
     Raises:
-      UserError: missing, or not as `Recipe` has it.
+      UserError: the file is missing, or does not fit `Recipe`.
     """
     if not (folder / RECIPE).exists():
         raise UserError(f"{folder / RECIPE} does not exist; the recipes are: {', '.join(recipe_names())}")

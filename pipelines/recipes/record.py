@@ -1,7 +1,7 @@
-"""What a recipe found, and on what: written only by `python -m pipelines.reproduce FOLDER --record`.
+"""The record of a recipe: its results and their origin. Only `python -m pipelines.reproduce FOLDER --record` writes it.
 
-`results.csv` and `record.json` are the record of the whole recipe, `quick.csv` and `quick.json` that of a quick form
-with sweeps of its own.
+`results.csv` and `record.json` are the record of the whole recipe. `quick.csv` and `quick.json` are the record of a
+quick form that has its own sweeps.
 """
 
 import csv
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordFiles:
-    """Where a record lies.
+    """The files of a record.
 
     Attributes:
-      results: one row a run.
-      origin: what made them.
+      results: one row for each run.
+      origin: of the results.
     """
 
     results: Path
@@ -46,8 +46,8 @@ class ResultRow(Section):
 
     Attributes:
       pipeline: its name.
-      variant: of the recipe's part that it is from; None where it has none.
-      target_epsilon: the epsilon asked for; None where nothing is private or the noise was given.
+      variant: of the recipe's part; None if it has none.
+      target_epsilon: the requested epsilon; None if nothing is private or the noise was given.
       epsilon, delta, unit, relation: the guarantee of the steps that ran.
       noise_multiplier: sigma.
       steps: steps or rounds that ran.
@@ -70,7 +70,7 @@ class ResultRow(Section):
     @model_validator(mode="before")
     @classmethod
     def _in_todays_names(cls, values: Any) -> Any:
-        """Records of earlier versions call a pipeline over users by the name of the one over examples."""
+        """Renames pipelines: earlier records give a pipeline over users the name of the one over examples."""
         if isinstance(values, dict) and isinstance(values.get("pipeline"), str):
             return values | {"pipeline": pipeline_of(values["pipeline"], values.get("unit"))}
         return values
@@ -88,7 +88,7 @@ class ResultRow(Section):
     def of(
         cls, result: "RunResult", *, pipeline: str, variant: str | None, target_epsilon: float | None, steps: int
     ) -> Self:
-        """The row of a run that finished."""
+        """The row of a finished run."""
         facts: dict[str, Any] = dict.fromkeys(("epsilon", "delta", "unit", "relation", "noise_multiplier"))
         if (guarantee := result.guarantee) is not None:
             plan = guarantee.executed
@@ -106,14 +106,14 @@ class ResultRow(Section):
 
 
 class Origin(Section):
-    """What made a record.
+    """The origin of a record.
 
     Attributes:
-      command: that ran the sweep; of several parts, one a line.
+      command: that ran the sweep; with several parts, one line for each.
       commit: of the checkout, with "-dirty" if it had changes.
       lock_sha256, data_sha256: fingerprints of requirements.lock and of the data.
       seeds: of every row of the table.
-      versions: of the packages that decide the numbers.
+      versions: of the packages that affect the numbers.
       platform: operating system and processor.
     """
 
@@ -131,10 +131,10 @@ def read_results(files: RecordFiles, test_examples: int) -> list[ResultRow]:
 
     Args:
       files: of the record.
-      test_examples: size of the test set, of which every accuracy is a share.
+      test_examples: size of the test set; every accuracy is a multiple of 1 / test_examples.
 
     Raises:
-      UserError: missing, no row, or a row that cannot be what a run left behind.
+      UserError: the file is missing or has no row, or a row cannot come from a run.
     """
     path = files.results
     rows = []
@@ -149,21 +149,21 @@ def read_results(files: RecordFiles, test_examples: int) -> list[ResultRow]:
 
 
 def check_share(row: ResultRow, test_examples: int, where: str) -> None:
-    """Refuses an accuracy that is no share of the test set.
+    """Refuses an accuracy that is no multiple of 1 / test_examples.
 
     Raises:
       UserError: accuracy times test_examples is not a whole number.
     """
     correct = row.accuracy * test_examples
     if abs(correct - round(correct)) > 1e-6:
-        raise UserError(f"{where}: accuracy={row.accuracy} is no share of bands.test_examples={test_examples}")
+        raise UserError(f"{where}: accuracy={row.accuracy} is no multiple of 1 / bands.test_examples={test_examples}")
 
 
 def read_origin(files: RecordFiles) -> Origin:
-    """Reads what made a record.
+    """Reads the origin of a record.
 
     Raises:
-      UserError: missing, or not as `Origin` has it.
+      UserError: the file is missing, or does not fit `Origin`.
     """
     path = files.origin
     try:

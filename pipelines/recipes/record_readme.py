@@ -1,4 +1,4 @@
-"""A record in its recipe's README, between two marks that a person sets."""
+"""Writes a record into its recipe's README, between two marks that a person sets."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def write_readme(
     published: Sequence[PublishedPoint] = (),
     waterfall: str | None = None,
 ) -> None:
-    """Puts the record between the README's two marks, where it has them; first its waterfall as a table, if any."""
+    """Writes the waterfall, if any, and the record between the README's two marks, if the README has them."""
     path = folder / "README.md"
     if not path.is_file():
         return
@@ -67,7 +67,7 @@ def markdown_table(cells: dict[Key, Cell]) -> str:
 
 
 def published_table(published: Sequence[PublishedPoint]) -> str:
-    """Renders what others published, with their epsilon beside the one of our axis."""
+    """Renders published results, with the published epsilon and the one that our accountant computes."""
     lines = [
         [
             f"[{point.label}]({point.url})",

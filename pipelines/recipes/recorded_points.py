@@ -1,4 +1,4 @@
-"""Points of the frontier as recipes recorded them, and their figures drawn again without a run."""
+"""Reads the recorded points of recipes, and draws their figures without a run."""
 
 import csv
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ FILE = "frontier.csv"
 
 
 def draw_recorded(folders: Sequence[Path], output: Path) -> FrontierFiles:
-    """Draws the records of recipes together, with what stands beside each.
+    """Draws the records of recipes together, with published results and references.
 
     Args:
       folders: of the recipes, in the order of their published points.
@@ -31,10 +31,10 @@ def draw_recorded(folders: Sequence[Path], output: Path) -> FrontierFiles:
 
 
 def read_points(folder: Path) -> list[Point]:
-    """Reads the points of a recipe's record; their settings are lost, but for the overrides of their runs.
+    """Reads the points of a recipe's record. A record keeps the overrides of their runs, and no other settings.
 
     Raises:
-      UserError: no record, or not one of this program's.
+      UserError: there is no record, or this program did not write it.
     """
     path = folder / FILE
     if not folder.is_dir():
@@ -79,7 +79,7 @@ def _privacy(record: dict[str, str]) -> Privacy:
         noise_multiplier=_number(record["noise_multiplier"]),
         simulated=record["simulated"] == "True",
         audited=_number(record["epsilon_lower_bound"]),
-        population=int(record["population"]) if record.get("population") else None,  # older records have no such column
+        population=int(record["population"]) if record.get("population") else None,  # older records lack this column
     )
 
 

@@ -1,8 +1,8 @@
 """Re-runs recipes and compares with their records: `python -m pipelines.reproduce experiments/digits_frontier`.
 
-Exit code 0 if the epsilons, the noise and the steps are equal to 1e-6 and every accuracy lies in its band, else 1 with
-the rows that drifted. How the bands follow from the recorded seeds, and why they do not fail by chance, says
-`pipelines.recipes.drift`. `--record` is the only author of a recipe's results, figure and README table.
+The exit code is 0 if epsilons, noise and steps are equal to 1e-6 and every accuracy lies in its band; else it is 1, and
+the rows that drifted are named. `pipelines.recipes.drift` explains how the bands follow from the recorded seeds. Only
+`--record` writes a recipe's results, figure and README table.
 """
 
 import argparse
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BOTH_UNITS = "both_units.png"
 INTERRUPTED = 130
 QUICK_SEEDS = 10
-"""Fewest seeds that the record of a quick form may have: its bands come from little else."""
+"""Fewest seeds in the record of a quick form, since its bands depend on them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def check(folder: Path, uri: str | None, *, quick: bool) -> int:
     Args:
       folder: of the recipe.
       uri: tracking store; None is a temporary one.
-      quick: its quick form, which is a part of the recorded rows or has a record of its own.
+      quick: whether to run the quick form, which is a part of the recorded rows or has its own record.
 
     Raises:
       UserError: the folder is incomplete or corrupt, a run failed, or the data are not the recorded ones.
@@ -97,12 +97,12 @@ def check(folder: Path, uri: str | None, *, quick: bool) -> int:
 
 
 def record(folder: Path, uri: str | None, *, quick: bool) -> int:
-    """Runs a recipe and writes what it found as its record; returns the exit code.
+    """Runs a recipe and writes its results as its record; returns the exit code.
 
     Args:
       folder: of the recipe.
       uri: tracking store; None is a temporary one.
-      quick: only the record of its quick form, without figure and README.
+      quick: whether to write the record of its quick form only, without figure and README.
 
     Raises:
       UserError: the recipe, or the record of one beside it, is missing or corrupt, a run failed, too few seeds, or the
@@ -118,7 +118,7 @@ def record(folder: Path, uri: str | None, *, quick: bool) -> int:
     sweeps = recipe.quick if quick else recipe
     if not isinstance(sweeps, Sweeps):
         raise UserError(f"{folder.name}: its quick form is a part of the whole record; use --record alone")
-    read_published(folder)  # what is missing or corrupt is said before hours of training
+    read_published(folder)  # report missing or corrupt files before hours of training
     for other in () if quick else _beside(folder, recipe):
         read_points(other)
     measured = _measure(folder, recipe, sweeps.commands(sweeps.record), uri)
@@ -144,7 +144,7 @@ def _show(folder: Path, recipe: "Recipe", measured: "Measured", cells: "dict[Key
 
     drawn = _draw(folder, measured)
     waterfall = _draw_waterfall(folder, recipe, measured, cells) if recipe.waterfall else None
-    # Stages whose epsilon protects nobody stretch the frontier's axis beyond use: the waterfall is their figure.
+    # Stages with a huge epsilon would stretch the frontier's axis too far; the waterfall shows them.
     figures = [drawn.csv, waterfall.png if waterfall else drawn.png]
     written = [Path(shutil.copyfile(path, folder / path.name)) for path in figures]
     written += [_draw_both_units(folder, recipe)] if recipe.beside else []
@@ -164,7 +164,7 @@ def _measure(folder: Path, recipe: "Recipe", commands: "Sequence[Command]", uri:
 
 
 def _draw(folder: Path, measured: "Measured") -> "FrontierFiles":
-    """The frontier of all parts with what stands beside it, where that of the last part would otherwise be."""
+    """Writes the frontier of all parts with published results, in place of the frontier of the last part."""
     from pipelines.report.frontier_files import write_frontier
     from pipelines.report.points import build_points
     from pipelines.report.published_results import read_published, read_references
@@ -174,7 +174,7 @@ def _draw(folder: Path, measured: "Measured") -> "FrontierFiles":
 
 
 def _draw_waterfall(folder: Path, recipe: "Recipe", measured: "Measured", cells: "dict[Key, Cell]") -> "WaterfallFiles":
-    """The waterfall, beside the frontier."""
+    """Writes the waterfall next to the frontier."""
     from pipelines.recipes.stages import build_waterfall
     from pipelines.recipes.waterfall import write_waterfall
     from pipelines.report.points import build_points
@@ -183,7 +183,7 @@ def _draw_waterfall(folder: Path, recipe: "Recipe", measured: "Measured", cells:
 
 
 def _draw_both_units(folder: Path, recipe: "Recipe") -> Path:
-    """The new record and those beside it, in one figure."""
+    """Draws the new record and the records of `beside` in one figure."""
     from pipelines.recipes.recorded_points import draw_recorded
 
     output = _output(folder) / BOTH_UNITS.removesuffix(".png")
@@ -205,7 +205,7 @@ def _experiment(folder: Path) -> str:
 
 def _warn_of_changes(origin: "Origin") -> None:
     if not re.fullmatch("[0-9a-f]{40}", origin.commit):
-        print("note: the checkout has changes, so that no commit holds what ran; commit, then record again")
+        print("note: the checkout has changes, so no commit has the code that ran; commit, then record again")
 
 
 def _changed(recorded: dict[str, str], now: dict[str, str]) -> str:
@@ -222,6 +222,6 @@ def _parser() -> argparse.ArgumentParser:
         "folders", type=Path, nargs="+", metavar="folder", help="of a recipe, such as experiments/digits_frontier"
     )
     parser.add_argument("--quick", action="store_true", help="a form of two minutes at most")
-    parser.add_argument("--record", action="store_true", help="write the record instead of comparing with it")
+    parser.add_argument("--record", action="store_true", help="write a new record; compare nothing")
     parser.add_argument("--uri", help="tracking store, as tracking.uri (default: a temporary one)")
     return parser

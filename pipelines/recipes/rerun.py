@@ -1,4 +1,4 @@
-"""Runs the sweeps of a recipe as its users do, and reads back what they found."""
+"""Runs the sweeps of a recipe as users do, and reads their results."""
 
 import platform
 import signal
@@ -30,9 +30,9 @@ class Measured:
 
     Attributes:
       runs: as the tracking store has them.
-      rows: the same in the form of a record.
+      rows: the runs in the form of a record.
       populations: public number of units by the id of each private run.
-      origin: what made them.
+      origin: of the runs.
     """
 
     runs: list[RunRow]
@@ -42,10 +42,10 @@ class Measured:
 
 
 def measure(experiment: str, commands: Sequence[Command], uri: str | None) -> Measured:
-    """Runs sweeps one after the other, in a store of their own or in the given one.
+    """Runs sweeps one after the other, in a temporary store or in the given one.
 
     Args:
-      experiment: of the tracking store, that the runs join.
+      experiment: of the runs in the tracking store.
       commands: the sweeps.
       uri: tracking store; None is a temporary one.
 
@@ -62,12 +62,12 @@ def measure(experiment: str, commands: Sequence[Command], uri: str | None) -> Me
         runs = _since(before, store)
         measured = _read(store, runs, "\n".join(_in_words(overrides) for _, overrides in commands))
     if uri is None:
-        print("these runs were in a temporary store, which is gone; --uri sqlite:///runs.db keeps them")
+        print("these runs were in a temporary store, which is deleted; --uri sqlite:///runs.db keeps them")
     return measured
 
 
 def _since(before: set[str], store: Store) -> list[RunRow]:
-    """Runs of pipelines, not parents of sweeps, that were not there before."""
+    """New runs of pipelines, without the parent runs of sweeps."""
     return [row for row in read_rows(store) if row.run_id not in before and "pipeline" in row.tags]
 
 
@@ -76,7 +76,7 @@ def _in_words(overrides: Sequence[str]) -> str:
 
 
 def _sweep(store: Store, overrides: Sequence[str], variant: str | None) -> None:
-    """Runs one sweep and tags its runs with the variant; no run is left open whatever happens."""
+    """Runs one sweep and tags its runs with the variant; also after a failure, no run stays open."""
     before = {row.run_id for row in read_rows(store)}
     values = {"tracking.uri": store.uri, "tracking.experiment": store.experiment}
     tracking = [*(f"{key}={_quoted(value)}" for key, value in values.items()), "tracking.log_model=false"]
@@ -102,7 +102,7 @@ def run_process(command: list[str]) -> int:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
-    # In a session of its own: a terminal would otherwise interrupt the sweep itself, and again while it cleans up.
+    # In its own session: otherwise the terminal would interrupt the sweep itself, and again while it cleans up.
     process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
     try:
         return process.wait()
@@ -115,7 +115,7 @@ def run_process(command: list[str]) -> int:
 
 
 def _read(store: Store, runs: list[RunRow], command: str) -> Measured:
-    """Reads each run's own result, which has its floats in full."""
+    """Reads the result of each run, which has floats in full."""
     rows, provenances, populations = [], [], {}
     for run in runs:
         result = RunResult.from_dict(read_json(store, run.run_id, "result.json"))
@@ -143,7 +143,7 @@ def _origin(rows: list[ResultRow], command: str, provenances: list[Provenance]) 
         command=command,
         commit=last.commit,
         lock_sha256=last.lock_sha256,
-        # Parts of a recipe may differ in their data, such as in their features.
+        # Parts of a recipe may have different data, such as other features.
         data_sha256=" ".join(sorted({provenance.data_sha256 for provenance in provenances})),
         seeds=tuple(sorted({row.seed for row in rows})),
         versions=last.versions,
@@ -152,5 +152,5 @@ def _origin(rows: list[ResultRow], command: str, provenances: list[Provenance]) 
 
 
 def _quoted(value: str) -> str:
-    """A value that Hydra takes as it is."""
+    """Quotes a value so that Hydra takes it literally."""
     return "'" + value.replace("'", "\\'") + "'"

@@ -1,8 +1,8 @@
-"""The stages of a waterfall, and what each step costs, with an interval.
+"""The stages of a waterfall, and the cost of each step with its interval.
 
-A step's cost is the difference of two means. Where both stages have the same seeds, and with them the same division
-among users, it is the mean of the differences seed by seed, with Student's interval of that mean. Else it is Welch's
-interval, which presumes neither the same spread nor the same number of seeds.
+The cost of a step is the difference of two means. If both stages have the same seeds, they have the same division among
+users. The cost is then the mean of the differences seed by seed, with Student's interval of that mean. Otherwise the
+interval is Welch's, which assumes neither the same spread nor the same number of seeds.
 
 Source: Welch 1947, doi:10.1093/biomet/34.1-2.28, with the degrees of freedom of Satterthwaite 1946,
 doi:10.2307/3002019.
@@ -25,7 +25,7 @@ from pipelines.recipes.recipe import Stage
 from pipelines.report.points import CONFIDENCE, t_interval
 
 HUGE = 1000.0
-"""Epsilons beyond this say nothing but their magnitude."""
+"""Of epsilons beyond this, only the magnitude is shown."""
 Method = Literal["paired", "Welch"]
 
 
@@ -34,8 +34,8 @@ class Step:
     """From one stage to the next.
 
     Attributes:
-      change: of the mean accuracy; negative where accuracy is lost.
-      interval: half-width of its 95 % interval; None where a single seed leaves it open.
+      change: of the mean accuracy; negative if accuracy is lost.
+      interval: half-width of its 95 % interval; None if a stage has a single seed.
       method: of the interval: over pairs of runs with the same seed, or Welch's.
     """
 
@@ -46,13 +46,13 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Waterfall:
-    """One panel.
+    """One panel of a waterfall.
 
     Attributes:
       title: of the panel.
       stages: from the best to the last; at least two.
       cells: the runs of each stage.
-      steps: between neighbours, one fewer.
+      steps: between neighbouring stages; one fewer than the stages.
     """
 
     title: str
@@ -69,7 +69,7 @@ def build_waterfall(panels: Mapping[str, Sequence[Stage]], cells: Mapping[Key, C
       cells: of a record or of a sweep.
 
     Raises:
-      UserError: a stage is not exactly one row of them.
+      UserError: a stage does not match exactly one cell.
     """
     waterfalls = []
     for title, stages in panels.items():
@@ -94,7 +94,7 @@ def _cell(title: str, stage: Stage, cells: Mapping[Key, Cell]) -> Cell:
 
 
 def step_between(before: Cell, after: Cell) -> Step:
-    """What it costs to go from one stage to the next."""
+    """The cost of the step from one stage to the next."""
     change = after.mean - before.mean
     if before.seeds == after.seeds:  # in order of the seed
         differences = np.subtract(after.accuracies, before.accuracies)
@@ -103,7 +103,7 @@ def step_between(before: Cell, after: Cell) -> Step:
 
 
 def _welch(before: Cell, after: Cell) -> float | None:
-    """Half-width of Welch's 95 % interval of the difference of two means; None where either is of a single seed."""
+    """Half-width of Welch's 95 % interval of the difference of two means; None if a stage has a single seed."""
     counts = [len(cell.seeds) for cell in (before, after)]
     if min(counts) < 2:
         return None
@@ -115,7 +115,7 @@ def _welch(before: Cell, after: Cell) -> float | None:
 
 
 def waterfall_table(waterfalls: Sequence[Waterfall]) -> str:
-    """Renders every stage with what it costs, in points of accuracy."""
+    """Renders every stage with its cost in points of accuracy."""
     lines = []
     for waterfall in waterfalls:
         for stage, cell, step in zip(waterfall.stages, waterfall.cells, (None, *waterfall.steps), strict=True):
@@ -127,7 +127,7 @@ def waterfall_table(waterfalls: Sequence[Waterfall]) -> str:
 
 
 def epsilon_text(epsilon: float) -> str:
-    """Three significant digits, or the magnitude of one that promises nothing."""
+    """An epsilon with three significant digits, or its magnitude if it is too large to be useful."""
     if epsilon < HUGE:
         return rounded_up(epsilon, 3)
     return f"up to {rounded_up(epsilon, 1)}".replace("e+0", "e")

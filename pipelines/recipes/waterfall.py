@@ -1,4 +1,4 @@
-"""Where the accuracy goes: a figure of the stages of training and of what each step costs."""
+"""The waterfall figure: the stages of training, and the accuracy that each step costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,18 +33,18 @@ FALL, RISE = "#999999", MORE[0]
 
 @dataclass(frozen=True, kw_only=True)
 class WaterfallFiles:
-    """What was written, and the table for terminal and README."""
+    """The written file, and the table for terminal and README."""
 
     png: Path
     table: str
 
 
 def write_waterfall(waterfalls: Sequence[Waterfall], points: Sequence[Point], folder: Path) -> WaterfallFiles:
-    """Writes waterfall.png to a folder, which is made if need be.
+    """Writes waterfall.png to a folder, which is created if it is missing.
 
     Args:
-      waterfalls: one a panel.
-      points: of the same runs; they say what was trained on what.
+      waterfalls: one for each panel.
+      points: of the same runs; they name models and datasets.
       folder: where the file goes.
 
     Raises:
@@ -61,11 +61,11 @@ def write_waterfall(waterfalls: Sequence[Waterfall], points: Sequence[Point], fo
 
 
 def waterfall_figure(waterfalls: Sequence[Waterfall], subject: str) -> Figure:
-    """Draws the panels side by side, with the accuracy axis in common.
+    """Draws the panels side by side, with a shared accuracy axis.
 
     Args:
-      waterfalls: one a panel.
-      subject: what was trained on what, for the caption.
+      waterfalls: one for each panel.
+      subject: models and datasets, for the caption.
     """
     columns = sum(2 * len(waterfall.stages) - 1 for waterfall in waterfalls)
     figure = Figure(figsize=(COLUMN_INCHES * columns, HEIGHT_INCHES), dpi=150, layout="constrained")
@@ -111,7 +111,7 @@ def _dress(axes: "Axes", waterfall: Waterfall, span: Span) -> None:
     axes.set_ylabel("test accuracy")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
-    if span[0] > 0:  # the axis is broken below its first tick
+    if span[0] > 0:  # the axis does not start at zero
         axes.plot([0, 0], [0.015, 0.04], transform=axes.transAxes, clip_on=False, color="white", linewidth=2, zorder=4)
         axes.plot(
             [0, 0], [0.015, 0.04], transform=axes.transAxes, clip_on=False, color=INK, linestyle="none", zorder=5,
@@ -127,7 +127,7 @@ def _stage_text(stage: Stage, cell: Cell) -> str:
 
 
 def _draw_stages(axes: "Axes", waterfall: Waterfall, span: Span) -> None:
-    """A bar a stage, in the colour of its engine, with its accuracy on top; paler where it is private."""
+    """Draws a bar for each stage, in the colour of its engine, with its accuracy on top; paler if it is private."""
     for place, cell in enumerate(waterfall.cells):
         axes.bar(
             2 * place, cell.mean - span[0], BAR, bottom=span[0], color=colour_of(cell.run.pipeline, INK),
@@ -140,7 +140,7 @@ def _draw_stages(axes: "Axes", waterfall: Waterfall, span: Span) -> None:
 
 
 def _draw_steps(axes: "Axes", waterfall: Waterfall) -> None:
-    """Between two bars what lies between them, with its interval, and the number below."""
+    """Draws the change between two bars with its interval, and the number below."""
     for place, ((before, after), step) in enumerate(zip(pairwise(waterfall.cells), waterfall.steps, strict=True)):
         x = 2 * place + 1
         axes.plot([x - 1, x + BAR / 2], [before.mean] * 2, color=FLOOR, linewidth=0.8, linestyle=":", zorder=1)

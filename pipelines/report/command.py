@@ -1,4 +1,4 @@
-"""The commands that repeat points of the frontier."""
+"""Commands that repeat points of the frontier."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from pipelines.report.points import OVERRIDE, Point
 
 
 def commands(points: Sequence[Point]) -> list[str]:
-    """The fewest commands that repeat these points with all their seeds, in the points' order.
+    """The fewest commands that repeat these points with all their seeds, in the order of the points.
 
-    Points that differ in a single setting need one; else each has its own. Points that do not say how they came about
-    have none.
+    Points that differ in a single setting share one command; other points have one each. Points without logged
+    overrides have none.
     """
     told = [(point, _settings(point)) for point in points if point.overrides]
     keys = {key for _, settings in told for key in settings}
@@ -28,7 +28,7 @@ def commands(points: Sequence[Point]) -> list[str]:
 
 
 def folded(command: str, width: int) -> list[str]:
-    """A long command over several lines, broken where the shell allows it."""
+    """Breaks a long command into several lines, where the shell allows it."""
     lines = [""]
     for word in map(shlex.quote, shlex.split(command)):
         if lines[-1].strip() and len(lines[-1]) + len(word) >= width - 2:
@@ -39,9 +39,9 @@ def folded(command: str, width: int) -> list[str]:
 
 
 def _settings(point: Point) -> dict[str, str]:
-    """Key and value of each override but the seed, of which the point has several.
+    """Key and value of each override except the seed, since a point has several.
 
-    A run on its own refuses privacy settings that have no effect on it; in the sweep that it is from they had none.
+    Privacy settings are left out if nothing is private: a single run refuses them; in a sweep they had no effect.
     """
     idle = ("privacy",) if point.privacy is None else ()
     pairs = (override.partition("=") for override in OVERRIDE.split(point.overrides or ""))

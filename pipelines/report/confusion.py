@@ -1,4 +1,7 @@
-"""The confusion matrix of one run, as a page: importing and using a plotting library took a tenth of a short run."""
+"""The confusion matrix of one run as an HTML page.
+
+It uses no plotting library: importing and using one took a tenth of a short run.
+"""
 
 from string import Template
 
@@ -6,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 CELLS_UP_TO = 100
-"""Classes up to which the matrix is shown; beyond, as many of its largest errors."""
+"""Most classes for which the matrix is shown; for more, the page lists as many of the largest errors."""
 COUNTS_UP_TO = 20
-"""Classes up to which every cell shows its count; beyond, colour does, and the cell when pointed at."""
+"""Most classes for which every cell shows its count; for more, colour and a tooltip show it."""
 PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -51,7 +54,8 @@ def confusion_page(labels: NDArray[np.int64], predictions: NDArray[np.int64], cl
     Args:
       labels: int64, shape (n,), values in [0, classes).
       predictions: int64, shape (n,), values in [0, classes).
-      classes: at least 2; above 20 the counts give way to colour alone, above 100 the matrix to its largest errors.
+      classes: at least 2. Above 20, cells show colours instead of counts; above 100, a list of the largest errors
+        replaces the matrix.
     """
     if classes > CELLS_UP_TO:
         return _largest_errors(labels, predictions)
@@ -68,7 +72,7 @@ def confusion_page(labels: NDArray[np.int64], predictions: NDArray[np.int64], cl
 
 
 def _largest_errors(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> str:
-    """The most frequent errors, one a row: a matrix grows with the square of the classes."""
+    """Lists the most frequent errors, one a row, since a matrix grows with the square of the number of classes."""
     wrong = labels != predictions
     pairs, counts = np.unique(np.stack([labels[wrong], predictions[wrong]], axis=1), axis=0, return_counts=True)
     largest = np.argsort(-counts, kind="stable")[:CELLS_UP_TO]

@@ -1,4 +1,4 @@
-"""What all still figures share: text is text, and no warning of a figure reaches the terminal."""
+"""Shared by all still figures: text is drawn literally, and no warning of a figure reaches the terminal."""
 
 import warnings
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-# Names of data and settings may hold a $, which is no formula, and must not fail a run that is done.
+# Names of data and settings may contain a $. It is no formula, and must not make a finished run fail.
 matplotlib.rcParams["text.parse_math"] = False
 
 
 def blank(width: float, height: float, dpi: int) -> Figure:
-    """A figure of that many inches without anything on it, which makes room for what is put around its axes."""
+    """An empty figure of a size in inches that makes room for labels around its axes."""
     return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure; labels without room and glyphs that the font lacks are nothing that its reader could mend."""
+    """Writes a figure, without warnings about labels without room and missing glyphs, which a user cannot fix."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         figure.savefig(path)

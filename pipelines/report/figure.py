@@ -33,17 +33,17 @@ PANEL_INCHES = (6.6, 5.6)
 MARGIN_CHARACTERS = 34
 CAPTION_CHARACTERS = 96  # a panel
 MOST_LABELS, MOST_LINES = 12, 4
-"""Lines that are named in the margin, and lines of text of each name."""
+"""Most lines that are named in the margin, and most lines of text in each name."""
 MOST_CAPTION_LINES = 14
 LABEL_GAP = 0.05
-"""Of the axis' height, for each line of a label in the margin."""
+"""Share of the axis' height for each line of a label in the margin."""
 NARROW = 0.06
 """Range of accuracies in which a tenth of a point is wide."""
 Label = tuple[str, float, str]
 
 
 def frontier_figure(frontier: Frontier) -> Figure:
-    """Draws accuracy against epsilon, one panel a privacy unit, with the accuracy axis in common."""
+    """Draws accuracy against epsilon, one panel a privacy unit, with a shared accuracy axis."""
     count = len(frontier.panels)
     figure = blank(PANEL_INCHES[0] * count, PANEL_INCHES[1], dpi=150)
     span = accuracy_span(frontier)
@@ -108,7 +108,7 @@ def _draw_references(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
 
 
 def _draw_lines(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
-    """Private lines with intervals and values; returns their labels."""
+    """Draws private lines with intervals and values; returns their labels."""
     labels: list[Label] = []
     for index, (line, colour) in enumerate(zip(panel.lines, line_colours(panel.lines), strict=True)):
         x = [point.privacy.epsilon for point in line.points if point.privacy is not None]
@@ -121,7 +121,7 @@ def _draw_lines(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
         for point in line.points:
             _draw_audit(axes, point, colour)
         decimals = 2 if span[1] - span[0] < NARROW else 1
-        # Numbers right of each bar's foot, clear of bar and rising line; among several lines they would collide.
+        # Numbers stand right of each bar's foot, clear of bar and rising line. With several lines they would collide.
         for place, value, bar in zip(x, y, bars, strict=True) if len(panel.lines) == 1 else ():
             axes.annotate(
                 f"{100 * value:.{decimals}f}", (place, value - bar), xytext=(4, -2), textcoords="offset points",
@@ -132,12 +132,13 @@ def _draw_lines(axes: "Axes", panel: Panel, span: Span) -> list[Label]:
 
 
 def _draw_published(axes: "Axes", number: int, point: PublishedPoint, span: Span) -> None:
-    """A hollow mark with its number for the key, and a thin line where it stands at another epsilon than published.
+    """Draws a hollow mark with its number for the key, and a thin line to the published epsilon if it differs.
 
-    A diamond stands at the epsilon of our axis, a square at the published one, which is all that is known of it.
+    A diamond stands at the epsilon that our accountant computes. A square stands at the published epsilon, where its
+    parameters are not known.
     """
     here = point.epsilon_here or point.epsilon
-    # One that lies below the axis stands on its edge, with an arrow.
+    # A mark below the axis is drawn on its edge, with an arrow.
     below = point.accuracy < span[0]
     height = span[0] + 0.02 * (span[1] - span[0]) if below else point.accuracy
     if here != point.epsilon:
@@ -158,7 +159,7 @@ def _draw_published(axes: "Axes", number: int, point: PublishedPoint, span: Span
 
 
 def _draw_audit(axes: "Axes", point: Point, colour: str) -> None:
-    """A band from the epsilon that an audit proved to the one claimed; a bound of zero lies beyond the left edge."""
+    """Draws a band from the epsilon that an audit proved to the claimed one; a bound of zero is off the axis."""
     if point.privacy is None or point.privacy.audited is None:
         return
     left, right = max(point.privacy.audited, axes.get_xlim()[0]), point.privacy.epsilon
@@ -168,7 +169,7 @@ def _draw_audit(axes: "Axes", point: Point, colour: str) -> None:
 
 
 def _write_labels(axes: "Axes", labels: list[Label], span: Span) -> None:
-    """Names every line in the right margin, at its height where there is room."""
+    """Names every line in the right margin, at its height if there is room."""
     if len(labels) > MOST_LABELS:  # the best, as in the table; the interactive figure names all
         labels = sorted(labels, key=lambda label: -label[1])[:MOST_LABELS]
     texts = [fill(text, MARGIN_CHARACTERS, max_lines=MOST_LINES, placeholder=" …") for text, _, _ in labels]

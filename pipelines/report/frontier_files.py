@@ -27,7 +27,7 @@ class FrontierFiles:
 
     @property
     def paths(self) -> list[Path]:
-        """Those that are there: a figure that cannot be drawn is left out."""
+        """The written files; a figure that could not be drawn is left out."""
         return [path for path in (self.csv, self.png, self.html) if path.exists()]
 
 
@@ -37,7 +37,7 @@ def write_frontier(
     published: Sequence[PublishedPoint] = (),
     references: Sequence[Reference] = (),
 ) -> FrontierFiles:
-    """Writes frontier.csv, frontier.png and frontier.html to a folder, which is made if need be.
+    """Writes frontier.csv, frontier.png and frontier.html to a folder, which is created if it is missing.
 
     Args:
       points: of our own runs.
@@ -58,7 +58,7 @@ def write_frontier(
     try:
         make_private(folder)
         write_csv(frontier, files.csv)
-        files.png.unlink(missing_ok=True)  # an older one would show other runs
+        files.png.unlink(missing_ok=True)  # an older figure would show other runs
         with decoration(files.png.name):
             save(frontier_figure(frontier), files.png)
         files.html.write_text(frontier_html(frontier), encoding="utf-8")

@@ -40,7 +40,7 @@ document.getElementById('{plot_id}').on('plotly_click', event => {
   document.getElementById('statement').textContent = page.textContent;
 });
 """
-"""Writes what a point promises, else what hovering shows, to a place from where it can be copied."""
+"""Script that writes the guarantee of a clicked point, or its hover text, to a place where it can be copied."""
 PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -125,7 +125,7 @@ def _add_lines(figure: go.Figure, panel: Panel, column: int) -> None:
 
 
 def _add_audit(figure: go.Figure, point: Point, column: int, *, left: float, colour: str, group: str) -> None:
-    """A band from the epsilon that an audit proved to the one claimed; it hides with its line."""
+    """Draws a band from the epsilon that an audit proved to the claimed one; it hides with its line."""
     if point.privacy is None or point.privacy.audited is None:
         return
     figure.add_scatter(
@@ -136,10 +136,10 @@ def _add_audit(figure: go.Figure, point: Point, column: int, *, left: float, col
 
 
 def _add_references(figure: go.Figure, panel: Panel, column: int, span: Span) -> None:
-    """Ceilings, floors and references as two-point traces, so that they have a legend entry and can be hovered."""
+    """Draws ceilings, floors and references as traces of two points, which have a legend entry and hover text."""
     ends = list(epsilon_span(panel))
     for ceiling in panel.ceilings:
-        # The same ceiling in two panels is one entry of the legend.
+        # A ceiling that is in two panels has one entry in the legend.
         group = f"{ceiling.label}, no privacy"
         figure.add_scatter(
             x=ends, y=[ceiling.point.accuracy] * 2, mode="lines",
@@ -168,7 +168,7 @@ def _add_references(figure: go.Figure, panel: Panel, column: int, span: Span) ->
 
 
 def _add_published(figure: go.Figure, number: int, point: PublishedPoint, column: int, span: Span) -> None:
-    """A hollow mark, as in the still figure: diamonds at the epsilon of our axis, squares at the published one."""
+    """Draws a hollow mark, as in the still figure: diamonds at our epsilon, squares at the published one."""
     here = point.epsilon_here or point.epsilon
     places = list(dict.fromkeys((here, point.epsilon)))
     below = point.accuracy < span[0]
@@ -188,12 +188,12 @@ def _add_published(figure: go.Figure, number: int, point: PublishedPoint, column
 
 
 def _is_new(figure: go.Figure, group: str) -> bool:
-    """Whether a group has no entry in the legend yet: one stands for it in all panels."""
+    """Whether a group has no entry in the legend yet; one entry serves all panels."""
     return not any(trace.legendgroup == group for trace in figure.data)
 
 
 def published_hover(number: int, point: PublishedPoint) -> str:
-    """What others promised, and what their number leaves out."""
+    """Hover text of a published point: its guarantee, and what the number leaves out."""
     lines = [
         f"<b>{number} {escape(point.label)}</b>: theirs, not our run",
         f"accuracy {100 * point.accuracy:.4g} %, {escape(epsilon_in_words(point))}, δ = {rounded_up(point.delta, 6)}",
@@ -204,12 +204,12 @@ def published_hover(number: int, point: PublishedPoint) -> str:
 
 
 def hover_text(point: Point) -> str:
-    """What a point promises, in brief, and how to get it again."""
+    """Hover text of a point: its guarantee in brief, and the command that repeats it."""
     return "<br>".join([*_facts(point), *_again(point)])
 
 
 def kept_text(point: Point) -> str:
-    """What hovering shows, and what it means in a sentence, where something is private."""
+    """Text for a clicked point: the hover text, and the guarantee in a sentence if the point is private."""
     if point.privacy is None:
         return hover_text(point)
     p = point.privacy
@@ -237,7 +237,7 @@ def _facts(point: Point) -> list[str]:
         if p.audited is not None:
             lines.append(f"audit: ε is at least {rounded_down(p.audited)}")
         if p.simulated:
-            lines.append("noise from a fixed seed: not private to who knows it")
+            lines.append("noise from a fixed seed: not private to anyone who knows the seed")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Which points may be compared: one panel per privacy unit, one line per pipeline and kind of guarantee."""
+"""Arranges points that may be compared: one panel per unit, one line per pipeline and kind of guarantee."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ RELATIONS = {"add_or_remove_one": "add or remove one", "zero_out_one": "zero out
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Points that share a guarantee up to its epsilon, in order of epsilon.
+    """Points with the same guarantee except for its epsilon, in order of epsilon.
 
     Raises:
       ValueError: the points do not share unit, relation, delta, accountant, data, pipeline and model.
@@ -60,8 +60,8 @@ class Panel:
 
     Attributes:
       lines: of this unit only.
-      ceilings: non-private accuracy.
-      floors: dataset and accuracy of its majority class.
+      ceilings: accuracies without privacy.
+      floors: for each dataset, the accuracy of its majority class.
       published: by others, about this unit and with a delta no larger than any here; each with its number.
       references: other methods without privacy, from the lowest accuracy.
     """
@@ -86,7 +86,7 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Frontier:
-    """Everything a table or a figure shows.
+    """Everything that a table or a figure shows.
 
     Attributes:
       points: all of them.
@@ -135,13 +135,13 @@ def build_frontier(
 
 
 def _comparable(published: Iterable[PublishedPoint], points: Iterable[Point], unit: str | None) -> list[PublishedPoint]:
-    """Those of a unit whose promise is no weaker than ours: a larger delta would make their epsilon look small."""
+    """Published points of a unit with a delta no larger than ours; a larger one would make their epsilon look small."""
     deltas = [point.privacy.delta for point in points if point.privacy is not None and point.privacy.unit == unit]
     return [point for point in published if deltas and point.unit == unit and point.delta <= 1.000001 * min(deltas)]
 
 
 def _lines(points: Iterable[Point], varying: set[str]) -> list[Line]:
-    """One line per kind; a kind whose epsilons collide is split by its settings, since a line needs one y per x."""
+    """One line per kind. A kind with equal epsilons is split by its settings, since a line needs one y per x."""
     kinds: dict[tuple[object, ...], list[Point]] = defaultdict(list)
     for point in points:
         kinds[_kind(point)].append(point)
@@ -175,14 +175,14 @@ def _epsilon(point: Point) -> float:
 
 
 def _kind(point: Point) -> tuple[object, ...]:
-    """What points must share to be joined."""
+    """The values that all points of a line share."""
     shared = (point.pipeline, point.variant, point.model, point.dataset, point.data_sha256)
     p = point.privacy
     return shared if p is None else (*shared, p.unit, p.relation, p.delta, p.accountant, p.simulated)
 
 
 def _facts(point: Point) -> dict[str, str]:
-    """What a label or the caption may mention."""
+    """The facts that a label or the caption may mention."""
     facts = {"dataset": point.dataset, "data": f"data {point.data_sha256[:6]}", "model": point.model}
     facts["variant"] = point.variant
     return facts if point.privacy is None else {**facts, **_privacy_facts(point.privacy)}
@@ -204,7 +204,7 @@ def _varying(points: Sequence[Point]) -> set[str]:
         for name, value in _facts(point).items():
             values[name].add(value)
     varying = {name for name, found in values.items() if len(found) > 1}
-    # Two fingerprints need saying only where the name does not tell them apart.
+    # Fingerprints are shown only if two datasets have the same name.
     return varying - {"data"} if "dataset" in varying else varying
 
 
@@ -216,7 +216,7 @@ def _label(point: Point, varying: set[str]) -> str:
 def _with_settings(
     label: str, settings: tuple[tuple[str, str], ...], rivals: Sequence[tuple[tuple[str, str], ...]]
 ) -> str:
-    """Adds the settings in which rivals differ."""
+    """Adds the settings in which lines with the same label differ."""
     mine = dict(settings)
     differing = [key for key in mine if len({dict(rival).get(key) for rival in rivals}) > 1]
     return ", ".join([label, *(f"{key.rpartition('.')[2]}={mine[key]}" for key in differing)])

@@ -1,4 +1,4 @@
-"""Points of the frontier: runs that are equal in everything but their seed, with mean and interval."""
+"""Points of the frontier: runs that differ in their seed only, with mean and interval."""
 
 import math
 import re
@@ -17,27 +17,28 @@ IRRELEVANT = {
     "seed", "device", "threads", "debug", "evaluations", "privacy.noise_seed", "privacy.release_copies",
     "dataset.folder", "dataset.file", "dataset.bounds",
 }  # fmt: skip
-"""Parameters in which runs of one point may differ: repetition, hardware, what is told of the data, and where it lies
-(its fingerprint says what it is)."""
+"""Parameters in which runs of one point may differ: repetition, hardware, and location and bounds of the data.
+
+The fingerprint of the data says whether it is the same."""
 LOWER_BOUND = "audit/epsilon_lower_bound"
 OVERRIDE = re.compile(r" (?=[+~]*[\w./@]+=)")
-"""Between two overrides in one line."""
+"""The space between two overrides in one line."""
 STRENGTH = ("privacy.epsilon", "privacy.noise_multiplier")
 """Parameters that move a run along its frontier."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Privacy:
-    """What the runs of a point guarantee.
+    """The guarantee of the runs of a point.
 
     Attributes:
       epsilon: realised; the largest over the seeds.
       target: the epsilon that was asked for; None if the noise multiplier was given.
       delta, unit, relation, accountant: as tagged.
       noise_multiplier: sigma; None if it was not logged.
-      simulated: whether the noise came from a fixed seed, so that the guarantee is only what it would have been.
-      audited: the smallest lower bound on epsilon that audits of these runs proved, since the largest of several would
-        exceed the truth more often than each; None where none was audited.
+      simulated: whether the noise came from a fixed seed; the guarantee then holds for fresh noise only.
+      audited: the smallest lower bound on epsilon that audits of these runs proved. The largest of several bounds would
+        exceed the truth more often than a single one. None if no run was audited.
       population: public number of units; None where it is not known.
     """
 
@@ -58,16 +59,16 @@ class Point:
     """One configuration, over its seeds.
 
     Attributes:
-      pipeline, dataset, model: names; the model's says on which features it stands, where those are not the inputs.
-      variant: of the recipe's part that it is from; empty where it has none.
-      data_sha256: which data it really was.
-      settings: every parameter that matters, less those of `STRENGTH`.
+      pipeline, dataset, model: names; the name of the model includes its features, unless those are the inputs.
+      variant: of the recipe's part; empty if it has none.
+      data_sha256: fingerprint of the data.
+      settings: every relevant parameter except those of `STRENGTH`.
       accuracy: mean over seeds, in [0, 1].
       interval: half-width of the 95 % t-interval of that mean; None for a single seed.
       seeds, run_ids: in order of the seed.
       majority: accuracy of always answering the most frequent class; None if it was not logged.
-      overrides: command-line overrides of the first run, less those of the store; None if they were not logged.
-      privacy: None where nothing is private: such a point has no epsilon at all.
+      overrides: command-line overrides of the first run, without those of the store; None if they were not logged.
+      privacy: None where nothing is private; such a point has no epsilon.
     """
 
     pipeline: str
@@ -88,14 +89,13 @@ class Point:
 def build_points(rows: Iterable[RunRow], population_of: Callable[[str], int | None] = lambda _: None) -> list[Point]:
     """Groups finished runs into points, in a fixed order.
 
-    A run that was repeated with the same configuration and seed counts once: the latest one, or if some of them were
-    audited the latest of those. Runs that did not finish,
-    private runs without an epsilon, and runs with canaries in their data are left out.
+    Of runs with the same configuration and seed, the latest audited one counts, or the latest if none was audited.
+    Runs that did not finish, private runs without an epsilon, and runs with canaries in their data are left out.
 
     Args:
       rows: the runs.
-      population_of: public number of units by the id of a private run, which only its guarantee says; asked once a
-        point.
+      population_of: returns the public number of units of a private run by its id. Only the run's guarantee has it;
+        called once for each point.
     """
     groups: dict[tuple[object, ...], dict[str, RunRow]] = defaultdict(dict)
     for row in sorted(rows, key=lambda row: (LOWER_BOUND in row.metrics, row.started)):
@@ -122,7 +122,7 @@ def t_interval(values: Sequence[float]) -> float | None:
 
 
 def _usable(row: RunRow) -> bool:
-    if "audit.canaries" in row.tags:  # its accuracy is that of other data
+    if "audit.canaries" in row.tags:  # its data has canaries, so its accuracy is not comparable
         return False
     if row.status != "FINISHED" or not math.isfinite(row.metrics.get("test/accuracy", math.nan)):
         return False
@@ -143,7 +143,7 @@ def _private(row: RunRow) -> bool:
 
 
 def _pipeline(row: RunRow) -> str:
-    """In today's names, so that runs of earlier versions stand beside those of this one."""
+    """The pipeline in today's names, so that runs of earlier versions can be compared."""
     return pipeline_of(row.tags.get("pipeline", "?"), row.tags.get("privacy.unit"))
 
 
@@ -168,7 +168,7 @@ def _by_number(seed: str) -> tuple[int, str]:
 
 
 def _point(rows: list[RunRow], population_of: Callable[[str], int | None]) -> Point:
-    """Joins the rows of one group, one a seed."""
+    """Joins the rows of one group, one for each seed."""
     first = rows[0]
     accuracies = [row.metrics["test/accuracy"] for row in rows]
     return Point(
@@ -194,7 +194,7 @@ def _model(row: RunRow) -> str:
 
 
 def _overrides(logged: str | None) -> str | None:
-    """Where a run was recorded says nothing of how to repeat it."""
+    """The logged overrides without those of tracking, which do not matter for repeating the run."""
     if logged is None:
         return None
     return " ".join(word for word in OVERRIDE.split(logged) if not word.startswith("tracking."))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NothingToShowError(UserError):
-    """No run of a sweep has an accuracy that belongs on a frontier."""
+    """The sweep has no run with an accuracy for the frontier."""
 
 
 def publish(store: "Store", parent_id: str, folder: Path | None = None) -> None:
@@ -24,12 +24,12 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> None:
     Args:
       store: where the sweep is.
       parent_id: the sweep's parent run.
-      folder: where the files go; None is outputs/frontier/<experiment> in the repository. Where that cannot be written,
-        the artifacts are the only copy, and a line says so.
+      folder: where the files go; None is outputs/frontier/<experiment> in the repository. If it cannot be written, the
+        artifacts are the only copy, and a line says so.
 
     Raises:
       NothingToShowError: no run of the sweep finished, or all had canaries in their data.
-      UserError: the store fails; the files are there all the same.
+      UserError: the store fails; the files are written anyway.
     """
     from pipelines.report.frontier_files import write_frontier
     from pipelines.report.points import build_points
@@ -54,7 +54,7 @@ def publish(store: "Store", parent_id: str, folder: Path | None = None) -> None:
 
 
 def _copy(files: "FrontierFiles", folder: Path) -> str | None:
-    """Copies the files to a folder; returns why it cannot be written, if so."""
+    """Copies the files to a folder; returns the reason if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in files.paths:

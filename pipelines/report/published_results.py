@@ -1,9 +1,9 @@
-"""What stands beside our runs: `published.yaml`, which a person writes from papers, code and a command's output.
+"""Results to compare our runs with: `published.yaml`, which a person writes from papers, code and a command's output.
 
-Their epsilons stand beside ours only if both are computed alike. Where a paper says how often, how many and with how
-much noise, epsilon is recomputed here, by the accountant and under the assumptions of our own runs: neighbours differ
-by adding or removing one unit, Poisson sampling, privacy loss distributions. It is never typed in. References have no
-epsilon: they are other methods without privacy, which a command measures on the recipe's own data.
+Epsilons can be compared only if they are computed alike. If a paper states the number of steps, the sample size and the
+noise, epsilon is recomputed here, with the accountant and the assumptions of our own runs: neighbours differ by adding
+or removing one unit, Poisson sampling, privacy loss distributions. It is never typed in. References have no epsilon:
+they are other methods without privacy, which a command measures on the recipe's own data.
 """
 
 from functools import cached_property
@@ -22,12 +22,12 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class Stage(Section):
-    """A subsampled Gaussian mechanism that their program ran.
+    """A subsampled Gaussian mechanism that the published program ran.
 
     Attributes:
       sample: expected number of units in a step, <= population.
       noise_multiplier: sigma.
-      steps: how often.
+      steps: number of steps.
     """
 
     sample: Count
@@ -40,14 +40,14 @@ class PublishedPoint(Section):
 
     Attributes:
       source: authors and year, short enough for a figure.
-      method: what they trained, in a few words.
+      method: the trained model, in a few words.
       url: of the paper or the code.
-      other_data: the data, where they are not the recipe's; None where they are.
-      unit: whom the guarantee protects.
+      other_data: the data, if it is not the recipe's; else None.
+      unit: the protected one.
       epsilon, delta, accuracy: as published; accuracy in [0, 1].
-      population: number of units; None where it is not known.
-      stages: what ran on them, training first; empty where it is not known.
-      note: where the parameters are from, and what to bear in mind.
+      population: number of units; None if it is not known.
+      stages: the mechanisms that ran, training first; empty if they are not known.
+      note: the source of the parameters, and caveats.
 
     Raises:
       ValueError: stages without a population, or with a sample or a delta that does not fit it.
@@ -70,24 +70,24 @@ class PublishedPoint(Section):
         if self.stages and self.population is None:
             raise ValueError("stages need a population")
         if self.stages and self.delta * (self.population or 0) >= 1:
-            raise ValueError(f"delta={self.delta:g} is no promise for population={self.population}")
+            raise ValueError(f"delta={self.delta:g} is too large for population={self.population}")
         if any(stage.sample > (self.population or 0) for stage in self.stages):
             raise ValueError(f"a sample exceeds population={self.population}")
         return self
 
     @property
     def label(self) -> str:
-        """Source, method and, where they differ, data."""
+        """Source, method and, if it is not the recipe's, data."""
         return f"{self.source}, {self.method}{f', on {self.other_data}' if self.other_data else ''}"
 
     @cached_property
     def epsilon_here(self) -> float | None:
-        """Epsilon as our runs are accounted, at the published delta; None where the parameters are not known."""
+        """Epsilon by our accountant, at the published delta; None if the parameters are not known."""
         return composed_epsilon(self._compositions(), self.delta) if self.stages else None
 
     @cached_property
     def epsilon_of_training(self) -> float | None:
-        """The same of the first stage alone; None unless there are more."""
+        """Epsilon of the first stage alone, by our accountant; None if there is only one stage."""
         return composed_epsilon(self._compositions()[:1], self.delta) if len(self.stages) > 1 else None
 
     def _compositions(self) -> list[Composition]:
@@ -104,13 +104,13 @@ class PublishedPoint(Section):
 
 
 class Reference(Section):
-    """A method without privacy that is no run of ours, drawn as a horizontal line.
+    """A method without privacy that is not one of our runs, drawn as a horizontal line.
 
     Attributes:
       label: the method, short enough for a figure.
       accuracy: on the recipe's test split, in [0, 1].
-      command: what measures it, from the repository's root.
-      unit: whose panel shows it.
+      command: that measures it, from the repository's root.
+      unit: of the panel that shows it.
     """
 
     label: Text
@@ -134,7 +134,7 @@ def read_published(folder: Path) -> tuple[PublishedPoint, ...]:
     """Reads the points of `published.yaml`; a recipe without one has none.
 
     Raises:
-      UserError: not YAML, or not as `PublishedPoint` and `Reference` have it.
+      UserError: no YAML, or entries that do not fit `PublishedPoint` and `Reference`.
     """
     file = _read(folder)
     return file.points if file else ()

@@ -1,4 +1,4 @@
-"""What figures and tables say of published points and of references."""
+"""Texts about published points and references in figures and tables."""
 
 from pipelines.privacy.rounding import rounded_up
 from pipelines.report.panels import Frontier
@@ -13,12 +13,12 @@ MARKS = {
 
 
 def published_mark(point: PublishedPoint) -> str:
-    """The mark of a point in tables and in the key: hollow diamond, or hollow square."""
+    """The mark of a point in tables and in the key: a hollow diamond or a hollow square."""
     return MARKS[point.epsilon_here is not None][0]
 
 
 def published_key(frontier: Frontier) -> str:
-    """What marks and numbers stand for; empty where nothing is published."""
+    """The meaning of marks and numbers; empty if nothing is published."""
     points = [numbered for panel in frontier.panels for numbered in panel.published]
     if not points:
         return ""
@@ -36,7 +36,7 @@ def reference_label(reference: Reference) -> str:
 
 
 def epsilon_in_words(point: PublishedPoint) -> str:
-    """Their epsilon as our runs are accounted and as published; of several mechanisms, also that of the training."""
+    """Their epsilon by our accountant and as published; with several mechanisms, also that of training alone."""
     if point.epsilon_here is None:
         return f"ε\u00a0{rounded_up(point.epsilon, 6)} as published"
     alone = "" if point.epsilon_of_training is None else f", training alone {rounded_up(point.epsilon_of_training, 3)}"

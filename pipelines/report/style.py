@@ -1,4 +1,4 @@
-"""What the still and the interactive figure share: colours, ranges and the places of labels."""
+"""Shared by the still and the interactive figure: colours, ranges and the places of labels."""
 
 from collections.abc import Sequence
 
@@ -6,22 +6,22 @@ from pipelines.config.pipeline_table import PIPELINES, Framework
 from pipelines.privacy.rounding import rounded_up
 from pipelines.report.panels import Ceiling, Frontier, Line, Panel
 
-# Okabe & Ito's palette, told apart with every common colour blindness. Hue says the engine, the line's style privacy.
+# Okabe & Ito's palette, distinct with every common colour blindness. Hue shows the engine, line style shows privacy.
 CENTRAL, FEDERATED, FLOOR, INK = "#0072B2", "#D55E00", "#767676", "#222222"
 MORE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "v", "P", "X")  # no diamond: published by others, as are hollow squares
+MARKERS = ("o", "s", "^", "v", "P", "X")  # no diamond: published points have diamonds and hollow squares
 Span = tuple[float, float]
 COLOURS: dict[Framework, str] = {"central": CENTRAL, "federated": FEDERATED}
 
 
 def colour_of(pipeline: str, otherwise: str) -> str:
-    """A pipeline's colour, that of its framework; another for one that this program does not know."""
+    """A pipeline's colour, which is that of its framework; another colour for an unknown pipeline."""
     row = PIPELINES.get(pipeline)
     return otherwise if row is None else COLOURS[row.framework]
 
 
 def line_colours(lines: Sequence[Line]) -> list[str]:
-    """The pipeline's colour for its first line, further hues for the others."""
+    """The pipeline's colour for its first line, and further hues for its other lines."""
     colours: list[str] = []
     spare = 0
     for line in lines:
@@ -33,7 +33,7 @@ def line_colours(lines: Sequence[Line]) -> list[str]:
 
 
 def ceiling_colour(panel: Panel, ceiling: Ceiling) -> str:
-    """That of the line with the same variant and engine, where there is one; else the pipeline's."""
+    """The colour of the line with the same variant and engine if there is one; else the pipeline's."""
     own = colour_of(ceiling.point.pipeline, INK)
     if ceiling.point.variant:
         for line, colour in zip(panel.lines, line_colours(panel.lines), strict=True):
@@ -45,8 +45,8 @@ def ceiling_colour(panel: Panel, ceiling: Ceiling) -> str:
 def accuracy_span(frontier: Frontier) -> Span:
     """Range of the accuracy axis, the same in all panels.
 
-    Floors and references are inside, unless they lie so far below that the points would be pressed into one stripe;
-    then the figures say where they are. Published points may press them a little more.
+    Floors and references are inside, unless they are so far below that the points would shrink to a stripe. The figures
+    then state their values. Published points may lie somewhat further below.
     """
     lows = [point.accuracy - (point.interval or 0.0) for point in frontier.points]
     highs = [point.accuracy + (point.interval or 0.0) for point in frontier.points]
@@ -63,7 +63,7 @@ def accuracy_span(frontier: Frontier) -> Span:
 
 
 def epsilon_ticks(panel: Panel) -> list[float]:
-    """The epsilons of a panel, less those too close to their neighbour to be read."""
+    """The epsilons of a panel, without those too close to their neighbour to be readable."""
     ticks: list[float] = []
     for epsilon in sorted(p.privacy.epsilon for line in panel.lines for p in line.points if p.privacy is not None):
         if not ticks or epsilon > 1.12 * ticks[-1]:
@@ -80,12 +80,12 @@ def epsilon_span(panel: Panel) -> Span:
 
 
 def epsilon_text(epsilon: float) -> str:
-    """An epsilon as a tick: two significant digits, so that a realised 0.998 reads as the 1 that was asked for."""
+    """An epsilon as a tick: two significant digits, so that a realised 0.998 reads as its target, 1."""
     return rounded_up(epsilon, 2) if epsilon < 10 else rounded_up(epsilon, 3)
 
 
 def without_privacy(label: str, accuracy: float) -> str:
-    """What a line says that hides nobody."""
+    """The label of a line without privacy."""
     return f"{label}, no privacy: {100 * accuracy:.1f} %"
 
 

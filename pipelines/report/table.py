@@ -1,4 +1,4 @@
-"""The frontier as text for a terminal, at most 100 columns wide where commands allow it, and as CSV."""
+"""The frontier as CSV, and as text for a terminal, at most 100 columns wide if the commands allow it."""
 
 import csv
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from pipelines.report.untuned import untuned_ceilings
 WIDTH = 100
 LABEL_WIDTH = 43
 MOST_ROWS = 10
-"""Of our own points in a panel, and lines of commands: a terminal shows the best, the CSV has all."""
+"""Most of our own points in a panel, and most lines of commands. A terminal shows the best; the CSV has all."""
 AUDIT = "audit ≥"
-"""The epsilon that an audit proved, where any did."""
+"""The epsilon that an audit proved, if any."""
 HEADERS = ("", "epsilon", AUDIT, "sigma", "accuracy", "seeds")
 COLUMNS = (
     "pipeline", "dataset", "model", "variant", "unit", "population", "epsilon", "delta", "relation", "accountant",
@@ -34,8 +34,8 @@ COLUMNS = (
 def frontier_table(frontier: Frontier) -> str:
     """Renders each panel, what all points share, and the commands that repeat them.
 
-    A panel has the sentence of its guarantee, the private points by epsilon, with what audits proved of it if any did,
-    then what no privacy reaches, the majority class, and what others published.
+    A panel has the sentence of its guarantee and the private points by epsilon, with the bounds of audits if any ran.
+    Then follow the points without privacy, the majority class, and published points.
     """
     audited = any(point.privacy is not None and point.privacy.audited is not None for point in frontier.points)
     columns = [column for column in HEADERS if audited or column != AUDIT]
@@ -66,7 +66,7 @@ def accuracy_text(point: Point) -> str:
 
 
 def write_csv(frontier: Frontier, path: Path) -> None:
-    """Writes one row a point, floats in full; what a point does not have is empty."""
+    """Writes one row for each point, floats in full; a missing value is empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -74,13 +74,13 @@ def write_csv(frontier: Frontier, path: Path) -> None:
 
 
 def _bounds(panel: Panel) -> list[str]:
-    """What an epsilon of this panel says, a sentence for each relation in it."""
+    """The meaning of an epsilon of this panel, one sentence for each relation in it."""
     kinds = {(p.privacy.unit, p.privacy.relation) for line in panel.lines for p in line.points if p.privacy is not None}
     return [bound_in_words(PrivacyUnit(unit), NeighboringRelation(relation)) for unit, relation in sorted(kinds)]
 
 
 def _rows(panel: Panel) -> list[list[str]]:
-    """Our own points: by line and epsilon where they are few, else the best of them by accuracy."""
+    """Our own points: by line and epsilon if they are few, else the best by accuracy."""
     rows, accuracies = [], []
     for line in panel.lines:
         for point in line.points:
@@ -126,7 +126,7 @@ def _published_rows(panel: Panel) -> list[list[str]]:
 
 
 def _commands(frontier: Frontier) -> str:
-    """One command a line of the figure where one will do; of many lines those of the best."""
+    """One command for each line of the figure where one is enough; with many lines, the commands of the best."""
     lines: list[Sequence[Point]] = [line.points for panel in frontier.panels for line in panel.lines]
     groups = [*lines, *([point] for point in frontier.points if point.privacy is None)]
     if len(groups) > MOST_ROWS:

@@ -1,4 +1,4 @@
-"""Private runs that are better than what they would be without privacy: their ceiling is too low, not privacy free."""
+"""Finds private runs that are better than the same pipeline without privacy, whose settings are then badly tuned."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from pipelines.report.points import Point
 
 
 def untuned_ceilings(frontier: Frontier) -> str:
-    """Returns one line on the private point that exceeds its ceiling most; empty where none does."""
+    """Returns one line about the private point that exceeds its ceiling most; empty if none does."""
     found = [pair for panel in frontier.panels for pair in _above(panel)]
     if not found:
         return ""
@@ -32,7 +32,7 @@ def _above(panel: Panel) -> Iterator[tuple[Point, Point]]:
 
 
 def _is_ceiling(ceiling: Point, point: Point) -> bool:
-    """Whether a point without privacy is on the same data, model and variant as a private one, and of its pipeline."""
+    """Whether a point is without privacy, with the data, model, variant and non-private pipeline of a private point."""
     same = ("data_sha256", "model", "variant")
     row = PIPELINES.get(point.pipeline)
     return (

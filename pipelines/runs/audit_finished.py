@@ -18,20 +18,20 @@ from pipelines.tracking.run_log import refuted
 
 
 def audit_run(run_id: str, uri: str | None, *, confidence: float) -> Finding:
-    """Audits a finished private run and logs what was found with it.
+    """Audits a finished private run, and logs the finding with the run.
 
     Args:
-      run_id: of the run, as its command printed it.
-      uri: of the store, as tracking.uri.
-      confidence: of the lower bound.
+      run_id: the id that the run printed at its end.
+      uri: the store, as tracking.uri.
+      confidence: confidence of the lower bound.
 
     Raises:
-      AuditError: the audit contradicts the run, which is FAILED from now on.
-      UserError: no such run, or one without a guarantee.
+      AuditError: the audit contradicts the run; the run is then marked FAILED.
+      UserError: there is no such run, or it has no guarantee.
     """
     run = open_finished(uri, run_id)
     if (then := run.commit()) != (now := source_commit()):
-        print(f"note: the run was made by commit {then[:12]}; what is audited is {now[:12]}", file=sys.stderr)
+        print(f"note: the run was made by commit {then[:12]}; the audit runs commit {now[:12]}", file=sys.stderr)
     guarantee = PrivacyGuarantee.from_dict(json.loads(run.text("privacy.json")))
     config = parse(yaml.safe_load(run.text("config.yaml")))
     threads = config.threads or available_cores()

@@ -53,7 +53,7 @@ def execute(
       The result, and the run's id.
 
     Raises:
-      UserError: training diverged, or the log became unreachable. The run is closed all the same.
+      UserError: training diverged, or the log became unreachable. The run is closed first.
       GuaranteeError: the samples, the engine or the accountants contradict the plan; the run then has no guarantee.
     """
     watcher = None
@@ -65,13 +65,13 @@ def execute(
             watcher = _Watcher(job, log, progress, _begin_account(job, store, log.run_id))
             log.on_artifact("config.yaml", yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False))
             log.on_artifact("overrides.yaml", yaml.safe_dump(overrides))
-            if job.plan is not None:  # the answers are kept: rather now than after hours of training
+            if job.plan is not None:  # now rather than after hours of training; the results are cached
                 require_not_too_low(accountant_results(job.plan))
             audit = Audit.of(job, _training_data(job))
             fit = job.pipeline.fit(audit.data, audit.watching(watcher.on_round))
             pause_collector()
             result = _conclude(job, fit, watcher, log, audit)
-    except BaseException as error:  # the run is closed by now: a full disk has room for its status or for its guarantee
+    except BaseException as error:  # the run is closed by now: on a full disk its status comes before its guarantee
         if watcher is not None:
             watcher.salvage(error)
         raise
@@ -120,7 +120,7 @@ class _Watcher:
         self._job, self._log = job, log
 
     def on_round(self, record: RoundRecord) -> None:
-        resume_collector()  # everything that the first step imports and traces is there
+        resume_collector()  # the first step has imported and traced everything
         self._last = record
         if self.entry is not None:
             self.entry.count(record.step)
@@ -143,10 +143,10 @@ class _Watcher:
             raise DivergedError(record.step, "the test loss")
 
     def salvage(self, error: BaseException) -> None:
-        """Says and logs the guarantee of a run that did not end: its steps have spent privacy all the same.
+        """Reports and logs the guarantee of a run that was cut short: the steps that ran have spent privacy.
 
-        An error may tell of the step after the last one reported, so that step counts too; an interruption tells
-        nothing. A run that its own checks refute has no guarantee.
+        An error may reveal something of the step after the last reported one, so that step counts too. An interruption
+        reveals nothing. A run that its own checks refute has no guarantee.
         """
         plan, last, verdict = self._job.plan, self._last, None
         try:
@@ -218,12 +218,12 @@ def _secure(job: Job) -> bool:
 
 def _verdict(verdict: SamplerVerdict | None) -> SamplerVerdict:
     if verdict is None:
-        raise GuaranteeError("nothing is said of what the run sampled: its epsilon could be false; report this bug")
+        raise GuaranteeError("the run kept no record of its samples: its epsilon could be false; report this bug")
     return verdict
 
 
 def _judge(found: SamplerVerdict | None, log: RunLog) -> None:
-    """Logs what the sampler's record says; a run that it contradicts gets no guarantee.
+    """Logs the verdict on the samples; a run that it contradicts gets no guarantee.
 
     Raises:
       GuaranteeError: there is no record, or it contradicts the plan.
@@ -237,7 +237,7 @@ def _terms(job: Job) -> Terms:
     return Terms(
         population_stated=job.config.privacy.population is not None,
         preface=_canaries(job.config),
-        users=job.simulated_users,
+        users=job.users_in_words,
         copies=job.released_copies,
     )
 
@@ -247,7 +247,7 @@ def _simulated(config: Config) -> bool:
 
 
 def _note(job: Job) -> str:
-    """Two sentences for the UI; a private run's are replaced by its guarantee once it has one."""
+    """Returns two sentences for the UI; at the end of a private run, its guarantee replaces them."""
     config = job.config
     text = f"Trains {config.model.name} on {job.dataset.name} with {config.pipeline.name}. "
     text += _canaries(config)
@@ -279,7 +279,7 @@ def _tags(job: Job, overrides: list[str]) -> dict[str, str]:
         tags["partition.sha256"] = provenance.partition_sha256
     if config.divided:
         tags["partition.simulated"] = str(config.partition.name != "natural").lower()
-    if isinstance(config.audit, PlantingAudit):  # its accuracy is that of other data than the run's name says
+    if isinstance(config.audit, PlantingAudit):  # canaries change the data, and so the accuracy
         tags["audit.canaries"] = str(config.audit.canaries)
     if job.plan is not None:
         tags |= {

@@ -1,7 +1,7 @@
-"""From the command line to runs, and from whatever happens to one line and an exit code.
+"""From the command line to runs, and from their outcome to one line and an exit code.
 
-This file is the way in and out: Hydra, the exit code, and one clear line for every mistake. Heavy imports wait until
-the configuration is known to be good.
+This module calls Hydra, sets the exit code, and prints one clear line for every mistake. Heavy imports wait until the
+configuration is known to be valid.
 """
 
 import os
@@ -40,21 +40,21 @@ CONF = str(REPOSITORY / "conf")
 INTERRUPTED = 130
 EXPLAINED = (UserError, HydraException, OmegaConfBaseException)
 LAST_FRAMES = 3
-"""Of the traceback of an exception that nobody expected; debug=true shows all of it."""
+"""Frames shown of the traceback of an unexpected exception; debug=true shows all of them."""
 _failures: list[str] = []
 
 
 def main() -> None:
     """Runs the command line; exits 1 after a failure and 130 after an interruption."""
     debug = bool(os.environ.get("HYDRA_FULL_ERROR")) or "debug=true" in [item.lower() for item in sys.argv]
-    # Hydra would print its own version of an error; with this it hands the exception over.
+    # With this variable Hydra raises an exception instead of printing its own version of it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGTERM, _interrupt)
-    if before is signal.default_int_handler:  # else it is ignored, or another program's
+    if before is signal.default_int_handler:  # otherwise SIGINT is ignored, or another program handles it
         signal.signal(signal.SIGINT, _interrupt)
-    # The joblib launcher replaces a process that has grown, and warns of it in two lines that nobody can act on.
+    # The joblib launcher replaces a process that has grown. Its warning has two lines and needs no action.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     pause_collector()
     _failures.clear()
@@ -68,7 +68,7 @@ def main() -> None:
         mute_unread_streams()
         print(f"interrupted: {_left_by(error)}", file=sys.stderr)
         code = INTERRUPTED
-    except Exception as error:  # of whatever kind: a sweep must be ended
+    except Exception as error:  # any kind: a sweep must be ended
         _show_traceback(error, debug=debug)
         _fail(_in_full(error))
     code = max(code, 1 if _failures else 0, _finish_sweep(interrupted=code == INTERRUPTED))
@@ -81,7 +81,7 @@ def main() -> None:
 def _hydra_main(values: DictConfig) -> None:
     try:
         _run_job(values)
-    except BrokenPipeError as error:  # nobody reads what we print
+    except BrokenPipeError as error:  # the reader of our output closed the pipe
         interruption = KeyboardInterrupt()
         interruption.__notes__ = getattr(error, "__notes__", ["no run was open"])
         raise interruption from error
@@ -91,11 +91,11 @@ def _run_job(values: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     multirun = hydra_config.mode == RunMode.MULTIRUN
     sweep = Sweep.current() if multirun else None
-    # As written: an interpolation in them is for the configuration to resolve, or to refuse.
+    # As written: the configuration resolves or refuses an interpolation in them.
     overrides: list[str] = OmegaConf.to_container(hydra_config.overrides.task)  # type: ignore[assignment]
     try:
         if multirun and sweep is None:
-            raise UserError("hydra.callbacks without open_sweep leaves a sweep without its parent run; keep it")
+            raise UserError("hydra.callbacks has no open_sweep, so the sweep has no parent run; keep open_sweep")
         config = parse(OmegaConf.to_container(values, resolve=True))  # type: ignore[arg-type]
         if sweep is None:
             _refuse_idle_privacy(config)
@@ -109,7 +109,7 @@ def _run_job(values: DictConfig) -> None:
             line = _run(config, overrides, sweep, _threads(config, hydra_config))
     except BrokenPipeError:
         raise
-    except Exception as error:  # of whatever kind: here Hydra would add lines, and a sweep's other runs go on
+    except Exception as error:  # any kind: Hydra would add lines to it, and the sweep's other runs go on
         _show_traceback(error, debug=values.debug)
         if sweep is None:
             return _fail(_in_full(error))
@@ -123,11 +123,11 @@ def _run_job(values: DictConfig) -> None:
         print(line)
         if hydra_config.sweeper.params:
             choice = hydra_config.runtime.choices.get("experiment")
-            print(f"experiment={choice} is a sweep, of which this is one run: add -m for all of them", file=sys.stderr)
+            print(f"experiment={choice} is a sweep, and this was one run of it; add -m to run all", file=sys.stderr)
 
 
 def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int) -> str:
-    """Runs one configuration and returns its outcome: a line, and outside a sweep where the run is recorded."""
+    """Runs one configuration and returns its outcome in a line; outside a sweep, also where the run is recorded."""
     from pipelines.runs.execute import execute
     from pipelines.runs.prepare import prepare
     from pipelines.runs.spent import account_for_dead
@@ -161,10 +161,10 @@ def _run(config: Config, overrides: list[str], sweep: Sweep | None, threads: int
 
 def _idle(majority: float) -> str:
     if majority == 1:
-        return "The test split holds one class only, so that this accuracy tells nothing; give one with every class"
+        return "The test split has one class only, so this accuracy says nothing; give a test split with every class"
     return (
         f"This is no better than always answering the most frequent class, accuracy {majority:.4f}: the model has "
-        "learned nothing that helps; see the scale of the inputs, the learning rate, and the noise where there is some"
+        "learned nothing useful; check the scale of the inputs, the learning rate and, if the run is private, the noise"
     )
 
 
@@ -173,7 +173,7 @@ def _spent(guarantee: "PrivacyGuarantee") -> str:
 
 
 def _refuse_idle_privacy(config: Config) -> None:
-    """A run whose user believes it to be private must not go on without privacy."""
+    """Refuses privacy settings for a pipeline without privacy: its user would believe the run to be private."""
     for field in ("epsilon", "noise_multiplier"):
         value = getattr(config.privacy, field)
         if value is not None and not config.private:
@@ -213,7 +213,7 @@ def _finish_sweep(*, interrupted: bool) -> int:
 
 
 def _left_by(interruption: KeyboardInterrupt) -> str:
-    """What an interruption leaves behind."""
+    """Says what an interruption leaves behind."""
     notes = getattr(interruption, "__notes__", [])
     if Sweep.current() is not None:
         notes = ["the sweep is marked KILLED, and so is a run that was open; runs that had finished are kept", *notes]
@@ -221,7 +221,7 @@ def _left_by(interruption: KeyboardInterrupt) -> str:
 
 
 def _show_traceback(error: Exception, *, debug: bool) -> None:
-    """Shows where an error comes from: all of it on request, the end of it where nobody expected the error."""
+    """Prints the traceback of an error: all of it with debug=true, its last frames if the error is unexpected."""
     if debug:
         traceback.print_exception(error)
     elif not isinstance(error, (*EXPLAINED, OSError)):
@@ -229,7 +229,7 @@ def _show_traceback(error: Exception, *, debug: bool) -> None:
 
 
 def _in_full(error: Exception) -> str:
-    """An error in one line, with what its run left behind."""
+    """Describes an error in one line, with what its run left behind."""
     known = isinstance(error, EXPLAINED)
     line = explain(error, CONF) if known else f"{type(error).__name__}: {' '.join(str(error).split())}"
     return "; ".join([line, *getattr(error, "__notes__", [])])
@@ -248,5 +248,5 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 
 
 def _wait(_signum: int, _frame: FrameType | None) -> None:
-    """What is open is being closed, and what was spent is being said: a second interruption would lose it."""
-    os.write(2, b"closing what is open; kill -9 would lose what was spent\n")
+    """Ignores a second interruption: the run is being closed and logs what it spent, which would be lost."""
+    os.write(2, b"closing the run; kill -9 would lose the record of the epsilon that it spent\n")

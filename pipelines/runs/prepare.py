@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipelines.config.audit_settings import PlantingAudit
 from pipelines.config.data_settings import require_columns_of
-from pipelines.config.model_settings import CnnConfig, LinearConfig, MlpConfig
+from pipelines.config.model_settings import CnnConfig, LayersConfig, LinearConfig, MlpConfig
 from pipelines.config.partition_settings import AutoPartition, DealtPartition, NaturalPartition
 from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdConfig, DpSgdUsersConfig, PrivatePipelineConfig
 from pipelines.config.pipeline_table import PIPELINES
@@ -19,16 +19,16 @@ from pipelines.data.partition.divide import build_partition
 from pipelines.data.partition.division import Partition
 from pipelines.engines.build import build_pipeline
 from pipelines.engines.interface import Pipeline
-from pipelines.model.spec import ModelSpec, build_spec
+from pipelines.model.spec import ModelSpec, build_layers, build_spec
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.accounting.limits import accountable, judge
 from pipelines.privacy.mechanisms.base import Mechanism
 from pipelines.privacy.mechanisms.planning import public_plan
 from pipelines.privacy.rounding import rounded_up
-from pipelines.privacy.several_units import simulated_users
+from pipelines.privacy.several_units import OWN_USERS, simulated_users
 
 USELESS = 100.0
-"""An epsilon that promises nothing, and is not worth its digits."""
+"""An epsilon above this promises nothing useful, so its digits are not shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,9 @@ class Job:
     """One run, planned and not yet trained.
 
     Attributes:
-      config: with what partition=auto stands for on this data.
-      copies: training examples that are equal to each other, in the largest such group: private data.
-      remarks: lines for whoever trains, about data that is taken for what it may not be; some tell of private data.
+      config: the configuration, with partition=auto resolved for this data.
+      copies: size of the largest group of equal training examples; this is private data.
+      remarks: warnings about the data, for the terminal; some of them reveal private data.
     """
 
     config: Config
@@ -52,21 +52,23 @@ class Job:
     remarks: tuple[str, ...] = ()
 
     @property
-    def simulated_users(self) -> str | None:
-        """One sentence on users that the partition invented; None where there are none."""
-        if self.partition is None or isinstance(self.config.partition, NaturalPartition):
+    def users_in_words(self) -> str | None:
+        """Says whether the users are the data's own or simulated; None where the data is not divided among users."""
+        if self.partition is None:
             return None
+        if isinstance(self.config.partition, NaturalPartition):
+            return OWN_USERS
         own = self.dataset.client_ids is not None
         return simulated_users(self.config.partition.name, len(self.partition), own=own)
 
     @property
     def released_copies(self) -> int | None:
-        """`copies`, where examples are protected and the run may tell."""
+        """`copies`, if examples are protected and the run may publish it; None otherwise."""
         return self.copies if self.config.privacy.release_copies and self.config.unit == "example" else None
 
     @property
     def name(self) -> str:
-        """Readable, such as "dp_sgd eps=3 seed=0"; a mechanism that is not the usual one is named."""
+        """Readable, such as "dp_sgd eps=3 seed=0"; it includes the mechanism unless that is the default."""
         privacy = self.config.privacy
         parts: list[str] = [self.config.pipeline.name]
         if self.plan is not None:
@@ -83,9 +85,10 @@ def prepare(config: Config, threads: int) -> Job:
     """Loads the data and plans the run.
 
     Raises:
-      UserError: data missing or corrupt, features of another dataset, private labels that tell how many classes, a plan
-        out of bounds or beyond what the accountants can compute, an engine that is not installed.
-      GuaranteeError: a plan that follows the private number of units, or that the accountants contradict.
+      UserError: the data are missing or corrupt; the features belong to another dataset; private labels would reveal
+        the number of classes; the plan is out of bounds, or the accountants cannot compute it; the engine is not
+        installed.
+      GuaranteeError: the plan depends on the private number of units, or the accountants contradict it.
     """
     require_columns_of(config.features, config.dataset.name)
     dataset = load_dataset(config.dataset)
@@ -121,26 +124,26 @@ def prepare(config: Config, threads: int) -> Job:
 
 
 def _simulated_users(config: Config, dataset: Dataset) -> str | None:
-    """One line where the users are invented although the data has its own."""
+    """Returns a warning if the users are invented although the data has its own; None otherwise."""
     if not config.divided or dataset.client_ids is None or not isinstance(config.partition, DealtPartition):
         return None
-    said = ", and epsilon says nothing of the data's own users" if config.private else ""
+    caveat = ", and epsilon says nothing about the data's own users" if config.private else ""
     return (
-        f"partition={config.partition.name} SIMULATES USERS: dataset {dataset.name} names its own (client_ids), but "
-        f"examples are dealt to {config.partition.clients} invented ones{said}; drop partition= to train on its own"
+        f"partition={config.partition.name} SIMULATES USERS: dataset {dataset.name} has its own (client_ids), but the "
+        f"examples are dealt to {config.partition.clients} invented ones{caveat}; drop partition= to train on its own"
     )
 
 
 def _copied(config: Config, plan: Mechanism, found: EqualRows) -> str | None:
-    """One line where training examples are equal although each is protected as if it were somebody's only one."""
+    """Returns a warning if training examples are equal: each is protected as if it were a person's only one."""
     if config.unit != "example" or found.most == 1:
         return None
     group = group_epsilon(plan, found.most)
     bound = "has no useful bound" if group is None or group > USELESS else f"is at most {rounded_up(group)}"
     logged = "" if config.privacy.release_copies else "; this line is not logged (privacy.release_copies=true logs it)"
     return (
-        f"{found.repeated:,} training examples equal another one, {found.most:,} of them each other: if these are one "
-        f"person's, that person's epsilon {bound}{logged}"
+        f"{found.repeated:,} training examples are equal to another one, and the largest group has {found.most:,}; if "
+        f"one person holds that group, that person's epsilon {bound}{logged}"
     )
 
 
@@ -148,7 +151,7 @@ def model_spec(config: Config, threads: int) -> ModelSpec:
     """Returns the architecture of a run, whose sizes follow from its data.
 
     Raises:
-      UserError: data missing or corrupt.
+      UserError: data missing or corrupt, or layers that do not fit it.
     """
     return _spec(config, with_features(load_dataset(config.dataset), config.features, threads))
 
@@ -162,10 +165,12 @@ def _spec(config: Config, dataset: Dataset) -> ModelSpec:
             return build_spec(model.name, features=features, classes=classes, widths=widths, activation=activation)
         case CnnConfig(activation=activation):
             return build_spec(model.name, features=features, classes=classes, activation=activation)
+        case LayersConfig(layers=layers):
+            return build_layers(layers, features=features, classes=classes)
 
 
 def judged_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
-    """The plan of a private run, about which every accountant has been asked.
+    """Plans a private run, and checks the plan with every accountant.
 
     Args:
       pipeline: gives samples or cohorts, and steps.
@@ -173,8 +178,8 @@ def judged_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: 
       units: how many examples or users the data holds.
 
     Raises:
-      UserError: a plan out of bounds, or beyond what the accountants can compute.
-      GuaranteeError: a plan that follows the private number of units, or that the accountants contradict.
+      UserError: the plan is out of bounds, or the accountants cannot compute it.
+      GuaranteeError: the plan depends on the private number of units, or the accountants contradict it.
     """
     asked = "noise_multiplier" if privacy.epsilon is None else "epsilon"
     length = PIPELINES[pipeline.name].length

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees while runs go on; quiet where there is no terminal."""
+"""Progress at the terminal while runs go on; silent if there is no terminal."""
 
 import sys
 from collections.abc import Iterator
@@ -45,9 +45,9 @@ class RunProgress:
 
 
 class SweepProgress:
-    """A bar over the runs of a sweep, with an estimate of the time left; a line a run where there is no terminal.
+    """A bar over the runs of a sweep, with an estimate of the time left; without a terminal, one line for each run.
 
-    Parallel jobs run in processes that each draw the bar, so that runs are counted by who knows them all.
+    Parallel jobs run in several processes, and each process draws the bar. So the caller counts the finished runs.
     """
 
     def __init__(self, runs: int) -> None:
@@ -64,7 +64,7 @@ class SweepProgress:
         """
         left = elapsed_s / done * max(self._runs - done, 0)
         tqdm.write(f"[{done:{len(str(self._runs))}d}/{self._runs}] {line}   {_clock(left)} left")
-        sys.stdout.flush()  # a parallel job's process goes on waiting for work, with its lines, where that is a file
+        sys.stdout.flush()  # otherwise a parallel job's process, which waits for work, keeps its lines in a buffer
         with _no_terminal_left(self._bar):
             self._bar.update(done - self._bar.n)
 
@@ -76,10 +76,10 @@ class SweepProgress:
 
 @contextmanager
 def _no_terminal_left(bar: "tqdm[NoReturn]") -> Iterator[None]:
-    """Goes on without the bar where the terminal that it was drawn on has gone."""
+    """Goes on without the bar if its terminal has gone."""
     try:
         yield
-    except BrokenPipeError:  # an interruption of its own kind
+    except BrokenPipeError:  # the reader closed the pipe, which ends the run
         raise
     except (OSError, ValueError):
         bar.disable = True

@@ -1,4 +1,4 @@
-"""What one run found out, with what is needed to find it out again."""
+"""The result of one run, with what is needed to repeat it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +11,14 @@ from pipelines.privacy.guarantee import PrivacyGuarantee
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """The end of a run; `guarantee` is None, never 0 or infinity, where nothing is private, and `audit` without one."""
+    """The result of a run.
+
+    Attributes:
+      evaluation: on the test split.
+      guarantee: None, never 0 or infinity, if the run is not private.
+      provenance: where the result comes from.
+      audit: None if the run was not audited.
+    """
 
     evaluation: Evaluation
     guarantee: PrivacyGuarantee | None

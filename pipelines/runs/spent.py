@@ -1,4 +1,4 @@
-"""What was spent, wherever it can still be written: in the run's log, or on this machine's disk."""
+"""Writes what a private run spent to its log or, if that fails, to this machine's disk."""
 
 from dataclasses import asdict, dataclass
 from math import inf
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a guarantee's words need beside it.
+    """What the words of a guarantee need besides the guarantee.
 
     Attributes:
       population_stated: whether the number of units was given in advance.
       preface: sentences before the note.
-      users: who was invented, in words; None where users are the data's own, or examples are protected.
-      copies: how many training examples are equal, in the largest such group; None keeps it secret.
+      users: whether users are simulated or the data's own, in words; None where examples are protected.
+      copies: size of the largest group of equal training examples; None keeps it secret.
     """
 
     population_stated: bool
@@ -38,19 +38,19 @@ class Terms:
 def begin_account(
     plan: "Mechanism", store: "Store", run_id: str, terms: Terms, *, simulated: bool, secure_aggregation: bool
 ) -> Entry:
-    """Begins the account of a private run's steps; what they cost is computed when it must be said.
+    """Begins the account of a private run's steps; their cost is computed later, and only if it is needed.
 
     Raises:
-      UserError: there is no place to keep it.
+      UserError: no folder for the account can be written.
     """
     from pipelines.privacy.accounting.epsilon import AccountantResult
     from pipelines.privacy.guarantee import PrivacyGuarantee
 
-    nobody_asked = (AccountantResult(accountant="none yet", version="", epsilon=inf),)
+    not_computed = (AccountantResult(accountant="none yet", version="", epsilon=inf),)
     planned = PrivacyGuarantee(
         epsilon=inf,
         executed=plan,
-        accountant_results=nobody_asked,
+        accountant_results=not_computed,
         simulated=simulated,
         secure_aggregation=secure_aggregation,
     )
@@ -65,14 +65,14 @@ def log_guarantee(
     sampler_judged: bool = True,
     exposure: str | None = None,
 ) -> None:
-    """Logs a guarantee for programs, in plain words, and in the note.
+    """Logs a guarantee as JSON, as a statement in plain words, and in the note.
 
     Args:
-      guarantee: of the run.
-      log: of the run.
-      terms: what goes with it.
-      sampler_judged: whether the samples that were trained on were held against the law that is assumed.
-      exposure: what let others reach the data while it trained, in words; None where nothing did.
+      guarantee: the run's guarantee.
+      log: the run's log.
+      terms: what the words need besides the guarantee.
+      sampler_judged: whether the samples of the training were tested against the assumed distribution.
+      exposure: how others could reach the data during training, in words; None if they could not.
     """
     from pipelines.privacy.statement import caveats, promise, statement
 
@@ -84,20 +84,18 @@ def log_guarantee(
     log.on_artifact("privacy_statement.md", text)
     if terms.copies is not None:
         log.on_metrics(0, {"diagnostics/largest_group_of_equal_examples": terms.copies})
-    invented = "" if terms.users is None else f" **Simulated users:** {terms.users}"
+    invented = "" if terms.users is None else f" {terms.users}"
     covered = f"{promise(guarantee)}{invented} {caveats(guarantee, sampler_judged=sampler_judged, exposure=exposure)}"
     tags = {NOTE: f"{terms.preface}{covered}"}
     if guarantee.contradictions:
         tags["privacy.contradictions"] = "; ".join(guarantee.contradictions)
-    if silent := [
-        f"{opinion.accountant} {opinion.remark}" for opinion in guarantee.accountant_results if opinion.remark
-    ]:
-        tags["privacy.unconfirmed"] = "; ".join(silent)
+    if remarks := [f"{result.accountant} {result.remark}" for result in guarantee.accountant_results if result.remark]:
+        tags["privacy.unconfirmed"] = "; ".join(remarks)
     log.on_tags(tags)
 
 
 def log_verdict(verdict: "SamplerVerdict", log: RunLog) -> None:
-    """Logs what the record of the samples says."""
+    """Logs the verdict on a run's samples."""
     log.on_metrics(0, {"privacy/sampler_p_value": verdict.p_value})
     log.on_tags({"privacy.sampler": verdict.law if verdict.holds else "contradicted"})
 
@@ -117,17 +115,17 @@ def log_or_keep(
     verdict: "SamplerVerdict | None" = None,
     exposure: str | None = None,
 ) -> str | None:
-    """Logs the guarantee of a run that did not end well, and closes its account.
+    """Logs the guarantee of a run that was cut short, and closes its account.
 
     Args:
       entry: the account.
-      guarantee: of the steps that ran.
-      log: of the run.
-      verdict: on its samples, if there is one.
+      guarantee: the guarantee of the steps that ran.
+      log: the run's log.
+      verdict: the verdict on its samples, if there is one.
       exposure: as in `log_guarantee`.
 
     Returns:
-      None if the store took all of it; else where it is kept, in words.
+      None if the store took everything; otherwise a sentence that says where the guarantee is kept.
     """
     try:
         with impatient():
@@ -138,24 +136,24 @@ def log_or_keep(
             terms = Terms(**entry.values["terms"])
             log_guarantee(guarantee, log, terms, sampler_judged=verdict is not None, exposure=exposure)
             log.flush()
-    except Exception:  # of whatever kind: it must not hide why the run ended
+    except Exception:  # any kind: it must not hide why the run ended
         return _keep(entry, guarantee)
     entry.close()
     return None
 
 
 def account_for_dead(store: "Store") -> list[str]:
-    """Gives the private runs whose process died the epsilon of the steps that they may have run.
+    """Logs the epsilon of private runs whose process died, for the steps that they may have run.
 
     Returns:
-      A line a run, for the terminal.
+      One line for each run, for the terminal.
     """
     lines: list[str] = []
     for entry in open_entries(store.uri):
         run_id = entry.values["run_id"]
         with impatient():
             try:
-                if not close_run(store, run_id):  # somebody removed it
+                if not close_run(store, run_id):  # the run was deleted, has finished, or was refuted
                     entry.close()
                     continue
             except StoreError:
@@ -166,7 +164,7 @@ def account_for_dead(store: "Store") -> list[str]:
 
 
 def keep_for_dead(uri: str) -> list[str]:
-    """Does the same where the store is lost: the guarantees stay on this machine's disk; those there have been told."""
+    """Does the same if the store is lost: keeps guarantees on this machine's disk, and skips those already there."""
     lines: list[str] = []
     for entry in open_entries(uri):
         if entry.kept.exists():
@@ -177,13 +175,13 @@ def keep_for_dead(uri: str) -> list[str]:
 
 
 def _cut_short(entry: Entry, guarantee: "PrivacyGuarantee", kept: str | None) -> str:
-    said = f"run {entry.values['run_id']} was cut short: at most {spent_in_words(guarantee)}"
-    return said if kept is None else f"{said}; {kept}"
+    line = f"run {entry.values['run_id']} was cut short: at most {spent_in_words(guarantee)}"
+    return line if kept is None else f"{line}; {kept}"
 
 
 def _keep(entry: Entry, guarantee: "PrivacyGuarantee") -> str:
     path = entry.keep(guarantee.to_dict())
-    return f"its guarantee is kept in {path}" if path else "neither the store nor this disk takes its guarantee"
+    return f"its guarantee is kept in {path}" if path else "neither the store nor this disk could keep its guarantee"
 
 
 def _guarantee(entry: Entry) -> "PrivacyGuarantee":
@@ -193,5 +191,5 @@ def _guarantee(entry: Entry) -> "PrivacyGuarantee":
     terms = {"simulated": planned.simulated, "secure_aggregation": planned.secure_aggregation}
     try:
         return PrivacyGuarantee.of(planned.executed.executed(entry.steps), **terms)
-    except GuaranteeError:  # the run began, so that the accountants agree on the plan as a whole
+    except GuaranteeError:  # the run began, so the accountants agree on the whole plan
         return PrivacyGuarantee.of(planned.executed, **terms)

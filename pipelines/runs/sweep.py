@@ -1,7 +1,7 @@
 """A sweep: one parent run with a child for every distinct configuration, and a frontier at the end.
 
-Hydra's launchers may run the jobs in this process or in others, so what they share is a folder, named by an
-environment variable that worker processes inherit.
+Hydra's launchers may run the jobs in this process or in others, so the jobs share a folder. An environment variable
+names it, which worker processes inherit.
 """
 
 import json
@@ -40,14 +40,14 @@ OmegaConf.register_new_resolver("scratch", scratch, replace=True)  # for conf/co
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What every job of a sweep knows.
+    """The facts about a sweep that every job knows.
 
     Attributes:
       folder: shared by the jobs' processes.
-      parent_id: the parent's run.
-      uri, experiment: where it lives.
-      runs: distinct configurations.
-      began: seconds since 1970.
+      parent_id: id of the parent run.
+      uri, experiment: where the parent run is.
+      runs: number of distinct configurations.
+      began: start, in seconds since 1970.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class Sweep:
 
     @classmethod
     def current(cls) -> "Sweep | None":
-        """The sweep that this process belongs to; it needs no file, since folders for scratch files can vanish."""
+        """The sweep that this process belongs to; it is read from no file, because temporary folders can vanish."""
         shared = os.environ.get(VARIABLE)
         if shared is None:
             return None
@@ -71,9 +71,9 @@ class Sweep:
         os.environ[VARIABLE] = json.dumps(asdict(self) | {"folder": str(self.folder)})
 
     def claim(self, config: Config) -> bool:
-        """Takes a configuration; False if another job of the sweep has it already.
+        """Claims a configuration for this job; returns False if another job of the sweep has it already.
 
-        Sweeping epsilon over all pipelines gives each non-private one the same run several times.
+        A sweep of epsilon over all pipelines gives a pipeline without privacy the same run several times.
         """
         try:
             self._path(config.fingerprint).touch(exist_ok=False)
@@ -81,18 +81,18 @@ class Sweep:
             return False
         except OSError as error:
             raise UserError(
-                f"the sweep's folder {self.folder} cannot be used any more ({error.strerror}), so that no further run "
-                "can start; leave it alone while the sweep lasts, or set TMPDIR to a folder that stays"
+                f"the sweep's folder {self.folder} cannot be used any more ({error.strerror}), so no further run can "
+                "start; do not touch it during a sweep, or set TMPDIR to a folder that is not cleaned up"
             ) from None
         return True
 
     def count_done(self) -> int:
-        """Counts a run that has ended, and returns how many have in all processes: each gets a number of its own."""
+        """Counts a run that has ended, and returns the count over all processes; every run gets another number."""
         try:
             with self._path("done").open("ab", buffering=0) as file:
                 file.write(b".")
                 return file.tell()
-        except OSError:  # a count is a decoration
+        except OSError:  # the count is for display only
             return self.runs
 
     @property
@@ -101,7 +101,7 @@ class Sweep:
         return time.time() - self.began
 
     def record_failure(self, line: str) -> None:
-        """Keeps a failed job's reason for the end of the sweep; where that cannot be, it is said now."""
+        """Keeps a failed job's reason for the end of the sweep: in the folder or, if that fails, in this process."""
         try:
             with self._path("failures").open("a") as file:
                 file.write(f"{line}\n")
@@ -114,7 +114,7 @@ class Sweep:
         return [*(path.read_text().splitlines() if path.exists() else []), *_unkept_failures]
 
     def lose_store(self) -> None:
-        """Tells all jobs that the store is gone, so that none waits for it again."""
+        """Tells all jobs that the store is gone, so that they do not wait for it again."""
         with suppress(OSError):
             self._path("store-is-lost").touch()
 
@@ -140,7 +140,7 @@ class OpenSweep(Callback):
         """Opens the parent run; ends the process if that fails, since Hydra only warns of a callback's exception."""
         try:
             _open(config)
-        except Exception as error:  # of whatever kind: without a parent nothing may train
+        except Exception as error:  # any kind: without a parent run no job may train
             if config.get("debug"):
                 traceback.print_exc()
             reason = str(error) if isinstance(error, UserError) else " ".join(str(error).split()) or repr(error)
@@ -159,7 +159,7 @@ def _open(config: DictConfig) -> None:
     runs = count_distinct(swept, default=config.pipeline.name)
     if not runs:
         empty = next(key for key, values in swept.items() if not values)
-        raise UserError(f"{empty} has no values in this sweep; name some, or a glob that fits an option")
+        raise UserError(f"{empty} has no values in this sweep; give a list, or a glob that matches an option")
     store = open_store(tracking.uri, tracking.experiment or datasets)
     for line in account_for_dead(store):
         print(f"note: {line}", file=sys.stderr)
@@ -169,7 +169,7 @@ def _open(config: DictConfig) -> None:
         parent_id = start_sweep(
             store,
             name=f"{name} on {datasets} ({runs} runs)",
-            note=f"A sweep over {', '.join(swept) or 'nothing'}. Its children are runs; its artifacts the frontier.",
+            note=f"A sweep over {', '.join(swept) or 'nothing'}. Its children are runs; it holds the frontier.",
             tags={"overrides": " ".join(overrides)},
         )
     except BaseException:
@@ -181,7 +181,7 @@ def _open(config: DictConfig) -> None:
 
 
 def _datasets(config: DictConfig, swept: dict[str, list[str]]) -> str:
-    """What a sweep's datasets are called together, as its runs call each of them."""
+    """Returns the joint name of a sweep's datasets, made of the names that its runs use."""
     names = swept.get("dataset") or swept.get("dataset.name") or [config.name]
     return titles(names, [file.strip("'\"") for file in swept.get("dataset.file", ())] or [config.get("file")])
 
@@ -194,7 +194,7 @@ def _swept(overrides: list[str], params: dict[str, Any]) -> dict[str, list[str]]
     """
     lines = [f"{key}={value}" for key, value in params.items()] + overrides
     found: dict[str, list[str]] = {}
-    # It knows the groups, which a glob stands for.
+    # The loader knows the options of each group, and a glob stands for some of them.
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     for override in parser.parse_overrides(lines):
         key = override.get_key_element()
@@ -210,16 +210,16 @@ def _swept(overrides: list[str], params: dict[str, Any]) -> dict[str, list[str]]
 
 
 def count_distinct(swept: dict[str, list[str]], *, default: str) -> int:
-    """Counts the runs of a sweep, where a non-private pipeline takes no part in a sweep over privacy.
+    """Counts the distinct runs of a sweep: to a pipeline without privacy, all privacy settings are the same.
 
     Args:
       swept: values of every swept key.
-      default: the pipeline where none is swept.
+      default: the pipeline if none is swept.
     """
     distinct = set()
     for values in product(*swept.values()):
         job = dict(zip(swept, values, strict=True))
-        row = PIPELINES.get(job.get("pipeline", default))  # none where a person adds options of their own
+        row = PIPELINES.get(job.get("pipeline", default))  # None for an option that the user added
         private = row is None or row.unit is not None
         distinct.add(tuple((key, value) for key, value in job.items() if private or not key.startswith("privacy")))
     return len(distinct)
@@ -227,7 +227,7 @@ def count_distinct(swept: dict[str, list[str]], *, default: str) -> int:
 
 @lru_cache(maxsize=1)
 def sweep_store(sweep: Sweep) -> "Store":
-    """The sweep's store, opened once a process; leftovers of dead processes are closed then."""
+    """Returns the sweep's store. Each process opens it once, and then closes the runs of dead processes."""
     from pipelines.tracking.orphans import close_orphans
     from pipelines.tracking.store import open_store
 
@@ -242,7 +242,7 @@ def sweep_store(sweep: Sweep) -> "Store":
 
 @lru_cache(maxsize=1)
 def progress(sweep: Sweep) -> SweepProgress:
-    """The sweep's progress as this process shows it; made when its first job starts."""
+    """Returns this process's progress bar of the sweep; the process's first job makes it."""
     return SweepProgress(sweep.runs)
 
 

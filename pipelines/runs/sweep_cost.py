@@ -1,4 +1,4 @@
-"""Puts the cost of choosing among a sweep's private runs with the sweep itself."""
+"""Logs the joint cost of a sweep's private runs with the sweep itself."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 def record_cost(store: "Store", parent_id: str) -> list[ChoosingCost]:
     """Logs metrics, choosing.md, choosing.json and a line of the note with the parent of a sweep's private runs.
 
-    A sweep without private runs gets nothing. Where a private run left no guarantee there is no bound for all of them,
-    and where they divide the data among different users none for those: the text says so, and there are no metrics.
+    A sweep without private runs gets nothing. If a private run left no guarantee, there is no bound for the runs
+    together. If runs divide the data among different users, there is no bound for these runs together. The text then
+    says so, and there are no metrics.
 
     Args:
       store: where the sweep is.
       parent_id: the sweep's parent run.
 
     Returns:
-      The costs; none where there is no bound.
+      The costs; empty if there is no bound.
 
     Raises:
       UserError: the store fails.
@@ -60,16 +61,16 @@ def record_cost(store: "Store", parent_id: str) -> list[ChoosingCost]:
 
 
 def _division(row: RunRow) -> str:
-    """Who holds what, and of which data; features of the same data leave the users who they are."""
+    """Identifies the users: their partition and its data. Features of the same data do not change the users."""
     if row.tags["privacy.unit"] != "user" or row.params.get("partition.name") == "natural":
         return ""
-    partition = row.tags.get("partition.sha256", row.run_id)  # users of whom nothing is known are nobody else's
+    partition = row.tags.get("partition.sha256", row.run_id)  # an unknown partition equals no other one
     data = (f"{key}={value}" for key, value in sorted(row.params.items()) if key.startswith("dataset."))
     return " ".join([partition, *data])
 
 
 def _summary(costs: list[ChoosingCost]) -> str:
-    return " ".join(in_words(costs)) if costs else "What its private runs cost together is unknown."
+    return " ".join(in_words(costs)) if costs else "The joint cost of its private runs is unknown."
 
 
 def in_words(costs: Sequence[ChoosingCost]) -> list[str]:

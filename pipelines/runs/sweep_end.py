@@ -1,4 +1,4 @@
-"""The end of a sweep: its parent closed, what was spent said, and what it found logged and shown."""
+"""The end of a sweep: closes its parent run, reports what was spent, and logs and prints its results."""
 
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from pipelines.tracking.store import Store
 
 DEAD_SHOWN = 8
-"""Lines about runs that were cut short; the log has all of them."""
+"""Lines printed about runs that were cut short; the log has all of them."""
 
 
 def end_sweep(sweep: Sweep, outcome: Outcome) -> bool:
-    """Closes the parent run; logs and prints what its runs cost together, whom they show, and the frontier.
+    """Closes the parent run; logs and prints the runs' joint cost, the membership table, and the frontier.
 
-    Each part is tried whatever became of the others; one that fails costs the parent its FINISHED.
+    Each part is tried, even after another one failed. If a part fails, the parent is marked FAILED.
 
     Args:
-      sweep: whose jobs are over.
+      sweep: a sweep whose jobs have ended.
       outcome: what the launcher saw.
 
     Returns:
@@ -35,7 +35,7 @@ def end_sweep(sweep: Sweep, outcome: Outcome) -> bool:
         try:
             store = open_store(sweep.uri, sweep.experiment)
             finished = finish_sweep(store, sweep.parent_id, outcome=outcome) == "FINISHED"
-        except Exception as error:  # of whatever kind: what was spent must still be said
+        except Exception as error:  # any kind: what was spent must still be reported
             _complain(f"the sweep's run {sweep.parent_id} could not be closed, so it has no frontier", error)
             _tell(keep_for_dead(sweep.uri))
             return False
@@ -58,7 +58,7 @@ def end_sweep(sweep: Sweep, outcome: Outcome) -> bool:
 
 
 class _Parts:
-    """What a finished sweep owes its reader; a part that fails is named and leaves the others alone."""
+    """The parts of a sweep's result; a part that fails is reported, and does not stop the others."""
 
     def __init__(self, store: "Store", parent_id: str) -> None:
         self.missing: list[str] = []
@@ -77,7 +77,7 @@ class _Parts:
             return []
         if private and not costs:
             self.missing.append("joint epsilon")
-            return ["What its private runs cost together is unknown: see choosing.md of the sweep's run."]
+            return ["The joint cost of its private runs is unknown: see choosing.md of the sweep's run."]
         return in_words(costs)
 
     def membership(self) -> str | None:
@@ -98,9 +98,9 @@ class _Parts:
         try:
             with self._patience():
                 publish(self._store, self._parent_id)
-        except BrokenPipeError:  # what it prints, it has logged before
+        except BrokenPipeError:  # it logs before it prints
             mute_unread_streams()
-        except NothingToShowError as error:  # if a run failed, the exit code says so; if all had canaries, all is well
+        except NothingToShowError as error:  # no fault: a failed run sets the exit code; runs with canaries do not show
             print(f"no frontier: {error}", file=sys.stderr)
         except Exception as error:
             self._lose("frontier", error)
@@ -110,7 +110,7 @@ class _Parts:
         _complain(f"no {part}", error)
 
     def _patience(self) -> AbstractContextManager[None]:
-        """A store that has failed once is not waited for again."""
+        """After a first failure, does not wait long for the store again."""
         return impatient() if self.missing else nullcontext()
 
 

@@ -24,19 +24,19 @@ WIDTH = 100
 CHECKED = (
     "Checked: every accountant's epsilon follows from mechanism, schedule, steps, noise multiplier and delta as "
     "written; delta is below 1/population; the expected batch size is that of population and schedule; "
-    "nothing else is written."
+    "the file holds nothing else."
 )
 UNCHECKED = (
     "Not checked, because no epsilon depends on it: that the unit is {unit}, that contributions were clipped to "
-    "{clip_norm:g}, that there are {population:,} {unit}s, and that noise and sampling were {secrecy}.{logged} That "
-    "training followed the plan is what the run's own checks, the tests and the audits are for."
+    "{clip_norm:g}, that there are {population:,} {unit}s, and that noise and sampling were {secrecy}.{logged} The "
+    "run's own checks, the tests and the audits check that training followed the plan."
 )
 LOGGED = " Unit, clip norm, population, steps and sampling were compared with what the run logged when it began."
 LOGGED_AS = {
     "unit": "privacy.unit", "relation": "privacy.relation", "delta": "privacy.delta",
     "noise_multiplier": "privacy.noise_multiplier", "population": "privacy.population",
 }  # fmt: skip
-"""Tags of a run that repeat what privacy.json says."""
+"""Tags of a run that repeat values of privacy.json."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         source, values, objections = _find(chosen.source, chosen.uri)
-        # Late, so that --help answers at once.
+        # Imported late, so that --help answers at once.
         from pipelines.privacy.verification import verify_guarantee
 
         found = verify_guarantee(values)
@@ -56,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _find(source: str, uri: str | None) -> tuple[str, Any, list[str] | None]:
-    """Where the guarantee was found, what it says, and what the run's log objects; None where there is no log.
+    """Returns where the guarantee is, its values, and the objections from the run's log; None if there is no log.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no guarantee.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -71,12 +71,12 @@ def _find(source: str, uri: str | None) -> tuple[str, Any, list[str] | None]:
     if re.fullmatch(r"[0-9a-f]{32}", source):
         return _from_run(source, uri)
     raise UserError(
-        f"{source} is no file, no folder and no run id (32 hexadecimal digits, as a run prints it when it ends)"
+        f"{source} is not a file, a folder or a run id (32 hexadecimal digits); copy the id that a run printed"
     )
 
 
 def _from_file(path: Path) -> Any:
-    """The guarantee of a privacy.json, or of a result.json."""
+    """Returns the guarantee in a privacy.json or a result.json."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -84,13 +84,13 @@ def _from_file(path: Path) -> Any:
         raise UserError(f"{path} cannot be read: {reason}; give the {FILE} of a private run") from None
     if isinstance(values, dict) and "guarantee" in values:
         if values["guarantee"] is None:
-            raise UserError(f"{path} is of a run without privacy: there is no guarantee")
+            raise UserError(f"{path} is of a run without privacy, so it has no guarantee; give a private one")
         return values["guarantee"]
     return values
 
 
 def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
-    """The guarantee of a run in a store, and where the run itself contradicts it."""
+    """Returns the guarantee of a run in a store, and where the run's log contradicts it."""
     from pipelines.config.renames import renamed_params
     from pipelines.tracking.read import read_examples, read_json, read_row
     from pipelines.tracking.run_log import REFUTED_TAG
@@ -123,12 +123,13 @@ def _from_run(run_id: str, uri: str | None) -> tuple[str, Any, list[str]]:
 
 
 def _planned(params: dict[str, str], unit: str | None, examples: int | None) -> dict[str, str | None]:
-    """Numbers of the mechanism that follow from the logged configuration; without those that it does not tell.
+    """Returns the mechanism's numbers that follow from the logged configuration; it leaves out unknown ones.
 
     Args:
-      params: of the run, in today's names.
-      unit: who is protected.
-      examples: of the logged dataset; the population of examples unless the configuration states another.
+      params: the run's parameters, under today's names.
+      unit: the privacy unit.
+      examples: training examples of the logged dataset: the population if the unit is an example and the
+        configuration states no other.
     """
     from pipelines.privacy.mechanisms.planning import KINDS
     from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
@@ -154,7 +155,7 @@ def _fewer(steps: Any, planned: str | None) -> bool:
 
 
 def _differences(values: dict[str, Any], logged: dict[str, str | None]) -> list[str]:
-    """Where privacy.json differs from what the run logged before it trained; older runs logged less."""
+    """Returns where privacy.json differs from what the run logged before training; older runs logged less."""
     return [
         f"the run logged {key}={then}, its {FILE} has {values.get(key)}"
         for key, then in logged.items()

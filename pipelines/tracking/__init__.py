@@ -1,1 +1,1 @@
-"""The only room that imports MLflow, and only once a store is opened: error paths and --help do not wait for it."""
+"""What runs leave behind. The only room that knows MLflow, which it imports once a store is opened."""

@@ -1,7 +1,7 @@
-"""Which file an sqlite address names, and the address of a file; `python -m pipelines.tracking.address URI` prints it.
+"""Converts sqlite addresses to files and back; `python -m pipelines.tracking.address URI` prints the full address.
 
-MLflow and SQLAlchemy read what follows sqlite:/// as part of a URL: %41 means A there, and ? begins options. A path
-that a person types, or that a folder happens to have, is no URL. Here one becomes the other, in one place.
+MLflow and SQLAlchemy read the text after sqlite:/// as part of a URL: %41 means A, and ? begins options. But users
+type plain paths, and a path is not a URL. Only this module converts one into the other.
 """
 
 import re
@@ -14,19 +14,19 @@ from pipelines.core.paths import REPOSITORY
 
 SQLITE = "sqlite:///"
 DATABASE = "mlflow.db"
-"""The file in the repository that null stands for."""
+"""The file in the repository for tracking.uri=null."""
 URI_HELP = f"tracking store, as tracking.uri (default: {DATABASE} in the repository)"
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 
 
 def resolve_uri(uri: str | None) -> str:
-    """Makes `tracking.uri` absolute, and such that MLflow finds the same file; None is the repository's mlflow.db.
+    """Makes `tracking.uri` absolute and encodes it for MLflow; None is the repository's mlflow.db.
 
-    A relative sqlite path counts from the working directory, as a path typed in a shell does. What follows sqlite:///
-    is taken as it is written; only where that is not there, and what it decodes to is, it is read as a URL.
+    A relative sqlite path counts from the working directory, as in a shell. The text after sqlite:/// is a plain path.
+    It is decoded like a URL only if the plain path does not exist, and the decoded path or only its folder does.
 
     Raises:
-      UserError: neither a database in a file nor a server, such as a plain folder.
+      UserError: the address is neither a database in a file nor a server; a plain folder, for example.
     """
     if uri is None:
         return address_of(REPOSITORY / DATABASE)
@@ -35,7 +35,7 @@ def resolve_uri(uri: str | None) -> str:
     if uri.startswith(SERVERS):
         return uri.rstrip("/")
     raise UserError(
-        f"tracking.uri={uri} is no database or server; use sqlite:///folder/runs.db, http://127.0.0.1:5000 or null"
+        f"tracking.uri={uri} is not a database or server; use sqlite:///folder/runs.db, http://127.0.0.1:5000 or null"
     )
 
 
@@ -56,7 +56,7 @@ def _typed(uri: str) -> Path:
     if text.endswith("/"):
         raise UserError(f"tracking.uri={uri} names a folder; add a file: {uri}runs.db")
     if "\0" in text or not _is_utf8(text):
-        raise UserError(f"tracking.uri={uri!r} is no path that MLflow can open; choose another")
+        raise UserError(f"tracking.uri={uri!r} is not a path that MLflow can open; choose another path")
     path, decoded = (Path(item).expanduser().absolute() for item in (text, unquote(text)))
     if decoded != path and not path.exists() and (decoded.exists() or _is_nearer(decoded, path)):
         path = decoded
@@ -66,7 +66,7 @@ def _typed(uri: str) -> Path:
 
 
 def _is_nearer(one: Path, other: Path) -> bool:
-    """Whether the folder of one path is there, and that of the other is not."""
+    """Whether the folder of `one` exists and the folder of `other` does not."""
     return one.parent.is_dir() and not other.parent.is_dir()
 
 

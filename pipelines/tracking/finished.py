@@ -1,4 +1,4 @@
-"""A run that has ended: what it logged, and what may be added to it."""
+"""A run that has finished: reads what it logged, and adds to it."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from pipelines.tracking.store import Store, store_of_run, translated_errors
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run of a store.
+    """A finished run.
 
     Attributes:
-      store: where it is.
-      log: what may be added.
+      store: where the run is.
+      log: adds to the run.
     """
 
     store: Store
@@ -25,7 +25,7 @@ class FinishedRun:
         """Reads a text artifact.
 
         Raises:
-          UserError: the run has none of that name.
+          UserError: the run has no artifact of that name.
         """
         text = read_text(self.store, self.log.run_id, name)
         if text is None:
@@ -33,7 +33,7 @@ class FinishedRun:
         return text
 
     def commit(self) -> str:
-        """Reads which commit made the run."""
+        """Reads the commit that made the run."""
         return read_row(self.store, self.log.run_id).tags.get(COMMIT_TAG, "unknown")
 
     def fail(self, reason: str) -> None:
@@ -44,7 +44,7 @@ class FinishedRun:
 
 
 def open_finished(uri: str | None, run_id: str) -> FinishedRun:
-    """Opens a run that has ended.
+    """Opens a run that has finished.
 
     Raises:
       UserError: no such store or run, or it did not finish.

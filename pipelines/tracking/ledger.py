@@ -1,7 +1,7 @@
-"""What a private run has spent, on this machine's own disk: for when its store or its process dies.
+"""Accounts of private runs on this machine's disk, in case a run's store or process dies.
 
-An entry is there from a run's first step until its guarantee is in the store. Who finds one of a process that is gone
-can say what was spent.
+An account exists from the start of a run until its guarantee is in the store. If the process is gone, the next run
+reads the account and reports what was spent.
 """
 
 import fcntl
@@ -21,19 +21,19 @@ from pipelines.core.errors import UserError
 from pipelines.tracking.orphans import process_tag
 
 WIDTH = 20
-"""Bytes of the first line, which holds the step and is overwritten in place: that needs no room on a full disk."""
+"""Bytes of the first line, which holds the step. It is overwritten in place, which works on a full disk too."""
 NAME = "privacy-pipelines"
 
 
 @dataclass
 class Entry:
-    """One private run's line of account.
+    """The account of one private run.
 
     Attributes:
       path: its file.
-      values: plain data: `run_id`, `uri`, `process`, `planned` (the plan in the form of a guarantee, without an epsilon
-        yet), and `terms`, which go with it.
-      steps: that may have run; all of the plan where that is not known.
+      values: plain data: `run_id`, `uri`, `process`, `planned` (the plan as a guarantee whose epsilon is not known
+        yet), and `terms` (what the words of the guarantee need).
+      steps: steps that may have run; all planned steps if the number is not known.
     """
 
     path: Path
@@ -61,27 +61,28 @@ class Entry:
                 if folder.stat().st_uid != os.getuid():
                     continue
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for as long as this process lives
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends
                 os.write(file, text.encode())
                 os.fsync(file)
                 return cls(path, values, 0, file)
         raise UserError(
-            f"TMPDIR={tempfile.gettempdir()} cannot be written; private runs keep account of their steps there"
+            f"TMPDIR={tempfile.gettempdir()} cannot be written, and private runs count their steps there; set TMPDIR "
+            "to a folder that can be written to"
         )
 
     def count(self, step: int) -> None:
         """Notes that a step has run."""
-        assert self._file is not None, "of this process"
+        assert self._file is not None, "only the process of the run counts its steps"
         self.steps = step
         try:
             os.pwrite(self._file, f"{step:>{WIDTH - 1}}".encode(), 0)
-        except OSError:  # better no account than one that is too low
+        except OSError:  # no account is better than one that is too low
             self.path.unlink(missing_ok=True)
 
     def keep(self, guarantee: dict[str, Any]) -> Path | None:
-        """Writes a guarantee, which the store did not take, beside the account; None where the disk takes nothing."""
+        """Writes a guarantee that the store refused beside the account; returns None if the disk refuses it too."""
         try:
-            draft = self.kept.with_suffix(".draft")  # half a file would count as told
+            draft = self.kept.with_suffix(".draft")  # half a file would count as reported
             draft.write_text(json.dumps(guarantee, indent=2) + "\n", encoding="utf-8")
             draft.replace(self.kept)
         except OSError:
@@ -104,9 +105,9 @@ class Entry:
 
 
 def open_entries(uri: str) -> Iterator[Entry]:
-    """Yields the accounts that no run will close any more, of runs in a store.
+    """Yields the accounts of a store's runs that no run will close any more.
 
-    Called where this process has no run open, so that its own accounts are among them.
+    The caller has no open run, so the accounts of its own process are included.
     """
     for path in (path for folder in _folders() for path in sorted(folder.glob("*.ledger"))):
         with suppress(OSError, ValueError, KeyError):
@@ -117,13 +118,13 @@ def open_entries(uri: str) -> Iterator[Entry]:
             if values["uri"] != uri or (values["process"] != process_tag()["process"] and _held(path)):
                 continue
             planned = values["planned"]["steps"]
-            # After a crash of the machine the file may be older than the run. The step after the last one may have run.
+            # After a crash of the machine the count may be too old. The step after the last counted one may have run.
             known = path.stat().st_mtime > psutil.boot_time()
             yield Entry(path, values, min(int(text[:WIDTH]) + 1, planned) if known else planned)
 
 
 def _held(path: Path) -> bool:
-    """Whether the process that keeps an account lives: its lock goes with it, whatever the clock says."""
+    """Whether the process of an account still runs: its lock ends with it, and does not depend on clocks."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -133,5 +134,5 @@ def _held(path: Path) -> bool:
 
 
 def _folders() -> list[Path]:
-    """Places of this user, the better one first."""
+    """The folders for this user's accounts, the preferred one first."""
     return [Path(user_state_dir(NAME)), Path(tempfile.gettempdir(), f"{NAME}-state-{os.getuid()}")]

@@ -1,4 +1,4 @@
-"""Who listens to a run: MLflow keeps its record, and the configuration may add others."""
+"""The listeners of a run: MLflow keeps its record, and the configuration may add others."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ OUTPUTS = REPOSITORY / "outputs"
 
 
 def extra_listeners(tracking: "TrackingConfig", store: Store, run_id: str) -> dict[str, RunLog]:
-    """Returns the listeners that a configuration adds, by what they write; each is a file of this room.
+    """Returns the listeners that a configuration adds, by the name of their output; each has its own module here.
 
     Args:
-      tracking: of the run.
+      tracking: the run's settings.
       store: where the run's record is.
       run_id: of the run.
     """
@@ -35,7 +35,7 @@ def extra_listeners(tracking: "TrackingConfig", store: Store, run_id: str) -> di
 
 @contextmanager
 def open_run(store: Store, start: RunStart, tracking: "TrackingConfig | None" = None) -> Iterator[RunLog]:
-    """Opens a run, and closes it with the status it earned, whatever happens inside.
+    """Opens a run, and closes it with its final status, after exceptions too.
 
     FINISHED after the block; FAILED after an exception; KILLED after KeyboardInterrupt, SystemExit or GeneratorExit.
     The exception then carries a note with the run's id and status, for the terminal. Metrics recorded before are kept.
@@ -62,15 +62,15 @@ def open_run(store: Store, start: RunStart, tracking: "TrackingConfig | None" = 
 
 
 def reopen(store: Store, run_id: str) -> RunLog:
-    """The log of a run that is in the store already, open or closed; only its record hears of it."""
+    """Returns the log of a run that is already in the store, open or closed; it writes to MLflow alone."""
     return MlflowRun(store, run_id)
 
 
 class Listeners:
-    """Passes every event to the record of a run, then to the others.
+    """Passes every event to the record of a run, then to the other listeners.
 
-    What the record raises ends the run as ever, and the others do not hear of what it refused. What another one raises
-    costs that one: a line on standard error says so, once, and it hears no more of this run.
+    An exception of the record ends the run, and the other listeners do not get that event. After an exception of
+    another listener, a line on standard error says so, and that listener gets no more events of this run.
     """
 
     def __init__(self, record: RunLog, extra: Mapping[str, RunLog]) -> None:
@@ -78,7 +78,7 @@ class Listeners:
 
     @property
     def run_id(self) -> str:
-        """As the record has it."""
+        """The run's identifier in the record."""
         return self._record.run_id
 
     def on_start(self, start: RunStart) -> None:
@@ -102,7 +102,7 @@ class Listeners:
         self._tell(lambda listener: listener.on_model(fitted, features))
 
     def flush(self) -> None:
-        """Flushes all."""
+        """Flushes all listeners."""
         self._tell(lambda listener: listener.flush())
 
     def on_end(self, status: Status, error: BaseException | None = None) -> None:
@@ -114,7 +114,7 @@ class Listeners:
         for name, listener in tuple(self._extra.items()):
             try:
                 event(listener)
-            except Exception as error:  # of whatever kind: the record has the event
+            except Exception as error:  # any kind: the record has the event
                 del self._extra[name]
                 reason = error.strerror if isinstance(error, OSError) else None
                 reason = reason or " ".join(f"{type(error).__name__}: {error}".split())

@@ -20,7 +20,7 @@ EXAMPLES = 4
 def log_model(store: Store, run_id: str, fitted: FittedModel, features: tuple[int, ...]) -> str:
     """Logs a model with signature (-1, *features) float32 -> (-1, classes) float32, for batches of any size.
 
-    The input example is synthetic: a real one would publish somebody's record beside a private model.
+    The input example is synthetic: a real one would publish a person's record beside a private model.
 
     Args:
       store: where the run is.
@@ -40,7 +40,7 @@ def log_model(store: Store, run_id: str, fitted: FittedModel, features: tuple[in
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *features))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
     )
-    # The entity is made first and by its run: Model.log alone would file it under the process's default experiment.
+    # The entity is made first, under its run: Model.log alone would put it into the process's default experiment.
     entity = store.client.create_logged_model(store.experiment_id, name="model", source_run_id=run_id)
     with _requirements_taken_as_given():
         logged = Model.log(
@@ -52,7 +52,7 @@ def log_model(store: Store, run_id: str, fitted: FittedModel, features: tuple[in
 
 @contextmanager
 def _requirements_taken_as_given() -> Iterator[None]:
-    """Leaves out MLflow's search of all installed packages, half a second, for what ours were just read from."""
+    """Skips MLflow's check of requirements against installed packages: half a second, and ours come from there."""
     from mlflow.utils import environment
 
     def accept(model_requirements: list[str]) -> None:
@@ -91,6 +91,6 @@ def _flavor(fitted: FittedModel) -> dict[str, Any]:
     return {
         "flavor": mlflow.pytorch, "pytorch_model": module, "serialization_format": "pt2",
         "pip_requirements": requirements,
-        # It would load the program again, only to warn.
+        # This check would load the program again, only to warn.
         "validate_serving_input": False,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""One MLflow run from its first tag to its last status: the record of a run, which must not fail unnoticed."""
+"""One MLflow run from its first tag to its final status: the record of a run, whose failures must be noticed."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
 
 FLUSH_S = 2.0
-"""Metrics wait this long for company: one batch costs as much as one metric."""
+"""Metrics wait this long and are sent together: one batch costs as much as one metric."""
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 BATCH = 100
@@ -29,13 +29,13 @@ METRIC_BATCH = 1000
 DIGEST_LENGTH = 36
 SOURCE = {"mlflow.source.name": "pipelines.run", "mlflow.source.type": "LOCAL"}
 OWN_NAMES = {NOTE: NOTE_TAG, COMMIT: COMMIT_TAG}
-"""Tags that MLflow's UI knows by names of its own."""
+"""Tags that have other names in MLflow's UI."""
 
 
 class MlflowRun:
     """Writes a run's events to MLflow.
 
-    Every method raises StoreError where the store fails; see `on_end` for the end of a run that did not go well.
+    Every method raises StoreError if the store fails, except `on_end` after an error of the run.
 
     Attributes:
       run_id: MLflow's identifier.
@@ -53,7 +53,7 @@ class MlflowRun:
         """Makes the run, as a child of the sweep's run if there is one; `on_start` fills it.
 
         Raises:
-          StoreError: the store fails; it is lost then.
+          StoreError: the store fails; the error counts it as lost.
         """
         nested = {} if start.parent_id is None else {PARENT_TAG: start.parent_id}
         try:
@@ -67,7 +67,7 @@ class MlflowRun:
     def on_start(self, start: RunStart) -> None:
         """Logs tags, parameters and the dataset.
 
-        Of a tag 8000 characters are kept, of a parameter 6000; the parameter None is logged as "null".
+        Keeps 8000 characters of a tag, and 6000 of a parameter. A parameter None is logged as "null".
         """
         self._private = start.private
         self.on_tags({**SOURCE, **process_tag(), **start.tags})
@@ -77,7 +77,7 @@ class MlflowRun:
                 self._store.client.log_inputs(self.run_id, datasets=[_reference(start.dataset)])
 
     def on_metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Records values at one integer step; they are sent with the next ones, or within `FLUSH_S`."""
+        """Records values at one integer step, and sends all waiting ones about every `FLUSH_S` seconds."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -103,7 +103,7 @@ class MlflowRun:
                 self._store.client.log_batch(self.run_id, tags=tags[start : start + BATCH])
 
     def on_artifact(self, name: str, content: Artifact) -> None:
-        """Uploads a file; of a folder what it holds, to the folder `name`."""
+        """Uploads a file, or the content of a folder to the folder `name`."""
         if isinstance(content, Path) and content.is_dir():
             with translated_errors(self._store.uri):
                 self._store.client.log_artifacts(self.run_id, str(content), name)
@@ -125,9 +125,9 @@ class MlflowRun:
             log_model(self._store, self.run_id, fitted, features)
 
     def on_end(self, status: Status, error: BaseException | None = None) -> None:
-        """Closes the run; after an error its message becomes the tag `error`, and it gets a note for the terminal.
+        """Closes the run; after an error, logs its message as the tag `error` and adds a note for the terminal to it.
 
-        A store that fails as well must not hide why the run ended: then this raises nothing.
+        After an error this raises nothing, because a failure of the store must not hide why the run ended.
         """
         if error is not None:
             self._close_after(status, error)
@@ -140,7 +140,7 @@ class MlflowRun:
         reason = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, UserError) and str(error):
             reason = type(error).__name__ if self._private else f"{type(error).__name__}: {reason}"
-        # The status first: a second interrupt may cut short whatever follows.
+        # The status comes first: a second interrupt may prevent the rest.
         if isinstance(error, StoreError):
             use_reserve(self._store.uri)
         with impatient():
@@ -178,7 +178,7 @@ def _as_text(value: Any) -> str:
 
 
 def _reference(dataset: Dataset) -> "DatasetInput":
-    """Which data the run saw: name, shape and fingerprint, not the examples themselves."""
+    """Describes the data of the run by name, shape and fingerprint, without the examples themselves."""
     from mlflow.entities import Dataset as Reference
     from mlflow.entities import DatasetInput, InputTag
 

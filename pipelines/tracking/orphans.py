@@ -1,42 +1,38 @@
-"""Runs whose process was killed before it could say so."""
+"""Closes runs whose process was killed before it could close them."""
 
 import os
 import socket
-from typing import TYPE_CHECKING
 
 import psutil
 
 from pipelines.tracking.run_log import REFUTED_TAG
 from pipelines.tracking.store import Store, translated_errors
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
 PROCESS_TAG = "process"
 CLOCK_MAY_STEP_S = 30
-"""The start of a process is told by the wall clock, which may be set while it runs."""
+"""Tolerance of a process's start time, which depends on the wall clock: the clock may be changed while it runs."""
 
 
 def process_tag() -> dict[str, str]:
-    """Names this process: host, number and start, since numbers come round again."""
+    """Identifies this process by host, process id and start time, because process ids are reused."""
     process = psutil.Process()
     return {PROCESS_TAG: f"{socket.gethostname()} {os.getpid()} {process.create_time():.2f}"}
 
 
 def close_orphans(store: Store) -> None:
-    """Marks as KILLED the runs of this experiment that are RUNNING in a process of this host that is gone.
+    """Marks RUNNING runs of this experiment as KILLED if their process ran on this host and is gone.
 
-    SIGKILL and power cuts leave a process no time to close its run; the next run does it.
+    SIGKILL and power cuts leave a process no time to close its run, so the next run does it.
     """
     with translated_errors(store.uri):
         running = store.client.search_runs([store.experiment_id], "attributes.status = 'RUNNING'")
         for run in running:
-            if _is_orphan(run):
+            if _is_gone(run.data.tags.get(PROCESS_TAG, "")):
                 store.client.set_terminated(run.info.run_id, "KILLED")
 
 
 def close_run(store: Store, run_id: str) -> bool:
-    """Marks a run as KILLED if it is still open; False if it is gone, finished after all, or has been refuted.
+    """Marks a run as KILLED if it is still open; returns False if it was deleted, has finished, or was refuted.
 
     Raises:
       StoreError: the store fails.
@@ -60,12 +56,8 @@ def close_run(store: Store, run_id: str) -> bool:
     return True
 
 
-def _is_orphan(run: "Run") -> bool:
-    return _is_gone(run.data.tags.get(PROCESS_TAG, ""))
-
-
 def _is_gone(process: str) -> bool:
-    """Whether the process that a tag names is gone; False where it is of another host."""
+    """Whether the process that a tag names is gone; False if it ran on another host."""
     host, _, rest = process.partition(" ")
     if host != socket.gethostname():
         return False

@@ -1,4 +1,4 @@
-"""The parent run of a sweep: opened before its jobs, closed after them, with whatever they left open."""
+"""The parent run of a sweep: opened before its jobs, and closed after them together with runs that they left open."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Runs read back as plain rows, so that reports need no MLflow."""
+"""Reads runs back as plain rows, so that reports do not need MLflow."""
 
 import json
 import tempfile
@@ -134,10 +134,10 @@ def read_examples(store: Store, run_id: str) -> int | None:
 
 
 def read_population(store: Store, run_id: str) -> int | None:
-    """Reads the public number of units that a run's guarantee speaks of; None where that cannot be read."""
+    """Reads the public number of units of a run's guarantee; None if it cannot be read."""
     try:
         return int(read_json(store, run_id, "privacy.json")["population"])
-    except (UserError, KeyError, TypeError, ValueError):  # a frontier can do without
+    except (UserError, KeyError, TypeError, ValueError):  # a frontier works without it
         return None
 
 

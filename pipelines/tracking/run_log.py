@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: the events that every listener gets, whatever it writes them to."""
+"""The events of a run, which every listener gets."""
 
 import math
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 Artifact: TypeAlias = "str | dict[str, Any] | list[Any] | Path | Figure"
 """A text, plain data for JSON, a file or a folder, or a matplotlib figure."""
 NOTE = "note"
-"""Tag: explains the run to a reader of a viewer, in Markdown; a later note replaces it."""
+"""Tag: explains the run to its readers, in Markdown; a later note replaces it."""
 COMMIT = "commit"
 """Tag: the git commit that made the run."""
 REFUTED_TAG = "privacy.refuted"
-"""Why a run's claim is false, where its own checks or an audit found out."""
+"""Tag: why a run's guarantee is false, according to its own checks or an audit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class RunStart:
       params: the configuration, flat, with dotted keys.
       dataset: what the run sees; only its name, shape and fingerprint are logged.
       parent_id: of the sweep's run, if any.
-      private: whether the text of unexpected exceptions, which may hold sizes of private samples, stays out of the log.
+      private: whether to keep the text of unexpected exceptions out of the log; it may hold sizes of private samples.
     """
 
     name: str
@@ -45,10 +45,10 @@ class RunStart:
 
 
 class RunLog(Protocol):
-    """One run's log. A listener implements all of it, with `pass` where an event has no place in what it writes.
+    """One run's log. A listener implements every method, with an empty body for events that it does not write.
 
-    Every method may raise what its medium raises. Events may still come after `on_end`: a run that did not end well
-    says last what it has spent.
+    A method may raise any exception of what it writes to. Events may come after `on_end`: a run that was cut short
+    reports at the very end what it has spent.
     """
 
     @property
@@ -68,38 +68,38 @@ class RunLog(Protocol):
         """A file of the run.
 
         Args:
-          name: with its ending, and folders where it is in some.
-          content: what it holds; a figure is drawn in the format that the ending says.
+          name: the file's name with its ending, and its folders if it has any.
+          content: what the file holds; its ending decides the format of a figure.
         """
 
     def on_model(self, fitted: "FittedModel", features: tuple[int, ...]) -> None:
         """The trained model, and the shape of one example."""
 
     def flush(self) -> None:
-        """Writes what still waits; it returns once all events so far are safe."""
+        """Writes the events that wait, and returns when all events so far are stored."""
 
     def on_end(self, status: Status, error: BaseException | None = None) -> None:
         """The run has ended.
 
         Args:
-          status: of the run from now on.
-          error: what ended it; where `RunStart.private` holds, its text is for the terminal alone.
+          status: the run's final status.
+          error: the exception that ended the run; if `RunStart.private`, its text is for the terminal alone.
         """
 
 
 def without_infinite(values: Mapping[str, float]) -> dict[str, float]:
-    """Leaves out infinity, which viewers store as 1.8e308 or refuse, and which ruins charts."""
+    """Leaves out infinite values: stores write them as 1.8e308 or refuse them, and charts become unreadable."""
     return {name: float(value) for name, value in values.items() if not math.isinf(value)}
 
 
 def refuted(error: Exception) -> dict[str, str]:
-    """Tags of a run whose own checks, or an audit, contradict what it claims."""
+    """Returns the tags of a run whose own checks, or an audit, contradict its guarantee."""
     reason = " ".join(str(error).split())
     return {REFUTED_TAG: reason, NOTE: f"**No guarantee:** {reason}."}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined with dots."""
+    """Flattens nested keys: joins them with dots."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -1,4 +1,4 @@
-"""Where runs live: finds, checks and opens the MLflow store."""
+"""The MLflow store: finds, checks and opens it."""
 
 import contextlib
 import logging
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # which of its two faces the UI shows
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # chooses between the two views of the UI
 FIRST_ANSWER_S = "8"
-"""How long a server may take to answer the first time, and the last."""
+"""How long a server may take to answer the first request of a run, and requests after a failure."""
 PACKAGE = "mlflow"
-"""Whose version a result names."""
+"""The package whose version a result records."""
 RESERVE = 32 * 1024
-"""Bytes kept beside a database for the last words of a run: its status, its guarantee, and sqlite's journal."""
+"""Bytes kept beside a database, enough to write a run's status and guarantee, with sqlite's journal, on a full disk."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""Bridges a server's absence of half a minute. MLflow's own default is minutes, for each call that ends a run."""
+"""A server may be away for half a minute. MLflow's own default is minutes, for each call at the end of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Store:
 
 
 def viewer(uri: str) -> str:
-    """How to look at a store's runs in MLflow's UI."""
+    """Says how to see a store's runs in MLflow's UI."""
     if database_of(uri) is None:
         return uri
     if uri == resolve_uri(None):
@@ -57,7 +57,7 @@ def viewer(uri: str) -> str:
 
 
 def open_store(uri: str | None, experiment: str, *, create: bool = True) -> Store:
-    """Opens an experiment, on first use also its database.
+    """Opens an experiment; on first use, makes the experiment and its database.
 
     Several processes may do this at the same time on the same fresh database.
 
@@ -67,8 +67,8 @@ def open_store(uri: str | None, experiment: str, *, create: bool = True) -> Stor
       create: whether a missing database or experiment is created.
 
     Raises:
-      UserError: store unreachable, not writable or of another MLflow's schema; experiment deleted, or missing where
-        `create` is false.
+      UserError: the store is unreachable, not writable or has another MLflow's schema; the experiment was deleted, or
+        is missing and `create` is false.
     """
     uri = resolve_uri(uri)
     with _opened(uri, create=create) as (client, database):
@@ -111,7 +111,7 @@ def store_of_run(uri: str | None, run_id: str) -> Store:
 
 @contextlib.contextmanager
 def _opened(uri: str, *, create: bool) -> Iterator[tuple["MlflowClient", Path | None]]:
-    """Checks and opens what a resolved URI names; yields its client, and its file where it is an sqlite database."""
+    """Checks and opens the store of a resolved URI; yields its client, and the file of an sqlite database."""
     database = database_of(uri)
     if database is not None:
         _check_database(uri, database, create=create)
@@ -127,7 +127,7 @@ def _opened(uri: str, *, create: bool) -> Iterator[tuple["MlflowClient", Path | 
 
 @contextlib.contextmanager
 def _no_folders_left(uri: str) -> Iterator[None]:
-    """Removes the empty folders that MLflow makes where an address, read as a path, differs from the path it means."""
+    """Removes the empty folders that MLflow makes when it takes an encoded address for a path."""
     misread = [] if "%" not in uri else [parent for parent in Path(uri.removeprefix(SQLITE)).parents if parent.name]
     made = [folder for folder in misread if not folder.exists()]
     try:
@@ -139,38 +139,38 @@ def _no_folders_left(uri: str) -> Iterator[None]:
 
 
 def import_mlflow() -> None:
-    """Sets what MLflow reads, then imports it: no telemetry, no chatter, no patience beyond use."""
+    """Sets MLflow's environment variables, then imports it: no telemetry, no messages, and short timeouts."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
-    # It logs what it raises, over hundreds of lines where a disk is full; what it raises is told in one.
+    # MLflow logs each exception that it raises, over hundreds of lines on a full disk. We report it in one line.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # Git is asked once, by the run itself; GitPython otherwise looks for it on import and prints when there is none.
+    # The run itself asks git. GitPython would look for git at import, and would print a message if there is none.
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for every try
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every retry
     import mlflow  # noqa: F401
 
 
 @contextlib.contextmanager
 def translated_errors(uri: str) -> Iterator[None]:
-    """Turns what MLflow raises about the store into one line that names `tracking.uri`."""
+    """Turns MLflow's exceptions about the store into one line that names `tracking.uri`."""
     try:
         yield
     except (UserError, BrokenPipeError):
         raise
     except Exception as error:
         # By module rather than by class: importing the classes would import MLflow and SQLAlchemy.
-        room = type(error).__module__.partition(".")[0]
-        if room not in ("mlflow", "sqlalchemy", "requests", "sqlite3") and not isinstance(error, OSError):
+        package = type(error).__module__.partition(".")[0]
+        if package not in ("mlflow", "sqlalchemy", "requests", "sqlite3") and not isinstance(error, OSError):
             raise
         raise StoreError(f"tracking.uri={uri}: {_reason(str(error))}") from error
 
 
 def _reason(message: str) -> str:
-    """The part of an MLflow message that its reader can use, in one line."""
+    """Returns the useful part of an MLflow message, in one line."""
     if re.search(r"Max retries exceeded|Connection refused|timed out|NameResolutionError", message):
         return "the server does not answer; start it (make ui) or drop tracking.uri"
     if re.search(r"disk is full|No space left|Disk quota exceeded", message):
@@ -184,13 +184,13 @@ def _reason(message: str) -> str:
 
 
 def _check_database(uri: str, database: Path, *, create: bool) -> None:
-    """Fails at once where SQLAlchemy would retry for two minutes."""
+    """Fails at once on faults for which SQLAlchemy would retry for two minutes."""
     if not create and not database.exists():
         raise UserError(f"tracking.uri={uri} does not exist yet; train first: python -m pipelines.run")
     try:
         make_private(database.parent)
         for file_of_ours in (database, Path(f"{database}.lock")):
-            file_of_ours.touch(mode=0o600)  # for its owner alone if it is new
+            file_of_ours.touch(mode=0o600)  # a new file is for its owner alone
         with database.open("ab"), database.open("rb") as file:
             head = file.read(16)
         _artifact_folder(database).mkdir(mode=0o700, exist_ok=True)
@@ -204,9 +204,9 @@ def _check_database(uri: str, database: Path, *, create: bool) -> None:
 
 
 def use_reserve(uri: str) -> None:
-    """Frees the room that was kept beside a database, so that on a full disk a run can be closed and say what it spent.
+    """Frees the space reserved beside a database: on a full disk, a run can then be closed and log what it spent.
 
-    The next run that opens the database keeps room again.
+    The next run that opens the database reserves space again.
     """
     if (database := database_of(uri)) is not None:
         with contextlib.suppress(OSError):
@@ -243,7 +243,7 @@ def _create_experiment(client: "MlflowClient", name: str, database: Path | None)
 
 @contextlib.contextmanager
 def impatient() -> Iterator[None]:
-    """Makes MLflow give up on a silent server after seconds: before anything was done, and when all is lost anyway."""
+    """Makes MLflow give up on a silent server after seconds: before a run starts, and after a failure."""
     chosen = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": FIRST_ANSWER_S}
     before = {name: os.environ.get(name) for name in chosen}
     os.environ |= chosen
@@ -259,9 +259,9 @@ def impatient() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(database: Path | None) -> Iterator[None]:
-    """Holds a lock beside the database: two migrations of one fresh file at once would break it.
+    """Holds a lock beside the database: two migrations of a new file at the same time would break it.
 
-    The lock is an sqlite transaction on a file of its own: portable, and freed by the system if its holder dies.
+    The lock is an sqlite transaction on a separate file. It is portable, and the system frees it if its holder dies.
     """
     if database is None:
         yield

@@ -1,8 +1,8 @@
-"""A run's events as files for TensorBoard: scalars, texts, figures and parameters, in a folder of the run's own.
+"""A run's events as files for TensorBoard: scalars, texts, figures and parameters, in one folder for each run.
 
-Events are written one by one and at once, so that the file holds all of them whatever ends the process, and a disk that
-takes no more refuses the event itself. The package's EventFileWriter does neither: it writes from a thread, and imports
-TensorFlow where that is installed. Its RecordWriter and its plugins' formats need no framework.
+Every event is written at once. So the file holds all events however the process ends, and on a full disk the event
+itself fails. The package's EventFileWriter does neither: it writes from a thread. It also imports TensorFlow if that
+is installed. The package's RecordWriter and the formats of its plugins need no framework.
 """
 
 import re
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 VERSION = "brain.Event:2"
 """What every event file begins with."""
 ID_LENGTH = 8
-"""Digits of the run's id in the name of its folder: runs of one name stay apart."""
+"""Digits of the run's id in the name of its folder, so that runs of one name have different folders."""
 NAME_BYTES = 200
 
 
@@ -31,7 +31,7 @@ class TensorBoardRun:
     """Writes a run's events to `<folder>/<experiment>/<name>-<id>`.
 
     Attributes:
-      run_id: as the record has it.
+      run_id: the run's identifier in the record.
     """
 
     def __init__(self, run_id: str, folder: Path, experiment: str) -> None:
@@ -71,20 +71,20 @@ class TensorBoardRun:
             self._write_tags()
 
     def on_artifact(self, name: str, content: Artifact) -> None:
-        """Writes Markdown as a text and a figure as an image; other files are the record's alone."""
+        """Writes Markdown as a text and a figure as an image; only the record gets other files."""
         if isinstance(content, str) and name.endswith(".md"):
             self._write_text(name, content)
         elif not isinstance(content, str | dict | list | Path):
             self._write_figure(name, content)
 
     def on_model(self, fitted: "FittedModel", features: tuple[int, ...]) -> None:
-        """Passes: TensorBoard has no place for a model."""
+        """Does nothing: TensorBoard has no place for a model."""
 
     def flush(self) -> None:
-        """Passes: nothing waits."""
+        """Does nothing: every event is written at once."""
 
     def on_end(self, status: Status, error: BaseException | None = None) -> None:
-        """Writes the tags, and the status; not the text of an error, which may be private."""
+        """Writes the tags and the status. It does not write the text of an error, which may be private."""
         from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
         code = api_pb2.STATUS_SUCCESS if status == "FINISHED" else api_pb2.STATUS_FAILURE
@@ -115,7 +115,7 @@ class TensorBoardRun:
         self._write(step=self._step, summary={"value": [{"tag": name, "image": image}]})
 
     def _write(self, **fields: Any) -> None:
-        """Appends one event, with fields of TensorBoard's Event; a run that never began has no file."""
+        """Appends one event with the fields of TensorBoard's Event; before `on_start` there is no file to write to."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -131,7 +131,7 @@ def _file_name(text: str) -> str:
 
 
 def _plain(value: Any) -> bool | int | float | str:
-    """A parameter as the HParams page takes it, and as the record writes it."""
+    """Returns a parameter in a type that the HParams page takes, as the record writes it."""
     return value if isinstance(value, bool | int | float) else "null" if value is None else str(value)
 
 

@@ -142,10 +142,10 @@ def test_a_sweep_over_pipelines_gets_one_figure_of_membership(cli: Cli) -> None:
         (["pipeline=fed_avg", "audit=one_run"], "audit=one_run does not fit pipeline=fed_avg"),
         (["pipeline=sgd", "audit=canary_clients"], "use audit=one_run"),
         (["pipeline=fed_avg", "pipeline.engine=stock", "audit=canary_clients"], "does not fit pipeline.engine=stock"),
-        (["pipeline=fed_avg", "audit=canary_clients", "audit.score=loss"], "use final or largest"),
+        (["pipeline=fed_avg", "audit=canary_clients", "audit.score=loss"], "input should be 'final' or 'largest'"),
         (["pipeline=sgd", "audit=one_run", "audit.guesses=7"], "audit.guesses=7 must be even"),
         (["pipeline=sgd", "audit=one_run", "audit.canaries=2000"], "audit.canaries=2000 must be at least 10"),
-        (["pipeline=sgd", "audit=none", "audit.canaries=5"], "audit=none does not take audit.canaries"),
+        (["pipeline=sgd", "audit=none", "audit.canaries=5"], "audit=none has no such key; audit=canary_clients"),
     ],
 )
 def test_a_mistake_is_one_clear_line(cli: Cli, overrides: list[str], words: str) -> None:

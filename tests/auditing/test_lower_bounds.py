@@ -9,7 +9,6 @@ from scipy.special import ndtr
 
 from pipelines.auditing.canary_trial import count_correct
 from pipelines.auditing.lower_bounds import (
-    binomial_p_value,
     chi_square_interval,
     clopper_pearson_upper,
     gaussian_mu_lower_bound,
@@ -160,10 +159,3 @@ def test_equal_gaussians_at_distance_one_have_the_known_epsilon() -> None:
 def test_chi_square_interval_is_scipys(degrees: int) -> None:
     expected = stats.chi2.ppf([5e-7, 1 - 5e-7], degrees) / degrees
     assert chi_square_interval(degrees, 1 - 1e-6) == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 20), (20, 20), (3, 20), (11, 20)])
-def test_binomial_p_value_is_twice_the_smaller_tail(successes: int, trials: int) -> None:
-    law = stats.binom(trials, 0.4)
-    expected = min(1, 2 * min(law.cdf(successes), law.sf(successes - 1)))
-    assert binomial_p_value(successes, trials, 0.4) == pytest.approx(expected, rel=1e-9)

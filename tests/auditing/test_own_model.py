@@ -79,12 +79,13 @@ def test_other_plans_of_examples_and_users_hold(
         (plan_of("dp_fed_avg"), {"engine": "stock"}),
         (plan_of("dp_fed_avg"), {"secure_aggregation": True}),
         (plan_of("dp_fed_avg", adaptive=ADAPTIVE), {}),
-        (
+        pytest.param(
             TreeMechanism(
                 population=1000, clients_per_round=50, steps=70, restart_every=20, noise_multiplier=2.0, clip_norm=0.5,
                 delta=1e-5,
             ),
             {},
+            marks=pytest.mark.thorough,  # the mutants' suite always audits trees as they are
         ),
     ],
     ids=["fixed", "stock", "secure", "adaptive", "tree"],

@@ -68,7 +68,7 @@ def line_of(*overrides: str) -> str:
         ),
         (
             ["+partition.alpha=1"],
-            "^partition.alpha=1: partition=auto has no such key; partition=dirichlet has; drop it$",
+            "^partition.alpha=1: partition=auto has no such key; partition=dirichlet has; drop it, or",
         ),
         (["model=mlp", "model.widths=64"], r"^model.widths=64: .*model.widths=\[64\]"),
     ],

@@ -1,4 +1,4 @@
-"""The last metre: whatever standard output is, it does not fail a run."""
+"""Standard output never fails a run, even if it is closed, full or unread."""
 
 import os
 import subprocess

@@ -101,7 +101,7 @@ def test_numbers_beyond_the_public_bounds_are_clipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda text: text.replace("Bachelors, ", ""), r"adult\.data line 1 has 14 columns, not 15; mend the line"),
+        (lambda text: text.replace("Bachelors, ", ""), r"adult\.data line 1 has 14 columns, not 15; fix the line"),
         (lambda text: text[: text.index("South")], r"adult\.data line 2 has 14 columns"),
         (lambda text: text.replace("South", "Atlantis"), "line 2: native-country=Atlantis is not a known value; allow"),
         (lambda text: text.replace("HS-grad", "?"), r"line 3: education=\? is not a known value"),

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.config.data_settings import DigitsConfig, NpzConfig
+from pipelines.config.data_settings import DigitsConfig, DownloadedConfig, NpzConfig
 from pipelines.core.errors import UserError
+from pipelines.core.paths import REPOSITORY
 from pipelines.data.load import load_dataset
-from pipelines.data.shuffle import public_order
+from pipelines.data.split import public_order
 
 
 def _own_archive(path: Path, n: int = 20) -> str:
@@ -65,6 +66,12 @@ def test_a_smaller_limit_is_a_prefix_of_a_larger_one() -> None:
 def test_limit_beyond_the_training_examples_is_refused() -> None:
     with pytest.raises(UserError, match=r"^dataset\.limit=1438 exceeds the 1437 training examples of digits; lower"):
         load_dataset(DigitsConfig(name="digits", limit=1438))
+
+
+def test_an_unknown_dataset_is_refused_with_every_option() -> None:
+    with pytest.raises(UserError, match=r"^dataset=svhn is unknown; choose [^\n]+$") as error:
+        load_dataset(DownloadedConfig(name="svhn"))
+    assert all(path.stem in str(error.value) for path in (REPOSITORY / "conf" / "dataset").glob("*.yaml"))
 
 
 def test_a_dataset_is_read_again_only_when_its_file_changes(tmp_path: Path) -> None:

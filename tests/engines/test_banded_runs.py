@@ -9,7 +9,8 @@ from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.interface import RoundRecord
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.banded import BandedMechanism, optimal_coefficients
+from pipelines.privacy.mechanisms.banded import BandedMechanism
+from pipelines.privacy.mechanisms.banded_noise import optimal_coefficients
 from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 

@@ -17,9 +17,10 @@ from pipelines.engines.federated.dp_fed_avg import DpFedAvg
 from pipelines.engines.federated.fed_avg import FedAvg
 from pipelines.engines.federated.tff_model import TensorFlowModel
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
-from pipelines.model.spec import ModelSpec, Weights, build_spec, initial_weights
+from pipelines.model.spec import ModelSpec, Weights, initial_weights
 from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from tests.engines.central.conftest import spec_of as named_spec
 
 CPU = Hardware(device="cpu", threads=2)
 MODELS = [
@@ -30,13 +31,12 @@ MODELS = [
     ("cnn", (12,)),
     ("relu mlp", (6,)),
     ("relu cnn", (8, 8, 1)),
+    ("layers", (13, 12, 2)),
 ]
 
 
 def spec_of(model: str, features: tuple[int, ...]) -> ModelSpec:
-    *relu, name = model.split()
-    activation = "relu" if relu else "tanh"
-    return build_spec(name, features=features, classes=3, widths=(7, 5), activation=activation)  # type: ignore[arg-type]
+    return named_spec(model, features=features, classes=3, widths=(7, 5))
 
 
 def make_data(model: str, features: tuple[int, ...], sizes: list[int]) -> TrainingData:

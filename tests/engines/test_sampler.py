@@ -30,7 +30,7 @@ def fixed_cohort(units: int, q: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def one_hot_units() -> TrainingData:
-    """Unit i holds one example, unit vector i: it moves row i of a linear model's kernel, and nobody else does."""
+    """Unit i holds one example, unit vector i: only this unit moves row i of a linear model's kernel."""
     data = federated_data([1] * UNITS, features=UNITS)
     inputs, labels = np.eye(UNITS, dtype=np.float32), np.zeros(UNITS, np.int64)
     return replace(data, inputs=inputs, labels=labels, partition=Partition(tuple(np.arange(UNITS)[:, None])))

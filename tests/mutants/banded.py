@@ -9,7 +9,8 @@ import pytest
 from pipelines.engines.federated.engine import tf
 from pipelines.engines.federated.tff_noise import KeyedBandedSum
 from pipelines.privacy.mechanisms import banded, planning
-from pipelines.privacy.mechanisms.banded import CorrelatedNoise, CyclicSampler
+from pipelines.privacy.mechanisms.banded import CyclicSampler
+from pipelines.privacy.mechanisms.banded_noise import CorrelatedNoise
 from pipelines.privacy.sampling import poisson_sample
 
 Plant = Callable[[pytest.MonkeyPatch], None]

@@ -1,7 +1,11 @@
 """Sections of a configuration, as the command line would compose them."""
 
+from typing import Any
+
+from pydantic import TypeAdapter
+
 from pipelines.config.pipeline_settings import DpFedAvgConfig, DpSgdConfig, DpSgdUsersConfig
-from pipelines.config.privacy_settings import AdaptiveConfig, FixedConfig, TreeConfig
+from pipelines.config.privacy_settings import AdaptiveConfig, FixedConfig, PrivacyConfig, TreeConfig
 
 
 def dp_sgd(**changes: object) -> DpSgdConfig:
@@ -41,3 +45,8 @@ def adaptive(**changes: object) -> AdaptiveConfig:
 
 def tree(**changes: object) -> TreeConfig:
     return TreeConfig.model_validate({"name": "tree"} | GUARANTEE | changes)
+
+
+def privacy_of(**changes: object) -> PrivacyConfig:
+    """Of the option that `changes` name."""
+    return TypeAdapter[Any](PrivacyConfig).validate_python({"name": "fixed"} | GUARANTEE | changes)

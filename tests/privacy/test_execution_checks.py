@@ -37,7 +37,7 @@ def test_a_changed_plan_is_refused_with_what_changed(changes: dict[str, float], 
 
 
 def test_a_private_run_must_say_what_it_ran() -> None:
-    with pytest.raises(GuaranteeError, match="nothing is said"):
+    with pytest.raises(GuaranteeError, match="does not say what it ran"):
         require_executed(PLAN, None, 20)
 
 

@@ -6,13 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipelines.config.unions import keys_of_options
 from pipelines.privacy.accounting.group import group_epsilon
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.mechanisms.base import AdaptiveClipping, NeighboringRelation, PrivacyUnit
+from pipelines.privacy.mechanisms.planning import plan_for
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.rounding import rounded_up
 from pipelines.privacy.sampling import poisson_sample
 from pipelines.privacy.statement import bound_in_words, statement
+from tests.privacy.conftest import dp_fed_avg, privacy_of
 
 PLAN = PoissonGaussianMechanism(
     unit=PrivacyUnit.USER, population=1000, sampling_probability=0.1, steps=100, noise_multiplier=2.2478,
@@ -57,7 +60,7 @@ def test_statement_says_which_accountants_confirm_the_epsilon() -> None:
     for result in (pld, rdp, prv):
         assert result.epsilon is not None
         assert f"| {result.accountant} | {result.version} | {rounded_up(result.epsilon, 5)} |" in statement(guarantee)
-    tolerances = "0.02 and 0.01%"  # those of PRV
+    tolerances = "0.02 plus 0.01%"  # those of PRV
     assert tolerances in statement(guarantee)
     failed = replace(prv, epsilon=None, remark="no answer within 20 s")
     alone = statement(replace(guarantee, accountant_results=(pld, rdp, failed)))
@@ -93,3 +96,11 @@ def test_poisson_samples_vary_like_a_binomial_and_include_everyone_equally() -> 
 def test_a_bound_is_rounded_upwards(epsilon: float, words: str) -> None:
     # e^2.0004 = 7.3920, e^0.1 = 1.1052, e^8 = 2980.96.
     assert words in bound_in_words(PrivacyUnit.USER, NeighboringRelation.ADD_OR_REMOVE_ONE, epsilon=epsilon, delta=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(keys_of_options("privacy")))
+def test_a_written_guarantee_reads_back_for_every_mechanism(name: str) -> None:
+    plan = plan_for(dp_fed_avg(clients_per_round=50), privacy_of(name=name), units=1000)
+    written = PrivacyGuarantee.of(plan, simulated=False).to_dict()
+    assert PrivacyGuarantee.from_dict(json.loads(json.dumps(written))).executed == plan
+    assert plan.name == ("gaussian" if name in ("fixed", "adaptive") else name)  # by which `verify` finds its schedule

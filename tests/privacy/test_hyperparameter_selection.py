@@ -31,7 +31,7 @@ USERS = replace(WEAK, unit=PrivacyUnit.USER, population=1000)
 
 
 def runs(*plans: PoissonGaussianMechanism, division: str = "") -> list[PrivateRun]:
-    # Second accountant_results play no part here.
+    # Results of other accountants play no part here.
     found = [
         PrivacyGuarantee(epsilon=plan.epsilon(), executed=plan, accountant_results=(), simulated=False)
         for plan in plans

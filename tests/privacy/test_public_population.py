@@ -88,12 +88,11 @@ def test_a_job_has_the_same_plan_for_every_population(config: Callable[[int, Pat
         assert plan.restart_every == 5
 
 
-@pytest.mark.parametrize("mechanism", ["gaussian", "tree"])
+@pytest.mark.parametrize("mechanism", ["fixed", "tree"])
 def test_a_job_whose_plan_follows_the_private_number_is_refused(
     mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = federated_config(POPULATION)
-    config = config.model_copy(update={"privacy": config.privacy.model_copy(update={"mechanism": mechanism})})
+    config = federated_config(POPULATION, name=mechanism)
     real = planning.plan_for
     follow = {"population": None}
     monkeypatch.setattr(
@@ -112,8 +111,8 @@ def test_opacus_optimizer_is_built_from_the_plan_alone(mode: Mode) -> None:
     built = set()
     for units in PRESENT:
         data = federated_data([1] * units)
-        bench = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=True)
-        gradients = private_gradients(mode, bench, data.spec, settings, PLAN, np.random.default_rng(0))
+        state = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=True)
+        gradients = private_gradients(mode, state, data.spec, settings, PLAN, np.random.default_rng(0))
         optimizer = gradients.optimizer
         built.add((optimizer.expected_batch_size, optimizer.noise_multiplier, optimizer.max_grad_norm))
         gradients.close()

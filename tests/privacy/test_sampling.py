@@ -206,3 +206,10 @@ def test_total_is_judged_by_the_binomial_law() -> None:
     # 0.05 * 2000 = 100 expected; 130 is at 3.1 deviations.
     assert binomial_p(130, 2000, 0.05) == pytest.approx(2 * binom.sf(129, 2000, 0.05))
     assert binomial_p(70, 2000, 0.05) == pytest.approx(2 * binom.cdf(70, 2000, 0.05))
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 20), (20, 20), (3, 20), (11, 20)])
+def test_binomial_p_value_is_twice_the_smaller_tail(successes: int, trials: int) -> None:
+    law = binom(trials, 0.4)
+    expected = min(1, 2 * min(law.cdf(successes), law.sf(successes - 1)))
+    assert binomial_p(successes, trials, 0.4) == pytest.approx(expected, rel=1e-9)

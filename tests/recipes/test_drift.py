@@ -89,7 +89,7 @@ def test_units_and_variants_are_rows_of_their_own() -> None:
     three = [*RECORDED, *user, *far]
     assert [c.faults for c in against(three, three)] == [()] * 3
     assert [c.faults for c in against(RECORDED, user)] == [("did not run",), ("not in the record",)]
-    assert "dp_sgd, 6,000 users" in drift_table(against(far, far))
+    assert "dp_sgd_users, 6,000 users" in drift_table(against(far, far))
 
 
 def test_the_table_says_what_each_band_is_made_of() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
+from pipelines.core.paths import REPOSITORY
+from pipelines.recipes.record import RecordFiles, read_results
 from pipelines.recipes.recorded_points import read_points
 from pipelines.report.frontier_files import write_frontier
 from pipelines.report.points import build_points
@@ -34,6 +36,14 @@ def test_a_record_older_than_a_column_reads_without_it(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(records)
     assert read_points(tmp_path) == [replace(point, settings=()) for point in build_points(rows)]
+
+
+@pytest.mark.parametrize("recipe", ["digits_users", "adult_user_level"])
+def test_records_over_users_are_of_the_pipeline_over_users(recipe: str) -> None:
+    folder = REPOSITORY / "experiments" / recipe
+    points = {point.pipeline for point in read_points(folder)}
+    rows = {row.pipeline for row in read_results(RecordFiles.of(folder), 360 if recipe == "digits_users" else 16281)}
+    assert points == rows == {"fed_avg", "dp_fed_avg", "dp_sgd_users"}
 
 
 def test_no_record_is_one_line(tmp_path: Path) -> None:

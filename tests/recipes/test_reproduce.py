@@ -1,7 +1,6 @@
 """Recipes: their files, and a small one recorded and re-run for real."""
 
 import json
-import os
 import re
 import signal
 import sqlite3
@@ -92,7 +91,7 @@ def test_a_record_reads_back_exactly(tmp_path: Path) -> None:
         ("recipe.yaml", "bands:", "bands: [", "recipe.yaml is no YAML"),
         ("recipe.yaml", "quick:", "quickly:", "recipe.yaml: quick="),
         ("recipe.yaml", "0.999", "1.5", "bands.confidence=1.5: Input should be less than 1"),
-        ("recipe.yaml", "360}", "7}", "is no share of bands.test_examples=7"),
+        ("recipe.yaml", "360}", "7}", "is no multiple of 1 / bands.test_examples=7"),
         ("results.csv", None, None, "results.csv cannot be read"),
         ("results.csv", "0.998", "nan", "results.csv line 2: epsilon='nan'"),
         ("results.csv", "0.998", "", "results.csv line 2: content="),
@@ -285,15 +284,12 @@ def test_every_committed_record_is_of_a_commit_without_changes(path: Path) -> No
     assert re.fullmatch("[0-9a-f]{40}", origin.commit), "commit, then record again"
 
 
-def test_help_is_quick_and_imports_little() -> None:
-    before = os.times()
+def test_help_imports_little() -> None:
     code = (
         "import sys, json; from pipelines.recipes.reproduction import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "print(json.dumps(sorted({'torch', 'tensorflow', 'mlflow', 'numpy', 'pydantic'} & set(sys.modules))))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    after = os.times()
     assert json.loads(out.splitlines()[-1]) == []
     assert "--quick" in out
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 1

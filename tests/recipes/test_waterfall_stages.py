@@ -95,8 +95,8 @@ def test_paired_intervals_hold_as_often_as_promised() -> None:
     ],
 )
 def test_a_stage_that_is_not_one_row_is_refused(stage: dict[str, object], message: str) -> None:
-    users = [ResultRow(**{**found.model_dump(), "unit": "user"}) for found in record()[2:]]
-    found = [*record(), *(users if "2 of" in message else [])]
+    others = [ResultRow(**{**found.model_dump(), "unit": "household"}) for found in record()[2:]]
+    found = [*record(), *(others if "2 of" in message else [])]
     with pytest.raises(UserError) as error:
         build_waterfall({"All": (STAGES[0], Stage.model_validate({"label": "a", **stage}))}, build_cells(found, "here"))
     assert message in str(error.value)

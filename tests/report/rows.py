@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import count
 
+from pipelines.config.pipeline_table import PIPELINES
 from pipelines.tracking.read import RunRow
 
 _started = count(1)
@@ -28,7 +29,7 @@ def row(
     tags = {"pipeline": pipeline, "dataset": "digits", "model": "linear", "seed": str(seed), "data.sha256": "ab" * 32}
     values = {"seed": str(seed), "privacy.epsilon": "null", "partition.clients": "100", **(params or {})}
     metrics = {"test/accuracy": accuracy, "test/majority": 0.1}
-    if "fed" in pipeline:
+    if PIPELINES[pipeline].divided or (epsilon is not None and unit == "user"):
         tags["partition.sha256"] = f"differs per seed {seed}"
     if epsilon is not None:
         metrics["privacy/epsilon"] = 0.998 * epsilon

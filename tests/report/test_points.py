@@ -60,7 +60,7 @@ OLDER = {"pipeline.name": "dp_sgd", "privacy.clipping": "fixed", "privacy.mechan
 """Parameters of runs that were logged before dp_sgd_users was a pipeline."""
 
 
-def test_settings_of_users_are_no_settings_of_older_runs_over_examples() -> None:
+def test_older_runs_over_examples_have_no_user_settings() -> None:
     local = {"pipeline.local_epochs": "2", "pipeline.user_update": "delta"}
     for unit, count in (("example", 1), ("user", 2)):
         older = OLDER | {"privacy.unit": unit}

@@ -64,7 +64,7 @@ def test_a_recipe_without_the_file_has_none(tmp_path: Path) -> None:
         (
             "note: n",
             "note: n, population: 100000, stages: [{sample: 11, noise_multiplier: 1, steps: 1}]",
-            "delta=1e-05 is no promise for population=100000",
+            "delta=1e-05 is too large for population=100000",
         ),
         ("points:", "points: [", "is no YAML"),
     ],

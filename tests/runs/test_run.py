@@ -1,7 +1,6 @@
 """Runs as their users see them: what is logged, and what a mistake or a signal leaves behind."""
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -194,17 +193,16 @@ def test_divergence_ends_failed_with_its_step_and_keeps_its_metrics(cli: Cli) ->
     assert "test/accuracy" in failed.row.metrics
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
-def test_an_interrupted_run_keeps_the_epsilon_of_its_steps(tmp_path: Path, sign: signal.Signals, code: int) -> None:
+def test_an_interrupted_run_keeps_the_epsilon_of_its_steps(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'runs.db'}"
     store = open_store(uri, "tests")
     process = start(
         "pipeline=dp_sgd", "privacy.noise_multiplier=20", "pipeline.epochs=100000", "evaluations=10000", uri=uri
     )
     wait_for_metric(tmp_path / "runs.db")
-    process.send_signal(sign)
+    process.send_signal(signal.SIGTERM)  # as SIGINT, by which a parallel sweep is interrupted in test_spent.py
     _, err = process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
     (run,) = store.client.search_runs([store.experiment_id])
@@ -242,14 +240,6 @@ def test_a_run_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
         assert store.client.get_run(log.run_id).info.status == "RUNNING"
 
 
-def test_a_piped_federated_run_ends_when_it_ends(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'runs.db'}"
-    command = f"{sys.executable} -m pipelines.run pipeline=fed_avg pipeline.rounds=2 tracking.uri={uri} | cat"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.startswith("fed_avg seed=0")
-    assert done.stderr == ""
-
-
 def wait_for_metric(database: Path) -> None:
     """Until a first evaluation is in the database."""
     deadline = time.monotonic() + 90
@@ -261,17 +251,14 @@ def wait_for_metric(database: Path) -> None:
     raise AssertionError("no metric was logged")
 
 
-def test_help_is_quick_and_imports_no_framework() -> None:
-    before = os.times()
+def test_help_imports_no_framework() -> None:
     code = (
         "import sys; sys.argv = ['run', '--help']; from pipelines.run import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'tensorflow', 'mlflow', 'pandas'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    after = os.times()
     assert out.endswith("[]\n")
     assert out.count("python -m pipelines.run ") >= 5
     for word in ("dp_fed_avg", "dataset:", "experiment:", "partition:", "tracking:"):
         assert word in out
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 2

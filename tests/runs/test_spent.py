@@ -1,4 +1,4 @@
-"""What was spent is said and kept, whatever dies: the store, its disk, a worker, the process itself."""
+"""What a private run spent is reported and kept when its store, disk, worker or process dies."""
 
 import os
 import re

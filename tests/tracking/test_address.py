@@ -1,4 +1,4 @@
-"""The file that is checked, locked, used and printed is one and the same, whatever its name."""
+"""The file that is checked, locked, used and printed is the same one for any name."""
 
 import os
 import sqlite3
@@ -63,8 +63,8 @@ def test_a_relative_path_counts_from_the_working_directory(tmp_path: Path, monke
         ("sqlite:///:memory:", "would be gone"),
         ("sqlite:///runs/", "sqlite:///runs/runs.db"),
         ("sqlite:///runs.db?timeout=3", r"options after \?"),
-        ("sqlite:///\udcff.db", "no path"),
-        ("sqlite://", "no database"),
+        ("sqlite:///\udcff.db", "not a path"),
+        ("sqlite://", "not a database"),
     ],
 )
 def test_an_address_that_is_no_file_is_refused(uri: str, field: str) -> None:

@@ -1,1 +1,1 @@
-"""One private step of each engine under the hockey-stick tester of DP-Auditorium: see ../README.md."""
+"""Tests one private step of each engine with DP-Auditorium's hockey-stick tester: see ../README.md."""

@@ -1,4 +1,4 @@
-"""Tests one private step of each engine, as it is and with bugs: `python -m experiments.kits.hockey_stick --help`."""
+"""Tests one private step of each engine, unchanged and with bugs: `python -m experiments.kits.hockey_stick --help`."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ LEAST_SAMPLES = 100
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0 if the tester objects to the bugs and to nothing else, or is not there."""
+    """Returns 0 if the tester objects to the bugs only, or is not installed."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.kits.hockey_stick",
         description="One private step of each engine under the hockey-stick tester of DP-Auditorium, with and without "
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def examine(engine: str, test: Callable[..., Verdict], *, samples: int, seed: int) -> int:
-    """Prints what the tester says of a step as it is and of each bug; returns how often that is wrong."""
+    """Prints the tester's verdict on the unchanged step and on each bug; returns the number of wrong verdicts."""
     pair = neighbours(engine)
     step = OneStep.of(engine, pair[0], seed=seed)
     epsilon, delta, wrong = step.epsilon, step.plan.delta, 0

@@ -1,4 +1,4 @@
-"""Three privacy bugs for each engine, planted into the running program."""
+"""Three privacy bugs for each engine, patched into the running program."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def planted(engine: str, bug: str) -> Iterator[None]:
 
 @contextmanager
 def _untried(engine: str) -> Iterator[None]:
-    """Lets wrong sums train, which the trial of every way to clipped sums would replace."""
+    """Lets wrong clipped sums train: without this, the trial of clipped sums would replace them."""
     if engine != "dp_sgd":
         yield
         return
@@ -35,7 +35,7 @@ def _untried(engine: str) -> Iterator[None]:
 
 @contextmanager
 def _fresh_graphs(engine: str) -> Iterator[None]:
-    """TensorFlow's graphs keep what they were traced with."""
+    """Clears traced graphs of TensorFlow, which would keep the code that they were traced with."""
     if engine == "dp_sgd":
         yield
         return

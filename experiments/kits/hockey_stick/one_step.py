@@ -1,7 +1,7 @@
-"""One private step of an engine as a mechanism: from a dataset to what the released weights moved by.
+"""One private step of an engine as a mechanism: from a dataset to the change of the released weights.
 
-An engine trains at a learning rate that leaves the weights where they are, so that each step of one run is a fresh draw
-of the same mechanism: by the product's own objects, which are built once for thousands of draws.
+An engine trains at a learning rate so small that the weights hardly move. Each step of a run is then a new draw of the
+same mechanism, and the engine is built once for thousands of draws.
 """
 
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
+from pipelines.config.pipeline_table import PIPELINES
 from pipelines.config.schema import Config, parse
 from pipelines.core.paths import REPOSITORY
 from pipelines.data.partition.division import Partition
@@ -25,12 +26,12 @@ Floats = NDArray[np.float64]
 FEATURES, CLASSES, WIDTHS = 4, 4, (4,)
 UNITS, EXAMPLES_OF_A_USER = 4, 2
 SAMPLING_PROBABILITY, DELTA = 0.75, 0.15
-"""So much delta that a few thousand draws can tell: where it is small, the tester's own margin swallows it."""
+"""A delta so large that a few thousand draws can detect it; a small one is below the tester's own margin."""
 STILL = 1.5e-3
 """Learning rate. A step's noise moves weights of about 0.5 by 5e-6: float32 rounds that to 1 %, and thousands of steps
 take them no further than 1e-3, which leaves every gradient as it was."""
 CLIP_NORM = 0.01
-"""Below the norm of each tensor of everybody's gradient."""
+"""Below the norm of each tensor of each unit's gradient."""
 COMMON = (
     "model=mlp", f"model.widths={list(WIDTHS)}", "pipeline.ema_decay=0", "privacy.epsilon=null",
     "privacy.noise_multiplier=1", f"privacy.clip_norm={CLIP_NORM}", "threads=1",
@@ -55,8 +56,8 @@ class OneStep:
     Attributes:
       config: names the engine; its learning rate is `STILL`.
       plan: of one step.
-      towards: two directions in the space of all weights, shape (2, weights): what is looked at. Fixed before anything
-        is drawn, so that it costs no privacy.
+      towards: two directions in the space of all weights, shape (2, weights), on which outputs are projected. They are
+        fixed before any draw, so they cost no privacy.
     """
 
     config: Config
@@ -65,17 +66,17 @@ class OneStep:
 
     @classmethod
     def of(cls, engine: str, data: TrainingData, *, seed: int) -> "OneStep":
-        """Sets a step up.
+        """Sets up a step.
 
         Args:
           engine: dp_sgd or dp_fed_avg.
-          data: whose last unit will be looked for: along its gradient, and along the same with every tensor at the
-            same norm, as far as nobody else moves the weights there.
+          data: whose last unit is to be detected. The directions are its gradient, and its gradient with every tensor
+            scaled to the same norm, both without the part along the other units' gradients.
           seed: of samples, noise and orders.
         """
         config = configured(engine, seed)
         plan = PoissonGaussianMechanism(
-            unit=PrivacyUnit.EXAMPLE if engine == "dp_sgd" else PrivacyUnit.USER,
+            unit=PrivacyUnit.USER if PIPELINES[engine].divided else PrivacyUnit.EXAMPLE,
             population=UNITS,
             sampling_probability=SAMPLING_PROBABILITY,
             steps=1,
@@ -93,7 +94,7 @@ class OneStep:
 
     @property
     def epsilon(self) -> float:
-        """Of one step at the plan's delta, as the project claims it."""
+        """Epsilon of one step at the plan's delta, as the project claims it."""
         return self.plan.epsilon()
 
     def __call__(self, dataset: TrainingData, num_samples: int) -> Floats:
@@ -104,7 +105,7 @@ class OneStep:
 
 
 def configured(engine: str, seed: int) -> Config:
-    """The product's configuration of an engine, with a learning rate that leaves weights where they are."""
+    """The configuration of an engine, with a learning rate at which the weights hardly move."""
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         values = compose("config", [*OVERRIDES[engine], *COMMON, f"privacy.noise_seed={seed}"])
     resolved: Any = OmegaConf.to_container(values, resolve=True)
@@ -112,7 +113,7 @@ def configured(engine: str, seed: int) -> Config:
 
 
 def moves(pipeline: Pipeline, data: TrainingData, plan: PoissonGaussianMechanism) -> Floats:
-    """What each step of a run subtracts from the weights, as a noised sum; shape (steps, weights)."""
+    """The noised sum that each step of a run subtracts from the weights; shape (steps, weights)."""
     found = np.empty((plan.steps + 1, data.spec.parameters))
 
     def keep(record: RoundRecord) -> None:
@@ -124,18 +125,18 @@ def moves(pipeline: Pipeline, data: TrainingData, plan: PoissonGaussianMechanism
 
 
 def shaped(spec: ModelSpec, values: Floats) -> list[Floats]:
-    """Cuts all weights in a row into tensors."""
+    """Cuts a flat row of all weights into tensors."""
     return [part.astype(np.float64) for part in spec.shaped(values.astype(np.float32))]
 
 
 def flat(weights: Any) -> Floats:
-    """All weights in a row."""
+    """All weights as a flat row."""
     return np.concatenate([value.ravel() for value in weights]).astype(np.float64)
 
 
 def neighbours(engine: str, seed: int = 0) -> tuple[TrainingData, TrainingData]:
-    """A small dataset, and the same without its last example, or its last user."""
-    each = 1 if engine == "dp_sgd" else EXAMPLES_OF_A_USER
+    """A small dataset, and the same dataset without its last example or its last user."""
+    each = EXAMPLES_OF_A_USER if PIPELINES[engine].divided else 1
     rng = np.random.default_rng(seed)
     spec = build_spec("mlp", features=(FEATURES,), classes=CLASSES, widths=WIDTHS)
     users = tuple(np.arange(each * UNITS).reshape(UNITS, each))
@@ -150,7 +151,7 @@ def neighbours(engine: str, seed: int = 0) -> tuple[TrainingData, TrainingData]:
 
 
 def alone(data: TrainingData, unit: int) -> TrainingData:
-    """One unit of a dataset and nobody else."""
+    """One unit of a dataset alone."""
     return _part(data, slice(unit, unit + 1))
 
 

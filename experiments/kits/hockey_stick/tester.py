@@ -1,4 +1,4 @@
-"""DP-Auditorium's hockey-stick tester, from a checkout or an installation, without what its packages import besides."""
+"""DP-Auditorium's hockey-stick tester, from a checkout or an installation, without other imports of its packages."""
 
 import importlib
 import io
@@ -24,15 +24,15 @@ REMEDY = (
 MISSING = f"DP-Auditorium is not here, so nothing is tested: {REMEDY}"
 INNER = ("configs", "generators", "testers")
 FAILURE_PROBABILITY = 0.05
-"""Of one lower bound; by Hoeffding's inequality, so that it is far rarer in fact."""
+"""Probability that one lower bound is wrong; by Hoeffding's inequality, so the true probability is far smaller."""
 EPOCHS = 10
-"""Of the classifier; its own 2 are for ten times as many samples."""
+"""Epochs of the classifier; the default of 2 is for ten times as many samples."""
 Pair = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tester says of a mechanism.
+    """The tester's verdict on a mechanism.
 
     Attributes:
       lower_bound: on the hockey-stick divergence at the claimed epsilon, in the worse direction.
@@ -44,13 +44,13 @@ class Verdict:
 
 
 def located(given: Path | None) -> Path | None:
-    """Where the package is: as told, as `DP_AUDITORIUM` says, or installed; None if nowhere.
+    """The path of the package: the given one, that of `DP_AUDITORIUM`, or the installed one; None if there is none.
 
     Args:
       given: a checkout of google/differential-privacy, or any folder above the package in it.
 
     Raises:
-      UserError: it is not where it should be.
+      UserError: the given folder does not have the package.
     """
     told = given or (Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
     if told is None:
@@ -65,9 +65,9 @@ def located(given: Path | None) -> Path | None:
 def load(package: Path) -> Callable[..., Verdict]:
     """Returns `test(mechanism, pair, epsilon, delta, samples, seed)`, which asks the tester.
 
-    Their packages import Vizier, JAX, Flax and more as they load, none of which this needs: only modules are loaded.
+    Their packages import Vizier, JAX, Flax and more, which are not needed here. Therefore single modules are loaded.
     """
-    from pipelines.engines.federated.engine import tf  # before theirs do, and less talkative
+    from pipelines.engines.federated.engine import tf  # imported first, with fewer log lines
 
     tf.get_logger().setLevel(logging.ERROR)
     for name in (PACKAGE, *(f"{PACKAGE}.{inner}" for inner in INNER)):
@@ -114,7 +114,7 @@ def _runner(parts: dict[str, Any], pair: tuple[Any, Any], epsilon: float, delta:
             max_num_trials=1,
             failure_probability=FAILURE_PROBABILITY,
             num_samples=samples,
-            post_processing=runner.PostProcessing.TANH,  # unclipped units are far out
+            post_processing=runner.PostProcessing.TANH,  # outputs of unclipped units are far away
         ),
         parts["constant_dataset_generator"].ConstantDatasetGenerator(pair),
         tester.HockeyStickPropertyTester(config, tester.make_default_hs_base_model()),

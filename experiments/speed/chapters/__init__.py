@@ -1,4 +1,4 @@
-"""What is measured and what it must reach: one module a section."""
+"""The subjects and targets of the benchmark, one module for each section."""
 
 from experiments.speed.chapters import around, central, federated, memory, scale
 from experiments.speed.subject import SECTIONS, Chapter, Section

@@ -1,4 +1,4 @@
-"""What surrounds training: start-up, accounting, logging, evaluation."""
+"""The work around training: start-up, accounting, logging, evaluation."""
 
 from typing import Any
 
@@ -11,7 +11,10 @@ LIBRARIES = (
     "hydra", "pydantic", "torch", "mlflow", "torch._dynamo", "torch.export._trace", "mlflow.pytorch",
     "mlflow.store.tracking.sqlalchemy_store",
 )  # fmt: skip
-"""What a run imports: PyTorch's optimizers its compiler, which exports the model as well, and MLflow its store."""
+"""The libraries that a run imports.
+
+PyTorch's optimizers import its compiler, which also exports the model. MLflow imports its store.
+"""
 STORE = "tracking.uri=sqlite:///{scratch}/runs.db"
 PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "account_examples": (
@@ -66,13 +69,19 @@ def _start() -> tuple[Subject, ...]:
 
 
 def _accounting() -> tuple[Subject, ...]:
-    return tuple(
+    _, plan = PLANS["account_examples"]
+    library = Subject(
+        name="account_library", label="the noise of dp_sgd's plan by dp-accounting alone", kind="bound",
+        program=("-m", f"{PROBES}.accounting"), options={**plan, "library": True}, repeats=1,
+    )  # fmt: skip
+    ours = tuple(
         Subject(
             name=name, label=label, program=("-m", f"{PROBES}.accounting"), options=plan,
             variables={"PIPELINES_CACHE": f"{{scratch}}/{name}-{{repeat}}"},
         )
         for name, (label, plan) in PLANS.items()
     )  # fmt: skip
+    return (*ours, library)
 
 
 def _tracking() -> tuple[Subject, ...]:
@@ -110,6 +119,10 @@ def _targets() -> tuple[Target, ...]:
             subject=("startup",), reference=("libraries",), metric="wall_s", bound=None,
         ),
         *(seconds(f"calibration and accounting, {label}", name, "run_s", 1.0) for name, (label, _) in PLANS.items()),
+        Target(
+            claim="calibration by dp-accounting's own distributions over ours",
+            subject=("account_library",), reference=("account_examples",), metric="calibration_s", bound=None,
+        ),
         Target(claim="MLflow's share of a run of a minute", subject=("mlflow",), metric="share", bound=0.02, unit=""),
         Target(
             claim="the same with the saved model", subject=("mlflow",), metric="share_with_model", bound=None, unit=""

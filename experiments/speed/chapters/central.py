@@ -1,4 +1,4 @@
-"""Central steps, plain and private, beside plain PyTorch and Opacus."""
+"""Central steps, plain and private, compared with plain PyTorch and Opacus."""
 
 import shutil
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ RATE = "examples_per_s"
 
 
 def build() -> Chapter:
-    """The comparison's step, and a linear model on many features; on a GPU too where there is one."""
+    """A step of the comparison CNN, and of a linear model on many features; also on a GPU if there is one."""
     graphics = shutil.which("nvidia-smi") is not None
     return Chapter(
         section="central",
@@ -48,7 +48,7 @@ def _cnn() -> tuple[Subject, ...]:
     def private(mode: str, variables: Mapping[str, str] | None = None) -> Subject:
         return _ours(f"dp_sgd_{mode}", f"dp_sgd, {mode}", variables, **CNN, pipeline="dp_sgd", grad_sample=mode)
 
-    # What is compared comes together.
+    # Subjects that are compared run next to each other.
     return (
         _plain("torch_indexed", "plain PyTorch, indexed", "indexed", CNN),
         private("auto", NEW_CACHE),

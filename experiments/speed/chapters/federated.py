@@ -1,4 +1,4 @@
-"""Federated rounds beside the peers."""
+"""Federated rounds, compared with the peers."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ from experiments.speed.subject import Chapter, Subject, Target
 PROBE = ("-m", "experiments.speed.probes.federated")
 PEERS = "experiments/speed/peers/"
 WORK: dict[str, Any] = {"cohort": 50, "batch": 20}
-# Runs a command where the system allows no namespaces: there the worker listens on TCP, as TFF has it, without a relay.
+# Runs a command in a system without namespaces. There the worker listens on TCP, as TFF does, without a relay.
 FENCED = ("-m", "experiments.speed.probes.fenced")
 OURS: dict[str, Any] = {**WORK, "pipeline": "fed_avg", "engine": "fast", "rounds": 40, "warm": 5, "memory_every": 1000}
 POPULATION = {"population": 50}
@@ -16,7 +16,7 @@ BEST_STOCK = ("tff_keras", "tff_functional", "tff_iterator")
 
 
 def build() -> Chapter:
-    """The comparison's round, ours and every peer's."""
+    """The comparison round of our engine and of every peer."""
     return Chapter(
         section="federated",
         work="One round: 50 of 1,000 clients, 60 MNIST images each, batches of 20, one epoch of SGD 0.1, the "
@@ -32,7 +32,7 @@ def build() -> Chapter:
 
 def _ours() -> tuple[Subject, ...]:
     quick = {"rounds": 12}
-    # With 50 clients in all every round takes all of them, also under Poisson sampling: cohorts are equal in size.
+    # With 50 clients in total, every round takes all of them, also under Poisson sampling: cohorts have equal sizes.
     private = {"pipeline": "dp_fed_avg"}
     return (
         Subject(name="fed_avg", label="fed_avg", program=PROBE, options=OURS, quick=quick),
@@ -46,7 +46,7 @@ def _ours() -> tuple[Subject, ...]:
         ),
         Subject(
             name="dp_poisson", label="dp_fed_avg, Poisson of 1,000", program=PROBE, quick={"rounds": 30, "warm": 10},
-            options=OURS | private | {"rounds": 150, "warm": 50},  # until each size of a cohort has come once
+            options=OURS | private | {"rounds": 150, "warm": 50},  # until each cohort size has occurred once
         ),
         Subject(
             name="fed_avg_stock", label="fed_avg, engine=stock", program=PROBE, quick={"rounds": 6},
@@ -76,7 +76,7 @@ def _peers() -> tuple[Subject, ...]:
         stock("iterator", "stock TFF, functional, iterator"),
         stock("functional", "stock TFF, functional"),
         stock("keras", "stock TFF, Keras"),
-        # A round takes half a minute, and the target lies far away.
+        # A round takes half a minute, and the ratio is far from its target.
         replace(peer("flower", "Flower 1.41 simulation", "flower_round.py", 3, environment="flower"), repeats=1),
     )
 

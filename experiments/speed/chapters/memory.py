@@ -1,4 +1,4 @@
-"""Memory: over many rounds, with an outsized client, and of private beside plain training."""
+"""Memory: over many rounds, with an outsized client, and of private training compared with plain training."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ LARGE: dict[str, Any] = {"model": "cnn", "batch": 4096, "warm": 1, "steps": 6}
 
 
 def build() -> Chapter:
-    """What the operating system counts as resident."""
+    """The resident memory that the operating system counts."""
     return Chapter(
         section="memory",
         work="Long runs: 1,000 rounds of 50 of 1,000 clients; growth compares the end with the state after 200 rounds. "

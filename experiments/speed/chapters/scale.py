@@ -1,4 +1,4 @@
-"""How a federated round grows with its cohort, and does not with the population."""
+"""The cost of a federated round: it grows with the cohort, and does not grow with the population."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def _targets() -> tuple[Target, ...]:
     def grown(claim: str, subject: str, reference: str, metric: str, bound: float) -> Target:
         return Target(claim=claim, subject=(subject,), reference=(reference,), metric=metric, bound=bound)
 
-    # "Linear" and "flat" as bounds: a tenth beyond is noise of the machine.
+    # Bounds for "linear" and "flat" allow a tenth more, for noise of the machine.
     return (
         grown("round of 1,000 clients over one of 100", "cohort_1000", "cohort_100", "round_s", 11.0),
         grown("round with a population of 100,000 over one of 1,000", "population_100000", "population_1000",

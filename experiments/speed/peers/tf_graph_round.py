@@ -1,4 +1,4 @@
-"""FedAvg as one bare TensorFlow graph a round, without TFF: the bound on what a TensorFlow engine can reach."""
+"""FedAvg as one bare TensorFlow graph a round, without TFF: the bound for any TensorFlow engine."""
 
 import os
 import time

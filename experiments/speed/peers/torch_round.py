@@ -18,7 +18,7 @@ def run_round(net, images, labels, cohort, batch):
       net: holds the weights that all clients start from.
       images: float32, (n, 1, 28, 28), of all clients.
       labels: int64, (n,).
-      cohort: for each client its examples, in the order that it takes them in.
+      cohort: for each client its examples, in the order of training.
       batch: examples of a local step.
     """
     start = [parameter.detach().clone() for parameter in net.parameters()]

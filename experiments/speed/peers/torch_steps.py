@@ -1,4 +1,4 @@
-"""Central training in plain PyTorch, with Opacus or without: a DataLoader's loop or indexed tensors."""
+"""Central training in plain PyTorch, with or without Opacus: a DataLoader's loop or indexed tensors."""
 
 import time
 import warnings
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import work
 from torch.utils.data import DataLoader, TensorDataset
 
-FEATURES = 3969  # what a scattering transform of depth 2 makes of a 28 x 28 image: 81 x 7 x 7
+FEATURES = 3969  # size of a scattering transform of depth 2 of a 28 x 28 image: 81 x 7 x 7
 
 
 def load(options):

@@ -1,4 +1,4 @@
-"""The work that all peers share: options, data and the line they report. Imports nothing but numpy."""
+"""Shared by all peers: options, data and the line that they report. Imports numpy only."""
 
 import json
 import sys
@@ -31,12 +31,12 @@ class Mnist:
 
 
 def report_rounds(seconds: Sequence[float], *, warm: int, examples: int) -> None:
-    """Prints what a federated peer measured.
+    """Prints the measurements of a federated peer.
 
     Args:
       seconds: of each round.
-      warm: rounds at the start that do not count: tracing, compilation, start of workers.
-      examples: that one round processes.
+      warm: number of rounds at the start that do not count: tracing, compilation, start of workers.
+      examples: number that one round processes.
     """
     median = float(np.median(seconds[warm:]))
     report(examples_per_s=examples / median, round_s=median, first_s=float(seconds[0]))

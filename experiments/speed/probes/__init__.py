@@ -1,1 +1,1 @@
-"""What runs in the fresh processes that ours is measured in: one module a kind of work, one JSON line out."""
+"""Programs that measure our engines in fresh processes: one module for each kind of work; each prints a JSON line."""

@@ -1,12 +1,12 @@
-"""What calibrating the noise and accounting for it costs a run, the first time and again.
+"""Measures what calibration and accounting cost a run, the first time and later; ours and dp-accounting's own.
 
-Importing the accountants is measured apart: a process, and so a sweep, does it once.
+Importing the accountants is measured separately, since a process, and so a sweep, does it once.
 """
 
 import time
 
 from experiments.speed.probes.process import read_options, report
-from pipelines.privacy.accounting.calibration import calibrate
+from pipelines.privacy.accounting.calibration import DECIMALS, LEAST_NOISE, calibrate
 from pipelines.privacy.guarantee import PrivacyGuarantee
 from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
@@ -15,7 +15,7 @@ EVALUATIONS = 10
 
 
 def main() -> None:
-    """Measures one plan as a run goes through it: noise, epsilon at each evaluation, the guarantee."""
+    """Measures the accounting of a run: noise, epsilon at each evaluation, the guarantee."""
     options = read_options()
     start = time.perf_counter()
     import dp_accounting.pld
@@ -27,6 +27,8 @@ def main() -> None:
         sampling_probability=options["sample"] / options["population"], noise_multiplier=0.0, clip_norm=1.0,
         delta=options["delta"],
     )  # fmt: skip
+    if options.get("library"):
+        return report({"import_s": imported, "calibration_s": _library(plan, options["epsilon"])})
     first, again = _run(plan, options["epsilon"]), _run(plan, options["epsilon"])
     report(
         {
@@ -39,11 +41,24 @@ def main() -> None:
     )
 
 
+def _library(plan: PoissonGaussianMechanism, target: float) -> float:
+    """Seconds of dp-accounting's search with its own privacy loss distributions, on the guarantee's grid."""
+    from dp_accounting import mechanism_calibration
+    from dp_accounting.pld import PLDAccountant
+
+    start = time.perf_counter()
+    mechanism_calibration.calibrate_dp_mechanism(
+        PLDAccountant, lambda sigma: plan.with_noise(sigma).dp_event(), target, plan.delta,
+        mechanism_calibration.LowerEndpointAndGuess(LEAST_NOISE, 1.0), tol=1 / DECIMALS,
+    )  # fmt: skip
+    return time.perf_counter() - start
+
+
 def _run(plan: PoissonGaussianMechanism, target: float) -> tuple[float, float]:
     start = time.perf_counter()
     calibrated = calibrate(plan, target)
     between = time.perf_counter()
-    for k in range(1, EVALUATIONS):  # as a run does: the quick form on the way, the guarantee's at the end
+    for k in range(1, EVALUATIONS):  # as in a run: the quick form during training, the form of the guarantee at the end
         calibrated.executed(plan.steps * k // EVALUATIONS).quick_epsilon()
     calibrated.epsilon()
     PrivacyGuarantee.of(calibrated, simulated=False)

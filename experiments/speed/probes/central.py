@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _pipeline(options: dict[str, Any], data: TrainingData) -> Any:
-    # Both are imported whatever is measured: what a library's import takes is no part of the peak.
+    # Both are imported in every case, so that the memory of imports is no part of the peak.
     from pipelines.engines.central.dp_sgd import DpSgd
     from pipelines.engines.central.sgd import Sgd
     from pipelines.engines.central.training import Hardware

@@ -1,4 +1,4 @@
-"""Evaluation of the 10,000 test images by either engine's fitted model, as `pipelines.runs.result.evaluate` does it."""
+"""Evaluates the 10,000 test images with either engine's fitted model, as `pipelines.runs.result.evaluate` does."""
 
 import time
 from typing import Any
@@ -14,7 +14,7 @@ REPEATS = 7
 
 
 def main() -> None:
-    """Measures the first evaluation, which traces, and the median of the later ones."""
+    """Measures the first evaluation, which includes tracing, and the median of the later ones."""
     options = read_options()
     data, images = problem.mnist(options["data"]), problem.test_images(options["data"])
     split, model = Split(images, np.zeros(len(images), np.int64)), _model(options, data)

@@ -12,7 +12,7 @@ from pipelines.privacy.mechanisms.base import PrivacyUnit
 SETTLED = 0.2
 """Share of a long run after which its memory should no longer grow."""
 LONG = 20
-"""Looks at the memory from which a run says something about growth."""
+"""Fewest readings of the memory from which growth is computed."""
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _partition(options: dict[str, Any]) -> Any:
-    """None is the archive's own: a thousand disjoint clients."""
+    """The population; None is the archive's own, a thousand disjoint clients."""
     if "population" not in options:
         return None
     return problem.population(options["population"], options.get("size", 60), options.get("outsized", 0))
@@ -59,10 +59,10 @@ def _fit(options: dict[str, Any], data: TrainingData, on_round: OnRound) -> Fit:
 
 
 def _rates(options: dict[str, Any], seconds: list[float]) -> dict[str, float]:
-    """Seconds a round and examples a second after the first rounds.
+    """Seconds per round and examples per second, after the first rounds.
 
-    A Poisson cohort varies from round to round and its size is private, so that its rate is that of many rounds
-    together, for the expected number of examples; an exact cohort's is the median round's.
+    The size of a Poisson cohort varies and is private. Its rate is therefore that of many rounds together, for the
+    expected number of examples. The rate of an exact cohort is that of the median round.
     """
     steady = seconds[options["warm"] :]
     varies = options["pipeline"] == "dp_fed_avg" and options["cohort"] < options.get("population", 1000)
@@ -73,7 +73,7 @@ def _rates(options: dict[str, Any], seconds: list[float]) -> dict[str, float]:
 
 
 def _growth(memory: list[tuple[int, float, float]]) -> dict[str, float]:
-    """Memory at the end of a long run over that when it had settled, and the slope in between."""
+    """Ratio of the memory at the end of a long run to the settled memory, and the slope in between."""
     steps, python, worker = (np.array(column) for column in zip(*memory, strict=True))
     late = steps >= SETTLED * steps[-1]
     found = {}

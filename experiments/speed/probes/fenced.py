@@ -1,4 +1,4 @@
-"""The federated probe where the system allows no namespaces, so that TFF's worker stands open, without our relay."""
+"""The federated probe in a system without namespaces, where TFF's worker is open to others, without our relay."""
 
 import ctypes
 import os
@@ -8,10 +8,10 @@ NEW_USER = 0x10000000
 
 
 def main() -> None:
-    """Moves into a user namespace that may have no further ones, and measures there.
+    """Moves into a user namespace that allows no further namespaces, and measures there.
 
     Raises:
-      OSError: there are no namespaces here at all, so that there is nothing to compare.
+      OSError: the system has no namespaces, so there is nothing to compare.
     """
     user, group, libc = os.geteuid(), os.getegid(), ctypes.CDLL(None, use_errno=True)
     if libc.unshare(NEW_USER):  # before anything starts a thread

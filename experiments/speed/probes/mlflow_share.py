@@ -1,4 +1,4 @@
-"""The share of a run that goes into MLflow: a real command line in this process, with MLflow's client on a clock."""
+"""Measures MLflow's share of a run: runs a real command line in this process and times MLflow's client."""
 
 import functools
 import sys
@@ -11,7 +11,7 @@ from experiments.speed.probes.process import read_options, report
 
 
 class Meter:
-    """Adds up the time in functions under labels; what one calls counts for the outermost."""
+    """Adds up the time in functions under labels; nested calls count for the outermost function."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -37,7 +37,7 @@ class Meter:
 
 
 def main() -> None:
-    """Runs the overrides and reports the time in MLflow, and apart the time in saving the model."""
+    """Runs the overrides and reports the time in MLflow, and separately the time of saving the model."""
     options = read_options()
     from pipelines.tracking import mlflow_run
     from pipelines.tracking.store import import_mlflow

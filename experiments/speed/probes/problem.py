@@ -14,7 +14,7 @@ from pipelines.model.spec import build_spec, initial_weights
 from pipelines.privacy.mechanisms.base import PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 
-FEATURES = 3969  # what a scattering transform of depth 2 makes of a 28 x 28 image: 81 x 7 x 7
+FEATURES = 3969  # size of a scattering transform of depth 2 of a 28 x 28 image: 81 x 7 x 7
 DELTA = 1e-6
 CENTRAL: dict[str, Any] = {
     "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant",
@@ -26,18 +26,18 @@ FEDERATED: dict[str, Any] = {
 
 
 class SharedPartition(Partition):
-    """Clients that may hold the same examples, and need not hold all: a population larger than its data.
+    """Clients that may share examples and need not hold all of them: a population larger than its data.
 
-    For measurements alone. Every client keeps its number of examples, so that the work of a round stays the same
-    however large the population.
+    For measurements only. Every client keeps its number of examples, so the work of a round does not depend on the
+    size of the population.
     """
 
     def __post_init__(self) -> None:
-        """Accepts what a real partition refuses."""
+        """Accepts clients that a real partition refuses."""
 
 
 def mnist(path: str, partition: Partition | None = None) -> TrainingData:
-    """Reads the archive that the benchmark wrote; without a partition, its own thousand clients."""
+    """Reads the archive that the benchmark wrote; if no partition is given, its thousand clients are used."""
     with np.load(path) as archive:
         inputs, labels, clients = archive["x_train"], archive["y_train"], archive["clients"]
     return _training_data("cnn", inputs, labels, partition or Partition(tuple(clients)))
@@ -51,20 +51,20 @@ def test_images(path: str) -> NDArray[np.float32]:
 
 
 def flat_features(examples: int = 60_000) -> TrainingData:
-    """Draws standard normal features, (examples, 3969), for a linear model: its arithmetic knows no values."""
+    """Draws standard normal features, (examples, 3969), for a linear model: its speed does not depend on values."""
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((examples, FEATURES), np.float32)
     return _training_data("linear", inputs, rng.integers(0, 10, examples), None)
 
 
 def population(clients: int, size: int, outsized: int, examples: int = 60_000) -> Partition:
-    """Draws who holds what in a population of any size.
+    """Draws the examples of each client in a population of any size.
 
     Args:
-      clients: in all.
-      size: examples of each, drawn with replacement from all.
+      clients: number of clients.
+      size: examples of each client, drawn with replacement from all examples.
       outsized: examples of the last client, if not 0.
-      examples: in the data.
+      examples: number in the data.
     """
     drawn = np.random.default_rng(0).integers(0, examples, (clients, size))
     held = list(drawn)
@@ -89,7 +89,7 @@ def federated_settings(options: dict[str, Any]) -> FedAvgConfig | DpFedAvgConfig
 
 
 def central_settings(options: dict[str, Any], examples: int) -> SgdConfig | DpSgdConfig:
-    """Settings of a central probe; the steps become epochs, half a step short so that rounding up meets them."""
+    """Settings of a central probe; steps become epochs, less half a step, since the pipeline rounds up."""
     epochs = (options["steps"] - 0.5) / -(-examples // options["batch"])
     values = {**CENTRAL, "name": options["pipeline"], "batch_size": options["batch"], "epochs": epochs}
     if options["pipeline"] == "sgd":

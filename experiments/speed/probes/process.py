@@ -1,4 +1,4 @@
-"""A probe's way in and out, and what the kernel says of the memory of processes."""
+"""Input and output of a probe, and the memory of processes as the kernel reports it."""
 
 import json
 import os
@@ -21,22 +21,22 @@ def read_options() -> dict[str, Any]:
 
 
 def report(metrics: dict[str, float], facts: dict[str, str] | None = None) -> None:
-    """Prints what was measured as the one line that the benchmark reads."""
+    """Prints the measurements as the one line that the benchmark reads."""
     print(json.dumps({"metrics": metrics, "facts": facts or {}}), flush=True)
 
 
 class Stopwatch:
-    """An `on_round` that times what passes between its calls, whatever the pipeline itself counts as training.
+    """An `on_round` that measures the time between its calls, not only the time of training.
 
     Attributes:
-      seconds: of each round; the first is everything from here to the end of the first round.
+      seconds: of each round; the first runs from construction to the end of the first round.
     """
 
     def __init__(self, look: Callable[[int], None] | None = None) -> None:
         """Starts.
 
         Args:
-          look: called after each round with its number; what it takes is not counted.
+          look: called after each round with its number; its time is not counted.
         """
         self.seconds: list[float] = []
         self._look = look
@@ -58,13 +58,13 @@ def resident_mb(pid: int | None = None) -> float:
 def peak_mb(pid: int | None = None) -> float:
     """Greatest resident memory of a process since its start, or since `restart_peak`.
 
-    `getrusage` would not do: a child's figure there starts from its parent's size.
+    `getrusage` does not work here: a child's value starts from its parent's size.
     """
     return _status(pid, "VmHWM")
 
 
 def restart_peak(pid: int | None = None) -> None:
-    """Makes the kernel forget a process's peak so far."""
+    """Resets the kernel's record of a process's peak."""
     Path(f"/proc/{pid or os.getpid()}/clear_refs").write_text("5")
 
 

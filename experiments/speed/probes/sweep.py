@@ -1,4 +1,4 @@
-"""What each further run of a sweep costs, next to its first: one process is to pay imports and tracing once."""
+"""Measures each further run of a sweep after its first: one process pays for imports and tracing once."""
 
 import shutil
 import subprocess
@@ -12,13 +12,13 @@ EXPERIMENT = "speed_sweep"
 
 
 def main() -> None:
-    """Runs one seed and several, and reports the seconds of a further run."""
+    """Runs a sweep of one seed and a sweep of several, and reports the seconds of a further run."""
     options = read_options()
     overrides = [*options["overrides"], f"tracking.experiment={EXPERIMENT}"]
     single = _seconds([*overrides, "seed=0"])
     seeds = ",".join(str(seed) for seed in range(options["seeds"]))
     together = _seconds(["-m", *overrides, f"seed={seeds}"])
-    shutil.rmtree(Path("outputs", "frontier", EXPERIMENT), ignore_errors=True)  # a sweep draws its frontier there
+    shutil.rmtree(Path("outputs", "frontier", EXPERIMENT), ignore_errors=True)  # a sweep writes its frontier there
     report({"single_s": single, "sweep_s": together, "further_s": (together - single) / (options["seeds"] - 1)})
 
 

@@ -1,4 +1,4 @@
-"""Features computed from one example at a time by fixed constants: nothing is fitted, so a run pays nothing for them.
+"""Features computed from one example at a time with fixed constants. Nothing is fitted, so they cost a run no privacy.
 
-Constants that somebody chose by their score on private data are another matter: no epsilon of a run counts that choice.
+The constants themselves may have been chosen by their accuracy on private data. No epsilon of a run covers that choice.
 """

@@ -20,16 +20,16 @@ _latest: dict[str, Dataset] = {}
 
 
 def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig | BinsConfig, threads: int) -> Dataset:
-    """Maps both splits, example by example; nothing is fitted, so that nothing is spent.
+    """Maps both splits, example by example. Nothing is fitted, so no privacy is spent.
 
     Args:
       dataset: with its own inputs.
-      config: which features.
-      threads: that compute them.
+      config: the features.
+      threads: number that compute the features.
 
     Returns:
-      The dataset with features as inputs. Its fingerprint follows from that of its own inputs and from how the
-      features are made. The runs of a sweep share the last one.
+      The dataset with features as inputs. Its fingerprint depends on the fingerprint of the inputs and on the
+      settings of the features. The last result is kept for the runs of a sweep.
 
     Raises:
       UserError: features that do not fit the inputs, or a cache that cannot be written.
@@ -49,7 +49,7 @@ def with_features(dataset: Dataset, config: NoFeatures | ScatteringConfig | Bins
 
 
 def _binned(dataset: Dataset, config: BinsConfig) -> tuple[Split, Split]:
-    """Computes bins in memory, which is faster than to read them from a cache."""
+    """Computes bins in memory, which is faster than reading them from a cache."""
     transform = Bins(dataset.features, config.columns)
     train, test = (Split(transform(split.inputs), split.labels) for split in (dataset.train, dataset.test))
     return train, test
@@ -69,7 +69,7 @@ def _scattered(dataset: Dataset, config: ScatteringConfig, source: str, threads:
 
 
 class _Chain:
-    """Scattering, and random Fourier features of it where the configuration has some."""
+    """Scattering, followed by random Fourier features if the configuration has them."""
 
     def __init__(self, features: tuple[int, ...], config: ScatteringConfig) -> None:
         self._scattering = Scattering(

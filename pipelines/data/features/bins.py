@@ -1,4 +1,4 @@
-"""Public bins of a table's numbers, so that a linear model can follow a curve: no edge is fitted in a run."""
+"""Public bins of a table's numbers, so that a linear model can follow a curve. A run fits no edge."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from pipelines.core.errors import UserError
 
 
 class Bins:
-    """The inputs, and behind them, for each column in turn, its indicators and its thresholds.
+    """The inputs, followed by the indicators and the thresholds of each column in turn.
 
     Attributes:
       shape: of one example's features: (columns + indicators + thresholds,).
@@ -19,10 +19,10 @@ class Bins:
 
         Args:
           features: of one example: (columns,).
-          columns: which of them are binned, and how.
+          columns: the binned ones, with their settings.
 
         Raises:
-          UserError: no table, or a column that it does not have.
+          UserError: the data is no table, or has no such column.
         """
         if len(features) != 1:
             raise UserError(f"public bins need a table; this dataset has images of shape {features}; set features=none")

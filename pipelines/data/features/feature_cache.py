@@ -1,4 +1,4 @@
-"""Arrays on disk that are computed part by part, once, and survive an interruption half-way."""
+"""Arrays on disk that are computed once, in parts; an interrupted computation continues where it stopped."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -18,24 +18,24 @@ from pipelines.core.paths import make_private
 
 Floats = NDArray[np.float32]
 PART = 500
-"""Examples that a thread computes at a time, which bounds the memory."""
+"""Examples that a thread computes at a time; bounds the memory."""
 
 
 def cached_features(
     path: Path, inputs: Floats, compute: Callable[[Floats], Floats], shape: tuple[int, ...], *, threads: int, title: str
 ) -> Floats:
-    """Returns the features of all inputs from the disk, computing first those that are not there yet.
+    """Returns the features of all inputs from the disk, after computing the missing ones.
 
     Args:
-      path: of the array, ending in .npy; its name must tell inputs and parameters apart.
+      path: of the array, ending in .npy; its name must differ for other inputs or parameters.
       inputs: shape (n, ...).
       compute: maps inputs, shape (m, ...), to features, shape (m, *shape), example by example; called by threads.
       shape: of one example's features.
-      threads: that compute at the same time.
+      threads: number that compute at the same time.
       title: of the progress bar.
 
     Returns:
-      Shape (n, *shape), mapped from the file: it takes memory only as it is read, and changes never reach the file.
+      Shape (n, *shape), mapped from the file. It takes memory only where it is read; the file stays unchanged.
 
     Raises:
       UserError: the folder is not writable or full.
@@ -57,7 +57,7 @@ def cached_features(
 
 @contextmanager
 def _alone(path: Path) -> Iterator[BufferedRandom]:
-    """Opens a file for one process at a time; the lock dies with its process."""
+    """Opens a file for one process at a time; the lock ends when the file is closed, or when the process dies."""
     path.touch(mode=0o600)  # these are private data in another form
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -84,7 +84,7 @@ def _complete(
 
 
 def _resume(file: BufferedRandom, shape: tuple[int, ...]) -> int:
-    """Places the file behind its last whole example and returns how many there are; writes the header where none is."""
+    """Moves to the end of the last complete example and returns the number of examples; writes a missing header."""
     file.seek(0)
     npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
     start, example = file.tell(), 4 * prod(shape[1:])

@@ -5,11 +5,11 @@ from math import pi, prod, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-SEED = 2007  # the same directions in every run; the data have no part in them
+SEED = 2007  # the same directions in every run, independent of the data
 
 
 class RandomFourier:
-    """Maps x to sqrt(2) cos(x W / (bandwidth |x|) + b) with W from a normal and b from a uniform distribution, once.
+    """Maps x to sqrt(2) cos(x W / (bandwidth |x|) + b). W (normal) and b (uniform) are drawn once.
 
     The mean product of two examples' features tends to exp(-|u - v|^2 / (2 bandwidth^2)) for their directions u and v.
     Each feature has mean square 1, so that an example's length is about the square root of their number.
@@ -34,7 +34,7 @@ class RandomFourier:
         self.shape = (count,)
 
     def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Maps float32 (n, ...) to float32 (n, count); an input of length 0 stays where the phases put it."""
+        """Maps float32 (n, ...) to float32 (n, count); an input of length 0 maps to sqrt(2) cos(b)."""
         flat = inputs.reshape(len(inputs), -1)
         lengths = np.linalg.norm(flat, axis=1, keepdims=True)
         angles = (flat / np.maximum(lengths, np.float32(1e-12))) @ self._directions + self._phases

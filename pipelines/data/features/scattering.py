@@ -16,7 +16,7 @@ EPSILON = 1e-5  # of PyTorch's GroupNorm
 
 
 class Scattering:
-    """The transform of one shape of image.
+    """The scattering transform for images of one shape.
 
     Attributes:
       shape: of one example's features: (height / 2^scales, width / 2^scales, channels * coefficients).
@@ -39,11 +39,11 @@ class Scattering:
           angles: L, of the wavelets.
           groups: of each channel's coefficients, each brought to mean 0 and variance 1 within one image (group
             normalisation without parameters); None leaves them as they are.
-          rotations: in degrees, about the centre; the normalised coefficients are averaged over them, which keeps what
-            a small turn of the image does not change.
+          rotations: in degrees, about the centre. The normalised coefficients are averaged over them, so that features
+            change little when the image is turned a little.
 
         Raises:
-          UserError: no images, too small for the scales, or groups that do not divide the coefficients.
+          UserError: no images, images too small for the scales, or groups that do not divide the coefficients.
         """
         if len(features) != 3:
             raise UserError(f"features=scattering needs images; this dataset has {features[0]} plain features")
@@ -78,7 +78,7 @@ class Scattering:
 
 
 def _turned(images: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
-    """Rotates about the centre with linear interpolation; what comes in from outside is 0."""
+    """Rotates about the centre with linear interpolation; pixels from outside the image are 0."""
     from scipy.ndimage import rotate
 
     return np.asarray(rotate(images, degrees, axes=(1, 2), reshape=False, order=1), np.float32)

@@ -1,4 +1,4 @@
-"""The order in which a client goes through its examples: one draw for both engines, so that both train alike."""
+"""The order of each client's examples. Both engines use the same draw, so both train alike."""
 
 from collections.abc import Iterable
 
@@ -20,10 +20,10 @@ class ClientBatches:
           partition: of the examples.
           local_batch_size: examples of one local step; a client's last batch may be smaller.
           order: stream that the orders are drawn from.
-          most: a client takes at most so many of its examples, drawn afresh each time; None takes all of them.
+          most: largest number of a client's examples in a round, drawn anew each time; None takes all of them.
         """
         self._clients = partition.clients
-        # A client that fits is one batch, whose mean gradient knows no order.
+        # A client that fits into one batch needs no order: the mean gradient does not depend on it.
         self._fits = local_batch_size if most is None else min(local_batch_size, most)
         self._order = order
         self._most = most

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from pipelines.data.partition.division import Partition
 
-# Past these bounds a mix is one class, or the prior, to the last bit; within them no intermediate overflows.
+# Beyond these bounds a mix is exactly one class, or exactly the prior; within them nothing overflows.
 SMALLEST, LARGEST = 1e-100, 1e9
 
 
@@ -14,10 +14,10 @@ def dirichlet_partition(
 ) -> Partition:
     """Splits examples so that each client's label mix is drawn from Dir(alpha * p), p the mix of all labels.
 
-    Every example belongs to exactly one client. Clients are of equal size, give or take one example, so none is
-    empty even where each holds a single class. Each fills up by its own mix, without replacement; a class that runs
-    out leaves the mixes, which are renormalised. All clients draw at once and a class with too few examples is
-    shared by lot, so that what is left over bends every client's mix alike and not only the last ones'.
+    Every example belongs to exactly one client. The sizes of clients differ by at most one example, so no client is
+    empty, even if each holds a single class. Each client draws by its own mix, without replacement. A class that runs
+    out is removed from the mixes, which are renormalised. All clients draw at the same time, and a class with too few
+    examples is divided at random. Leftover examples therefore change every client's mix alike, not only the last.
 
     Args:
       labels: int64, shape (n,).
@@ -58,7 +58,7 @@ def _fill(
 ) -> NDArray[np.int64]:
     """Draws how many examples of each class each client gets, int64, shape (clients, classes).
 
-    Every pass ends or uses up a class, so that there are at most as many passes as classes.
+    Every pass ends or uses up a class, so there are at most as many passes as classes.
     """
     need, left = sizes.copy(), supply.copy()
     counts = np.zeros(log_mixes.shape, dtype=np.int64)

@@ -34,7 +34,7 @@ def build_partition(config: ResolvedPartition, dataset: Dataset, rng: np.random.
         )
     match config:
         case IidPartition(clients=clients):
-            from pipelines.data.partition.iid import iid_partition
+            from pipelines.data.partition.schemes import iid_partition
 
             return iid_partition(len(labels), num_clients=clients, rng=rng)
         case DirichletPartition(clients=clients, alpha=alpha):
@@ -42,10 +42,10 @@ def build_partition(config: ResolvedPartition, dataset: Dataset, rng: np.random.
 
             return dirichlet_partition(labels, num_clients=clients, alpha=alpha, rng=rng)
         case ShardsPartition(clients=clients, shards_per_client=shards):
-            from pipelines.data.partition.shards import shard_partition
+            from pipelines.data.partition.schemes import shard_partition
 
             return shard_partition(labels, num_clients=clients, shards_per_client=shards, rng=rng)
         case NaturalPartition():
-            from pipelines.data.partition.natural import natural_partition
+            from pipelines.data.partition.schemes import natural_partition
 
             return natural_partition(dataset.name, dataset.client_ids)

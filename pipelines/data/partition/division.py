@@ -36,7 +36,7 @@ class Partition:
 
         Args:
           owners: int64, shape (n,): the client that holds each example, values in [0, num_clients).
-          num_clients: clients in all; each must own something.
+          num_clients: number of clients; each must own an example.
         """
         order = np.argsort(owners, kind="stable")
         ends = np.cumsum(np.bincount(owners, minlength=num_clients))
@@ -52,7 +52,7 @@ class Partition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over who holds what, in the clients' order."""
+        """sha256 of each client's examples, in the order of the clients."""
         digest = hashlib.sha256()
         for client in self.clients:
             digest.update(np.int64(len(client)).tobytes())

@@ -4,5 +4,5 @@ import os
 
 from pipelines.core.paths import scratch
 
-# PyTorch's own choice is a known name in a folder that all users share. Read when a model is exported.
+# PyTorch's default is a known name in a folder that all users share. PyTorch reads this when it exports a model.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", scratch())

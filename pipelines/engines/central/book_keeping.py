@@ -1,10 +1,10 @@
 """Clipped sums of per-example gradients from one forward and one backward pass, without a gradient per example.
 
-A forward pass keeps every layer's input, a backward pass stops at every layer's output. From those two follow each
-example's gradient norm and, once the norms are known, the clipped sum: for a dense layer in closed form, since its
-gradient for one example has rank one; for a convolution from either the example's gradient or Gram matrices over
-positions, whichever takes less arithmetic. No autograd: the few layers that a `ModelSpec` knows are written out.
-Tensors are channels-last throughout, as in the spec, which is also what PyTorch's CPU kernels are fastest on.
+The forward pass keeps every layer's input, and the backward pass gives the gradient at every layer's output. These two
+give each example's gradient norm, and then the clipped sum. For a dense layer this is a closed form, since its gradient
+for one example has rank one. For a convolution it uses the example's gradient or Gram matrices over positions: the way
+that takes less arithmetic. There is no autograd: the few layers of a `ModelSpec` are written out. Tensors are
+channels-last throughout, as in the spec; PyTorch's CPU kernels are fastest with these.
 
 Source: Bu et al. 2023, arXiv:2210.00038, algorithm 1 (book-keeping), and Bu et al. 2022, arXiv:2205.10683, section 4
 (mixed ghost norms).
@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, linear, one_hot, pad
 
-from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Pair, Relu, Reshape, Tanh, positions
+from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, Reshape, Tanh, positions
 
 ROUNDING = 1e-6  # bound on the relative error of a float32 sum of products
 
 
 class LayerGradients(Protocol):
-    """What one layer with weights knows of its per-example gradients."""
+    """The per-example gradients of one layer with weights."""
 
     @property
     def squared_norms(self) -> Tensor:
@@ -54,7 +54,7 @@ class DenseGradients:
 
 @dataclass(frozen=True)
 class ConvGradients:
-    """A convolution's gradients, one by one: kernels (n, out, height * width * in) and biases (n, out)."""
+    """A convolution's gradient for each example: kernels (n, out, height * width * in) and biases (n, out)."""
 
     kernels: Tensor
     biases: Tensor
@@ -62,7 +62,7 @@ class ConvGradients:
 
     @property
     def squared_norms(self) -> Tensor:
-        """Read off."""
+        """Computed from the gradients themselves."""
         return _squares(self.kernels.flatten(1)) + _squares(self.biases)
 
     def weighted_sum(self, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,11 @@ class GhostConvGradients:
 
     @property
     def squared_norms(self) -> Tensor:
-        """<X X^T, G G^T> over positions, and what rounding may have taken from it where terms cancel."""
+        """Squared norm of each gradient, (n,), weights and bias together.
+
+        It sums, over all pairs of positions, the product of patches plus one for the bias, times the product of output
+        gradients. A bound on the rounding error is added, since terms can cancel.
+        """
         terms = (self.patches @ self.patches.mT + 1) * (self.outputs @ self.outputs.mT)
         return (terms.sum((1, 2)) + ROUNDING * terms.abs().sum((1, 2))).clamp(min=0)
 
@@ -91,7 +95,7 @@ class GhostConvGradients:
 
 
 def supports(spec: ModelSpec) -> bool:
-    """Whether every layer has its rules here."""
+    """Whether book-keeping knows every layer of a model."""
     return all(isinstance(layer, Conv | MaxPool | Tanh | Relu | Reshape | Dense) for layer in spec.layers)
 
 
@@ -108,8 +112,8 @@ def clipped_sums(
       labels: int64, (n,).
 
     Returns:
-      The sums in the shapes of the parameters, and squared norms (n,). Where one of those is not finite the sums are
-      worthless: the caller leaves that example out and asks again.
+      The sums in the shapes of the parameters, and squared norms (n,). If a norm is not finite, the sums are invalid:
+      the caller leaves that example out and calls again.
     """
     own = _by_layer(layers, parameters)
     tape, values = [], inputs
@@ -138,14 +142,14 @@ def _by_layer(layers: tuple[Layer, ...], parameters: list[Tensor]) -> list[tuple
 
 
 def _forward(layer: Layer, weights: tuple[Tensor, ...], inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Returns a layer's outputs, and what its backward pass needs besides them and the inputs."""
+    """Returns a layer's outputs, and what its backward pass needs besides outputs and inputs."""
     match layer:
         case Conv():
             kernel, bias = weights
             outputs = conv2d(_channels_first(inputs), kernel, bias, layer.stride, layer.padding)
             return _channels_last(outputs), None
         case MaxPool():
-            return _pool(inputs, layer.window)
+            return _pool(inputs, layer)
         case Tanh():
             return inputs.tanh(), None
         case Relu():
@@ -170,7 +174,7 @@ def _backward(
             )  # fmt: skip
         case MaxPool():
             assert saved is not None
-            return _pool_backward(gradient, inputs, saved, layer.window)
+            return _pool_backward(gradient, inputs, saved, layer)
         case Tanh():
             return torch.ops.aten.tanh_backward(gradient, outputs)
         case Relu():
@@ -182,7 +186,7 @@ def _backward(
 
 
 def layer_gradients(layer: Layer, inputs: Tensor, outputs: Tensor) -> LayerGradients:
-    """Picks the cheaper way to the norms, by multiplications, from inputs and gradients at outputs (n, ...)."""
+    """Picks the way to the norms with fewer multiplications, from inputs and gradients at outputs (n, ...)."""
     if not isinstance(layer, Conv):
         return DenseGradients(inputs, outputs)
     patches, outputs = _patches(inputs, layer), outputs.flatten(1, 2)
@@ -199,7 +203,7 @@ def _patches(inputs: Tensor, layer: Conv) -> Tensor:
     if not _by_phase(layer):
         windows = pad(inputs, (0, 0, columns, columns, rows, rows)).unfold(1, height, down).unfold(2, width, right)
         return windows.permute(0, 1, 2, 4, 5, 3).reshape(n, -1, height * width * layer.channels_in)
-    # One channel leaves only short runs to copy. Split into the phases of its stride, an image gives whole rows.
+    # With one channel, windows are short runs to copy. Split by the phases of the stride, an image gives whole rows.
     below, beside = -tall % down, -wide % right
     padded = pad(inputs.squeeze(3), (columns, columns + beside, rows, rows + below))
     grid = padded.view(n, (tall + below) // down, down, (wide + beside) // right, right).permute(0, 2, 4, 1, 3)
@@ -223,16 +227,23 @@ def _by_phase(layer: Conv) -> bool:
     return layer.channels_in == 1 and whole
 
 
-def _pool(inputs: Tensor, window: Pair) -> tuple[Tensor, Tensor]:
-    """Maximum over windows with stride 1, and where each is."""
-    outputs, places = torch.ops.aten.max_pool2d_with_indices(_channels_first(inputs), window, (1, 1))
+def _pool(inputs: Tensor, layer: MaxPool) -> tuple[Tensor, Tensor]:
+    """Returns the maxima over windows, and their places."""
+    outputs, places = torch.ops.aten.max_pool2d_with_indices(_channels_first(inputs), layer.window, layer.stride)
     return _channels_last(outputs), places
 
 
-def _pool_backward(gradient: Tensor, inputs: Tensor, places: Tensor, window: Pair) -> Tensor:
+def _pool_backward(gradient: Tensor, inputs: Tensor, places: Tensor, layer: MaxPool) -> Tensor:
     return _channels_last(
         torch.ops.aten.max_pool2d_with_indices_backward(
-            _channels_first(gradient), _channels_first(inputs), window, (1, 1), (0, 0), (1, 1), False, places
+            _channels_first(gradient),
+            _channels_first(inputs),
+            layer.window,
+            layer.stride,
+            (0, 0),
+            (1, 1),
+            False,
+            places,
         )
     )
 

@@ -1,8 +1,8 @@
-"""Book-keeping as machine code: `kernel/` compiled for one model and this processor, once, and kept in the cache.
+"""Book-keeping as machine code: compiles `kernel/` once for one model and this processor, and caches the result.
 
-It pays where a model convolves: PyTorch's operations on small images wait for memory and for each other, while all
-tensors of one example fit into the caches of a core. A model of dense layers alone is a few matrix products, which
-PyTorch does as fast. One compilation serves samples of every size.
+This is faster for models with convolutions: PyTorch's operations on small images wait for memory and for each other,
+while all tensors of one example fit into the caches of a core. A model of dense layers alone is a few matrix products,
+which PyTorch computes as fast. One compilation serves samples of every size.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ from pipelines.model.spec import Conv, Dense, Layer, MaxPool, ModelSpec, Relu, R
 
 SOURCES = tuple(sorted((Path(__file__).parent / "kernel").glob("*.[ch]pp")))
 COMPILERS = ("c++", "g++", "clang++")
-VECTOR = 16  # floats: divided by the vectors of every processor
+VECTOR = 16  # floats: a multiple of the vector length of every processor
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Kernel:
 
     Attributes:
       add_clipped_sums: the C function of `kernel/clipped_sums.cpp`.
-      seconds: that compilation took; 0 where the cache had it.
+      seconds: duration of the compilation; 0 if the cache had the kernel.
     """
 
     add_clipped_sums: "ctypes._NamedFuncPointer"
@@ -48,14 +48,14 @@ class Kernel:
 
 
 class CompiledSums:
-    """Clipped sums over a sample by the kernel."""
+    """Computes clipped sums over a sample with the kernel."""
 
-    def __init__(self, kernel: Kernel, bench: TrainState, spec: ModelSpec) -> None:
-        if (bench.inputs.dtype, bench.labels.dtype) != (torch.float32, torch.int64):  # the kernel reads bare memory
-            raise TypeError(f"inputs are {bench.inputs.dtype} and labels {bench.labels.dtype}, not float32 and int64")
+    def __init__(self, kernel: Kernel, state: TrainState, spec: ModelSpec) -> None:
+        if (state.inputs.dtype, state.labels.dtype) != (torch.float32, torch.int64):  # the kernel reads bare memory
+            raise TypeError(f"inputs are {state.inputs.dtype} and labels {state.labels.dtype}, not float32 and int64")
         self._kernel = kernel
-        self._inputs, self._labels = bench.inputs.contiguous(), bench.labels.contiguous()
-        self._parameters = [parameter.detach() for parameter in bench.module.parameters()]
+        self._inputs, self._labels = state.inputs.contiguous(), state.labels.contiguous()
+        self._parameters = [parameter.detach() for parameter in state.module.parameters()]
         self._weights = torch.empty(spec.parameters)
         self.facts = {"grad_sample": "book_keeping", "kernel": "compiled", "kernel_compile_s": f"{kernel.seconds:.2f}"}
 
@@ -64,11 +64,11 @@ class CompiledSums:
 
         Args:
           sample: int64 indices (n,).
-          clip_norm: of one example's gradient.
-          threads: that share the sample; PyTorch's if None.
+          clip_norm: bound on one example's gradient.
+          threads: number of threads that share the sample; None takes PyTorch's.
 
         Raises:
-          IndexError: an index is of no example.
+          IndexError: no example has one of the indices.
         """
         sample = sample.to(torch.int64).contiguous()
         if len(sample) and not 0 <= int(sample.min()) <= int(sample.max()) < len(self._labels):
@@ -87,7 +87,7 @@ class CompiledSums:
         """There are no hooks."""
 
     def _views(self, flat: Tensor) -> list[Tensor]:
-        """All weights in the kernel's order, as PyTorch's parameters: (height, width, in, out) as (out, in, ...)."""
+        """Views flat weights in kernel order as parameters of PyTorch: (height, width, in, out) as (out, in, ...)."""
         parts = flat.split([parameter.numel() for parameter in self._parameters])
         return [
             part.view(*shape[2:], shape[1], shape[0]).permute(3, 2, 0, 1) if len(shape) == 4 else part.view(shape)
@@ -95,31 +95,31 @@ class CompiledSums:
         ]
 
 
-def compiled_sums(bench: TrainState, spec: ModelSpec) -> CompiledSums | None:
-    """Returns the kernel's sums, compiling it where the cache has none.
+def compiled_sums(state: TrainState, spec: ModelSpec) -> CompiledSums | None:
+    """Returns the kernel's sums; compiles the kernel if the cache has none.
 
-    None on a GPU, for a model that the kernel does not know or that it would not speed up, and, with one line in the
-    log, where there is no C++ compiler or what it makes fails its trial.
+    Returns None on a GPU, and for a model that the kernel does not know or would not speed up. If there is no C++
+    compiler, or the kernel fails its trial, it logs one line and returns None.
     """
     layers = kernel_layers(spec)
-    if bench.device.type != "cpu" or layers is None:
+    if state.device.type != "cpu" or layers is None:
         return None
     try:
         kernel = _build(layers)
-        require_sound(lambda trial: CompiledSums(kernel, trial, spec), bench, spec)
+        require_sound(lambda trial: CompiledSums(kernel, trial, spec), state, spec)
     except TrialError as error:
         _warn_once(f"the compiled kernel {error}; set CXX to another compiler")
         return None
     except (OSError, RuntimeError) as error:
         _warn_once(str(error))
         return None
-    return CompiledSums(kernel, bench, spec)
+    return CompiledSums(kernel, state, spec)
 
 
 def kernel_layers(spec: ModelSpec) -> str | None:
     """Returns a model's layers as the kernel's types, such as "Conv<28, 28, 1, ...>, Tanh<3136>, ...".
 
-    None for want of a convolution, or where the kernel does not know a layer or cannot divide a size into vectors.
+    Returns None without a convolution, and if the kernel does not know a layer or cannot divide a size into vectors.
     """
     shape, found, convolutions = spec.features, [], 0
     for layer in spec.layers:
@@ -142,8 +142,8 @@ def _term(layer: Layer, shape: tuple[int, ...]) -> tuple[str, int, tuple[int, ..
             sides = map(positions, shape[:2], layer.kernel, layer.stride, layer.padding)
             return f"Conv<{_list(numbers)}>", layer.filters, (*sides, layer.filters)
         case MaxPool():
-            sides = map(positions, shape[:2], layer.window)
-            return f"MaxPool<{_list((*shape, *layer.window))}>", shape[2], (*sides, shape[2])
+            sides = map(positions, shape[:2], layer.window, layer.stride)
+            return f"MaxPool<{_list((*shape, *layer.window, *layer.stride))}>", shape[2], (*sides, shape[2])
         case Tanh() | Relu():
             return f"{type(layer).__name__}<{prod(shape)}>", prod(shape), shape
         case Reshape():
@@ -165,11 +165,11 @@ def _build(layers: str) -> Kernel:
     """
     native = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
     flags = ("-std=c++17", "-O3", "-ffp-contract=fast", native, "-shared", "-fPIC", f"-DLAYERS={layers}")
-    named = os.environ.get("CXX", "")  # another compiler is asked where the kernel of the first is no good
+    named = os.environ.get("CXX", "")  # part of the key: users name another compiler if the first one's kernel fails
     key = hashlib.sha256("\0".join([named, *flags, _processor(), *(path.read_text() for path in SOURCES)]).encode())
     path, seconds = cache_folder() / "kernels" / f"{key.hexdigest()}.so", 0.0
     make_private(path.parent)
-    if flaw := foreign_hand(path if path.exists() else path.parent):  # what lies there is code
+    if flaw := foreign_hand(path if path.exists() else path.parent):  # a cached kernel is code
         _warn_of_cache(flaw)
         return _built_apart(flags)
     if not path.exists():
@@ -177,7 +177,7 @@ def _build(layers: str) -> Kernel:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
             made = _compile(flags, Path(folder, "kernel.so"))
             made.chmod(0o700)
-            with made.open("rb") as file:  # a name in the cache must never lead to half a file: loading it would crash
+            with made.open("rb") as file:  # the cache must never hold half a file: loading it would crash
                 os.fsync(file.fileno())
             made.replace(path)
         seconds += time.perf_counter()
@@ -185,7 +185,7 @@ def _build(layers: str) -> Kernel:
 
 
 def _built_apart(flags: tuple[str, ...]) -> Kernel:
-    """Compiles into a folder of our own, which goes once the kernel is loaded."""
+    """Compiles into a temporary folder, and removes it once the kernel is loaded."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="privacy-pipelines-") as folder:
         return _loaded(_compile(flags, Path(folder, "kernel.so")), time.perf_counter() - began)
@@ -200,7 +200,7 @@ def _loaded(path: Path, seconds: float) -> Kernel:
 
 
 def _processor() -> str:
-    """What code for this processor is good for: other machines may share the cache."""
+    """Identifies the processor that the code is for, because other machines may share the cache."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -228,8 +228,8 @@ def _compile(flags: tuple[str, ...], output: Path) -> Path:
 @lru_cache
 def _warn_of_cache(flaw: str) -> None:
     logger.warning(
-        "the kernel is compiled anew: one in the cache is code, and %s; chmod go-w it, or set PIPELINES_CACHE to "
-        "a folder of your own",
+        "the kernel is compiled again: a cached kernel is code, and %s; run chmod go-w on that path, or set "
+        "PIPELINES_CACHE to a folder of your own",
         flaw,
     )
 

@@ -1,8 +1,8 @@
 """Differentially private SGD with Opacus, over examples or over users.
 
-Opacus supplies the optimizer that adds noise once per logical step and divides by a public constant; the clipped sums
-that it gets come from Opacus or from our own book-keeping. Sampling is ours: Opacus' own loader derives its rate from
-the length of the private data.
+Opacus supplies the optimizer: it adds noise once per logical step and divides by a public constant. The clipped sums
+come from Opacus or from our own book-keeping. Sampling is our own, because Opacus' loader derives its rate from the
+length of the private data.
 
 Source: Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Poisson sampling; adaptive clipping of
 Andrew et al. 2021, arXiv:1905.03871.
@@ -43,15 +43,15 @@ class DpSgd:
         """Holds settings and plan, not data.
 
         Args:
-          settings: of the optimizer, and of how a step is computed; their type says what one item of a sample is.
-          plan: of the mechanism, for the same unit.
+          settings: the optimizer, and how a step is computed; their type decides the unit.
+          plan: the mechanism, for the same unit.
           noise_seed: determines samples, users' orders and noise; None draws them from the operating system's entropy.
             One seed gives users the same cohorts and orders as `dp_fed_avg`.
           hardware: device and threads.
 
         Raises:
-          UserError: a way to compute steps that the clipping does not go with.
-          ValueError: a plan for another unit.
+          UserError: the way to compute steps does not support the clipping.
+          ValueError: the plan is for another unit.
         """
         if isinstance(settings, DpSgdUsersConfig) != (plan.unit is PrivacyUnit.USER):
             raise ValueError(f"a plan whose unit is {plan.unit} does not fit {settings.name}")
@@ -62,14 +62,14 @@ class DpSgd:
                 f"pipeline.grad_sample={way} keeps to itself; use pipeline.grad_sample=auto"
             )
         if plan.restart_every is not None:
-            raise UserError(f"privacy.mechanism={plan.name} is for pipeline=dp_fed_avg; use privacy=fixed here")
+            raise UserError(f"privacy={plan.name} is for pipeline=dp_fed_avg; use privacy=fixed here")
         self._settings, self._plan, self._noise_seed, self._hardware = settings, plan, noise_seed, hardware
 
     def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
         """Trains for the plan's steps; the fit's executed plan holds those that ran.
 
         Raises:
-          UserError: a plan for users, and no partition.
+          UserError: the plan is for users, and there is no partition.
           DivergedError: a weight is not finite.
           GuaranteeError: the noise in use is not the plan's.
         """
@@ -79,20 +79,20 @@ class DpSgd:
         names = ("cohorts", "noise", "batch_order") if by_user else ("sampling", "noise")
         stream, *others = private_streams(self._noise_seed, *names)
         if isinstance(settings, DpSgdUsersConfig):
-            bench, gradients = self._over_users(settings, data, *others)
+            state, gradients = self._over_users(settings, data, *others)
         else:
-            bench, gradients = self._over_examples(settings, data, *others)
+            state, gradients = self._over_examples(settings, data, *others)
         sampler, seen = plan.sampler(units, stream), plan.participation(units)
-        clock = StepRecorder(plan.steps, on_round, bench, settings.ema_decay, plan, seen)
+        recorder = StepRecorder(plan.steps, on_round, state, settings.ema_decay, plan, seen)
         for step in range(1, plan.steps + 1):
             sample = sampler.draw()
             seen.observe(sample)
             set_learning_rate(gradients.optimizer, learning_rate(settings, step, plan.steps))
-            gradients.step(torch.from_numpy(sample).to(bench.device))
+            gradients.step(torch.from_numpy(sample).to(state.device))
             require_event(plan, gradients.optimizer.dp_event)
-            record = clock.tick(step, step * plan.expected_batch_size)
+            record = recorder.tick(step, step * plan.expected_batch_size)
         gradients.close()
-        facts = {**bench.facts(), **gradients.facts}
+        facts = {**state.facts(), **gradients.facts}
         if plan.adaptive is not None:  # the norm follows noised counts only, so it is as public as the weights
             facts["final_clip_norm"] = f"{gradients.optimizer.max_grad_norm:.6g}"
         return Fit(record=record, executed=plan.executed(step), facts=facts, sampler=seen.verdict())
@@ -106,24 +106,24 @@ class DpSgd:
             return self._in_mode(_without_book_keeping(settings, flaw, adaptive=adaptive), settings, data, noise)
 
     def _in_mode(self, mode: Mode, settings: DpSgdConfig, data: TrainingData, noise: np.random.Generator) -> _Engine:
-        bench = self._bench(data, contiguous=mode != "book_keeping")
-        _require_separate_examples(bench.module, data.spec)
-        return bench, private_gradients(mode, bench, data.spec, settings, self._plan, noise)
+        state = self._train_state(data, contiguous=mode != "book_keeping")
+        _require_separate_examples(state.module, data.spec)
+        return state, private_gradients(mode, state, data.spec, settings, self._plan, noise)
 
-    def _bench(self, data: TrainingData, *, contiguous: bool = False) -> TrainState:
+    def _train_state(self, data: TrainingData, *, contiguous: bool = False) -> TrainState:
         averaged = self._settings.ema_decay > 0
         return TrainState.of(data, self._hardware, contiguous=contiguous, averaged=averaged)
 
     def _over_users(
         self, settings: DpSgdUsersConfig, data: TrainingData, noise: np.random.Generator, order: np.random.Generator
     ) -> _Engine:
-        bench = self._bench(data)
-        _require_separate_examples(bench.module, data.spec)
+        state = self._train_state(data)
+        _require_separate_examples(state.module, data.spec)
         gradients = UserUpdates(
-            bench, _users(data), settings, self._plan, noise=noise, order=order,
-            canaries=canary_updates(data, bench.device),
+            state, _users(data), settings, self._plan, noise=noise, order=order,
+            canaries=canary_updates(data, state.device),
         )  # fmt: skip
-        return bench, gradients
+        return state, gradients
 
 
 def _users(data: TrainingData) -> Partition:
@@ -131,26 +131,26 @@ def _users(data: TrainingData) -> Partition:
 
 
 def _require_separate_examples(module: nn.Module, spec: ModelSpec) -> None:
-    """Checked on every run: a layer that mixes examples, such as batch normalisation, voids the clipping.
+    """Refuses layers that mix examples, such as batch normalisation: with them, clipping bounds nothing.
 
-    Opacus' own walk skips layers without weights to train, which can mix examples all the same. What no list of layers
-    has shows in the outputs.
+    Opacus' own check skips layers without trainable weights, but these can mix examples too. A comparison of outputs
+    finds layers that are on no list.
 
     Raises:
-      GuaranteeError: the module has one, or one that keeps what it saw.
+      GuaranteeError: a layer mixes examples, or keeps what it saw.
     """
     for layer in module.modules():
         mixes = bool(ModuleValidator.VALIDATORS.get(type(layer), _no_objection)(layer))
         if mixes or next(layer.buffers(recurse=False), None) is not None:
             raise GuaranteeError(
                 f"the model has a {type(layer).__name__}, which mixes examples or keeps what it saw: clipping would "
-                "bound nobody; use layers that see one example at a time"
+                "bound no example; use layers that see one example at a time"
             )
     try:
         require_separate(module, spec)
     except TrialError as flaw:
         raise GuaranteeError(
-            f"model={spec.name} {flaw}: clipping would bound nobody; use layers that see one example at a time"
+            f"model={spec.name} {flaw}: clipping would bound no example; use layers that see one example at a time"
         ) from None
 
 
@@ -159,15 +159,15 @@ def _no_objection(layer: nn.Module) -> list[Exception]:
 
 
 def choose(settings: DpSgdConfig, spec: ModelSpec, *, adaptive: bool = False) -> Mode:
-    """Resolves `grad_sample`: auto is book_keeping for every model that it knows, and one of Opacus' own otherwise.
+    """Resolves `grad_sample`: auto is book_keeping for every model that it knows, and one of Opacus' modes otherwise.
 
     Args:
-      settings: hold it.
+      settings: contain `grad_sample`.
       spec: the architecture.
-      adaptive: whether the clip norm follows the norms of the gradients; of Opacus' ways only ghost tells them.
+      adaptive: whether the clip norm follows the norms of the gradients; among Opacus' modes only ghost gives them.
 
     Raises:
-      UserError: book_keeping was asked for and does not know a layer of the model.
+      UserError: the settings name book_keeping, and it does not know a layer of the model.
     """
     if settings.grad_sample == "auto":
         return "book_keeping" if supports(spec) else "ghost" if adaptive else "hooks"
@@ -180,10 +180,10 @@ def choose(settings: DpSgdConfig, spec: ModelSpec, *, adaptive: bool = False) ->
 
 
 def _without_book_keeping(settings: DpSgdConfig, flaw: TrialError, *, adaptive: bool) -> Mode:
-    """Of Opacus' ways, the one in the place of a book-keeping that failed its trial.
+    """Returns the mode of Opacus that replaces book-keeping after it failed its trial.
 
     Raises:
-      GuaranteeError: book_keeping was asked for.
+      GuaranteeError: the settings name book_keeping.
     """
     if settings.grad_sample == "book_keeping":
         raise GuaranteeError(

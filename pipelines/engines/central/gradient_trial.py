@@ -1,9 +1,9 @@
-"""The trial that a fast way to clipped sums must pass before it trains: clipping is what an epsilon rests on.
+"""The trial that a fast way to clipped sums must pass before it trains, because epsilon depends on the clipping.
 
-A way is held against what autograd makes of one example after the other, on the plain module in double precision:
-nothing that a fast way is made of has a part in that. Norms of the gradients span decades, since inputs reach from zero
-to a thousand and labels are those that the model expects most or least; clip norms cut nobody, half and everybody. What
-clips layers or tensors one by one, forgets a bias, or takes one example's factor for another cannot pass.
+The trial compares a way with autograd, one example after the other, on the plain module in double precision. This
+reference shares no code with a fast way. The norms of the gradients span decades, since inputs range from zero to a
+thousand and labels are those that the model expects most or least. The clip norms clip no example, half of them, and
+all. A way that clips layers or tensors separately, forgets a bias, or mixes up the examples' factors cannot pass.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,45 +22,46 @@ from pipelines.model.spec import ModelSpec
 Sums = Callable[[Tensor, float], tuple[list[Tensor], Tensor]]
 """Maps a sample, indices (n,), and a clip norm to clipped sums, in the shapes of the parameters, and squared norms."""
 
-SCALES = (0.0, 1e-3, 0.1, 0.3, 0.5, 0.8, 1.0, 1.0, 3.0, 30.0, 300.0, 1e3)  # of inputs, an example each
-EXPECTED = 8  # of the first examples, every other one has the label that the model expects
-LEAD = 6.0  # of the logit of class 0: what the model expects leaves a gradient hundreds of times smaller
-SAMPLE = (7, 3, 3, 0, 11, 10, 9, 8, 1, 2, 3, 4, 5, 6, 0, 11)  # neither sorted nor without repetition
-LONG = 20  # times that, a sample as long as those of runs
-GUARD = 1e-6  # Opacus': against dividing by zero
+SCALES = (0.0, 1e-3, 0.1, 0.3, 0.5, 0.8, 1.0, 1.0, 3.0, 30.0, 300.0, 1e3)  # of the inputs, one for each example
+EXPECTED = 8  # among this many first examples, every other one has the label that the model expects
+LEAD = 6.0  # added to the logit of class 0: an expected label gives a gradient that is hundreds of times smaller
+SAMPLE = (7, 3, 3, 0, 11, 10, 9, 8, 1, 2, 3, 4, 5, 6, 0, 11)  # not sorted, and with repetitions
+LONG = 20  # repetitions of `SAMPLE` that make a sample as long as those of runs
+GUARD = 1e-6  # Opacus' guard against division by zero
 ROUNDING, TYPICAL, TIES = 1e-4, 5e-3, 0.05
-"""Tolerances: of a contribution's norm against the one that it was scaled by; of half and of all examples against
-autograd. Rounding may decide which of two nearly equal values is a maximum, and so turn one example's gradient a
-little; a wrong way turns them all."""
+"""Tolerances. ROUNDING: of a contribution's norm, against the norm that it was scaled by. TYPICAL and TIES: of half of
+the examples and of all, against autograd. Rounding may decide which of two nearly equal values is the maximum, and so
+turn one example's gradient a little; a wrong way turns all of them."""
 
 
 class TrialError(RuntimeError):
     """A way to clipped sums does not compute what autograd does."""
 
 
-def require_sound(build: Callable[[TrainState], Sums], bench: TrainState, spec: ModelSpec) -> None:
-    """Tries a way to clipped sums on a problem of its own.
+def require_sound(build: Callable[[TrainState], Sums], state: TrainState, spec: ModelSpec) -> None:
+    """Tries a method for clipped sums on a problem made for this trial.
 
     Args:
-      build: makes the way for a model and examples.
-      bench: of the run; its module is copied.
-      spec: the model's.
+      build: makes the method for a model and examples.
+      state: the run's state; its module is copied.
+      spec: the model's architecture.
 
     Raises:
-      TrialError: an example alone is not clipped as a whole, is not autograd's, or others change what it adds.
+      TrialError: the method under trial does not clip an example's gradient as a whole, its gradient differs from
+      autograd's, or other examples change its contribution.
     """
-    problem = _problem(bench, spec)
-    ours, everyone = build(problem), torch.arange(len(SCALES), device=bench.device)
+    problem = _problem(state, spec)
+    ours, everyone = build(problem), torch.arange(len(SCALES), device=state.device)
     norms = ours(everyone, 1.0)[1].sqrt()
     if not torch.isfinite(norms).all():
-        raise TrialError("finds norms of finite gradients that are not finite")
-    # Whether these really cut nobody, half and everybody shows when the norms are compared.
+        raise TrialError("gives norms that are not finite for finite gradients")
+    # The comparison of the norms shows whether these really clip no example, half of them, and all.
     clip_norms = 2 * float(norms.max()), float(norms.median()), max(float(norms.min()) / 2, GUARD)
-    with _exactly(threads=1):  # or each example may have a thread of its own, which leaves it alone with its memory
+    with _exactly(threads=1):  # with more threads, each example could have its own thread, and so its own memory
         totals, sizes = _alone(ours, problem, clip_norms)
         for clip_norm, total in zip(clip_norms, totals, strict=True):
             _require_sum(ours, clip_norm, total, sizes)
-    with _exactly(threads=torch.get_num_threads()):  # as the run will ask for it
+    with _exactly(threads=torch.get_num_threads()):  # as in the run
         _require_sum(ours, clip_norms[1], totals[1], sizes)
         _require_sum(ours, clip_norms[1], totals[1], sizes, times=LONG)
 
@@ -69,14 +70,14 @@ def require_separate(module: nn.Module, spec: ModelSpec) -> None:
     """Compares a model's outputs for a batch with those for one example after the other.
 
     Raises:
-      TrialError: they differ, so that examples see each other.
+      TrialError: they differ, so examples influence each other.
     """
     copy, usual = _copy(module, spec), [k for k, scale in enumerate(SCALES) if 0.1 <= scale <= 1]
     inputs = _inputs(spec)[usual].to(next(module.parameters()).device)
     with torch.inference_mode():
         together, alone = copy(inputs), torch.cat([copy(one) for one in inputs.split(1)])
     if not float((together - alone).abs().max()) <= TYPICAL * float(alone.abs().max()):
-        raise TrialError("gives an example other outputs among others than alone")
+        raise TrialError("gives an example different outputs in a batch than alone")
 
 
 def _inputs(spec: ModelSpec) -> Tensor:
@@ -95,22 +96,25 @@ def _copy(module: nn.Module, spec: ModelSpec) -> nn.Module:
     return copy
 
 
-def _problem(bench: TrainState, spec: ModelSpec) -> TrainState:
+def _problem(state: TrainState, spec: ModelSpec) -> TrainState:
     """The model, and examples whose gradients differ by decades."""
-    module, inputs = _copy(bench.module, spec), _inputs(spec).to(bench.device)
+    module, inputs = _copy(state.module, spec), _inputs(spec).to(state.device)
     assert isinstance(module, nn.Sequential)
     with torch.inference_mode():
         logits = module(inputs)
     labels = logits.argmin(1)
     labels[:EXPECTED:2] = logits[:EXPECTED:2].argmax(1)
-    return replace(bench, module=module, released=module, inputs=inputs, labels=labels.clone())
+    return replace(state, module=module, released=module, inputs=inputs, labels=labels.clone())
 
 
 def _alone(ours: Sums, problem: TrainState, clip_norms: tuple[float, ...]) -> tuple[list[Tensor], Tensor]:
-    """For each clip norm the sum over `SAMPLE` of what examples add when each is alone, flat; and their norms (n,).
+    """Tries the examples one at a time.
+
+    Returns:
+      For each clip norm, the flat sum over `SAMPLE` of the contributions; and the examples' norms (n,).
 
     Raises:
-      TrialError: an example's contribution is not autograd's, scaled as a whole.
+      TrialError: an example's contribution is not autograd's gradient, scaled as a whole.
     """
     reference, sizes, errors = deepcopy(problem.module).double(), [], []
     totals = [torch.zeros((), dtype=torch.float64, device=problem.device) for _ in clip_norms]
@@ -133,15 +137,15 @@ def _alone(ours: Sums, problem: TrainState, clip_norms: tuple[float, ...]) -> tu
 
 
 def _bounded(norm: float, clip_norm: float) -> float:
-    """The factor of a gradient: Opacus' own."""
+    """Returns the factor that clips a gradient; the formula is Opacus'."""
     return min(1.0, clip_norm / (norm + GUARD))
 
 
 def _require_sum(ours: Sums, clip_norm: float, expected: Tensor, sizes: Tensor, *, times: int = 1) -> None:
-    """Tries all examples at once, the whole sample several times over.
+    """Tries all examples at once; `times` repeats the sample.
 
     Raises:
-      TrialError: sum or norms are not those of the examples alone.
+      TrialError: the sum or the norms are not those of single examples.
     """
     sums, squared = ours(torch.tensor(SAMPLE * times, device=expected.device), clip_norm)
     if not float((_flat(sums) / times - expected).norm()) <= TIES * float(sizes.max().clamp(max=clip_norm)):
@@ -152,7 +156,7 @@ def _require_sum(ours: Sums, clip_norm: float, expected: Tensor, sizes: Tensor, 
 
 
 def _gradient(module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Of one example's cross-entropy, flat."""
+    """Returns the gradient of one example's cross-entropy, flat."""
     return _flat(torch.autograd.grad(cross_entropy(module(inputs), labels), list(module.parameters())))
 
 
@@ -162,7 +166,7 @@ def _flat(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
 
 @contextmanager
 def _exactly(*, threads: int) -> Iterator[None]:
-    """Computes with so many threads, and without the short mantissas of a GPU's convolutions."""
+    """Sets the number of threads, and turns off TF32 (short mantissas) in a GPU's convolutions."""
     before, short = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False

@@ -1,8 +1,8 @@
-"""Ways to one private step: clipped sums of per-example gradients, handed to one of Opacus' optimizers.
+"""Ways to compute a private step: each gives clipped sums of per-example gradients to one of Opacus' optimizers.
 
-All ways give the same sums up to float error. In each of them an example whose gradient is not finite is left out:
-clipping cannot bound it, and it must not decide what happens to the others. The ways without a gradient for each
-example also leave out one whose squared norm overflows.
+All ways give the same sums up to float error. All leave out an example whose gradient is not finite: clipping cannot
+bound it, and it must not affect the other examples. The ways without a gradient for each example also leave out an
+example whose squared norm overflows.
 """
 
 import warnings
@@ -23,13 +23,13 @@ from torch.nn.functional import cross_entropy
 from pipelines.config.pipeline_settings import DpSgdConfig
 from pipelines.engines.central.book_keeping import clipped_sums
 from pipelines.engines.central.compiled import compiled_sums
-from pipelines.engines.central.gaussian_noise import noised
 from pipelines.engines.central.gradient_trial import require_sound
 from pipelines.engines.central.training import TrainState, build_optimizer
 from pipelines.model.spec import Conv, ModelSpec
 from pipelines.privacy.clipping import next_clip_norm
-from pipelines.privacy.mechanisms.banded import CorrelatedNoise
+from pipelines.privacy.mechanisms.banded_noise import CorrelatedNoise
 from pipelines.privacy.mechanisms.base import Mechanism
+from pipelines.privacy.noise_grid import noise_grid
 
 Mode = Literal["book_keeping", "hooks", "ghost", "functorch"]
 
@@ -42,8 +42,8 @@ class PrivateGradients(Protocol):
     """One way to compute private steps.
 
     Attributes:
-      optimizer: takes them; its `max_grad_norm` is the clip norm of the next one.
-      facts: what the log should know of the way.
+      optimizer: takes the steps; its `max_grad_norm` is the clip norm of the next step.
+      facts: facts about the way, for the log.
     """
 
     optimizer: "KeyedOptimizer"
@@ -58,7 +58,7 @@ class PrivateGradients(Protocol):
 
 def private_gradients(
     mode: Mode,
-    bench: TrainState,
+    state: TrainState,
     spec: ModelSpec,
     settings: DpSgdConfig,
     plan: Mechanism,
@@ -68,34 +68,34 @@ def private_gradients(
 
     Args:
       mode: book_keeping is ours; the others are Opacus' and need the module in contiguous layout.
-      bench: model and data.
-      spec: the model's.
-      settings: of the optimizer, and the most examples in memory at once.
+      state: model and data.
+      spec: the model's architecture.
+      settings: the optimizer, and the maximum number of examples in memory at once.
       plan: clip norm, noise and expected batch size.
       rng: the run's private stream of noise.
 
     Raises:
-      TrialError: book_keeping, and it does not compute what autograd does.
+      TrialError: the mode is book_keeping, and its sums differ from autograd's.
     """
     if mode in ("hooks", "functorch"):
-        return PerExampleGradients(bench, settings, plan, rng, force_functorch=mode == "functorch")
-    optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
+        return PerExampleGradients(state, settings, plan, rng, force_functorch=mode == "functorch")
+    optimizer = SumOptimizer(build_optimizer(state.module, settings), plan=plan, rng=rng)
     part = settings.max_physical_batch
     if mode == "ghost":
-        return SummedGradients(GhostClipping(bench), part, bench, optimizer)
-    if (compiled := compiled_sums(bench, spec)) is not None:
-        return SummedGradients(compiled, len(bench.labels), bench, optimizer)  # one example in memory at once
-    require_sound(lambda trial: BookKeeping(trial, spec), bench, spec)
-    if bench.device.type == "cpu":
+        return SummedGradients(GhostClipping(state), part, state, optimizer)
+    if (compiled := compiled_sums(state, spec)) is not None:
+        return SummedGradients(compiled, len(state.labels), state, optimizer)  # one example in memory at once
+    require_sound(lambda trial: BookKeeping(trial, spec), state, spec)
+    if state.device.type == "cpu":
         convolves = any(isinstance(layer, Conv) for layer in spec.layers)
-        part = min(part, CONV_PART if convolves else max(1, PART_BYTES // bench.inputs[0].nbytes))
-    return SummedGradients(BookKeeping(bench, spec), part, bench, optimizer)
+        part = min(part, CONV_PART if convolves else max(1, PART_BYTES // state.inputs[0].nbytes))
+    return SummedGradients(BookKeeping(state, spec), part, state, optimizer)
 
 
 class KeyedOptimizer(DPOptimizer):
-    """Opacus' optimizer with noise from the run's private stream, which is a cipher's.
+    """Opacus' optimizer with noise from the run's private stream, which is a cipher.
 
-    PyTorch's CPU generator keeps 32 bits of its seed: whoever tries them all could take the noise off a model.
+    PyTorch's CPU generator keeps 32 bits of its seed: an attacker who tries them all could remove a model's noise.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, *, plan: Mechanism, rng: np.random.Generator) -> None:
@@ -137,17 +137,17 @@ class KeyedOptimizer(DPOptimizer):
 
 
 class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):
-    """The same for sums that were clipped before, to the `max_grad_norm` of the moment."""
+    """The same optimizer for sums that are already clipped, to the current `max_grad_norm`."""
 
     max_grad_norm: float
 
     def release(self, sums: list[Tensor], *, units: int, clipped: int) -> None:
-        """Takes a step with noised sums, then moves the clip norm if the plan has it follow a quantile.
+        """Takes a step with noised sums, then moves the clip norm if it follows a quantile.
 
         Args:
-          sums: of the clipped contributions, in the shapes of the parameters.
-          units: that contributed, whatever it was.
-          clipped: of them, those whose norm exceeded `max_grad_norm`; not read where the norm is fixed.
+          sums: sums of the clipped contributions, in the shapes of the parameters.
+          units: number of units that contributed, zeros included.
+          clipped: number of units whose norm exceeded `max_grad_norm`; not read if the clip norm is fixed.
         """
         for parameter, total in zip(self.params, sums, strict=True):
             parameter.grad = total
@@ -165,17 +165,17 @@ class PerExampleGradients:
 
     def __init__(
         self,
-        bench: TrainState,
+        state: TrainState,
         settings: DpSgdConfig,
         plan: Mechanism,
         rng: np.random.Generator,
         *,
         force_functorch: bool,
     ) -> None:
-        self._bench, self._part = bench, settings.max_physical_batch
+        self._state, self._part = state, settings.max_physical_batch
         self.facts = {"grad_sample": "functorch" if force_functorch else "hooks"}
-        self._module = GradSampleModule(bench.module, loss_reduction="sum", force_functorch=force_functorch)
-        self.optimizer: KeyedOptimizer = KeyedOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=rng)
+        self._module = GradSampleModule(state.module, loss_reduction="sum", force_functorch=force_functorch)
+        self.optimizer: KeyedOptimizer = KeyedOptimizer(build_optimizer(state.module, settings), plan=plan, rng=rng)
 
     def step(self, sample: Tensor) -> None:
         """Clipped sums accumulate over physical batches, and noise is added with the last."""
@@ -198,9 +198,9 @@ class PerExampleGradients:
     def _backward(self, part: Tensor) -> None:
         """Leaves each parameter's per-example gradients, (n, *shape), in its `grad_sample`."""
         with _quiet_hooks():
-            cross_entropy(self._module(self._bench.inputs[part]), self._bench.labels[part], reduction="sum").backward()
+            cross_entropy(self._module(self._state.inputs[part]), self._state.labels[part], reduction="sum").backward()
         parameters = list(self._module.parameters())
-        # The sum is a quick test: it is finite whenever there is nothing to mend.
+        # The sum is a quick test: if it is finite, all gradients are.
         if all(torch.isfinite(parameter.grad_sample.sum()) for parameter in parameters):
             return
         finite = torch.stack([torch.isfinite(p.grad_sample).flatten(1).all(1) for p in parameters]).all(0)
@@ -209,10 +209,10 @@ class PerExampleGradients:
 
 
 class ClippedSums(Protocol):
-    """One way to sums that are clipped as it goes.
+    """One way to compute clipped sums without keeping a gradient for each example.
 
     Attributes:
-      facts: what the log should know of it.
+      facts: facts about the way, for the log.
     """
 
     facts: dict[str, str]
@@ -220,34 +220,34 @@ class ClippedSums(Protocol):
     def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
         """Returns the clipped sums over a sample, and its squared norms (n,).
 
-        Where one of those is not finite the caller leaves that example out and asks again.
+        If a norm is not finite, the caller leaves that example out and calls again.
         """
 
     def close(self) -> None:
-        """Takes the hooks off the module, where there are any."""
+        """Takes the hooks, if there are any, off the module."""
 
 
 class SummedGradients:
-    """Sums that a function clips as it goes, without a gradient for each example."""
+    """Private steps from a `ClippedSums`, without a gradient for each example."""
 
-    def __init__(self, clip: ClippedSums, part: int, bench: TrainState, optimizer: SumOptimizer) -> None:
-        self._clip, self._part, self._bench, self.optimizer = clip, part, bench, optimizer
+    def __init__(self, clip: ClippedSums, part: int, state: TrainState, optimizer: SumOptimizer) -> None:
+        self._clip, self._part, self._state, self.optimizer = clip, part, state, optimizer
         self.facts = clip.facts
 
     def step(self, sample: Tensor) -> None:
         """Adds the parts' sums, and gives them to the optimizer at once."""
-        totals = [torch.zeros_like(parameter) for parameter in self._bench.module.parameters()]
+        totals = [torch.zeros_like(parameter) for parameter in self._state.module.parameters()]
         clipped = 0
         # Parts of almost equal size: none is so small that its fixed costs weigh.
         for part in sample.tensor_split(ceil(len(sample) / self._part)) if len(sample) else ():
             sums, squared = self._sums(part)
             torch._foreach_add_(totals, sums)
-            if self.optimizer.adaptive is not None:  # else nobody asks, and asking waits for the device
+            if self.optimizer.adaptive is not None:  # otherwise the count is not read: reading it waits for the device
                 clipped += int((squared.sqrt() > self.optimizer.max_grad_norm).sum())
         self.optimizer.release(totals, units=len(sample), clipped=clipped)
 
     def close(self) -> None:
-        """Takes the hooks off the module, where there are any."""
+        """Takes the hooks, if there are any, off the module."""
         self._clip.close()
 
     def _sums(self, part: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -264,15 +264,15 @@ class SummedGradients:
 class BookKeeping:
     """Our own passes by PyTorch's operations; see `clipped_sums`."""
 
-    def __init__(self, bench: TrainState, spec: ModelSpec) -> None:
-        self._bench, self._layers = bench, spec.layers
-        self._weights = [parameter.detach() for parameter in bench.module.parameters()]
+    def __init__(self, state: TrainState, spec: ModelSpec) -> None:
+        self._state, self._layers = state, spec.layers
+        self._weights = [parameter.detach() for parameter in state.module.parameters()]
         self.facts = {"grad_sample": "book_keeping", "kernel": "torch"}
 
     def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
         """Returns the clipped sums of a sample, and its squared norms (n,)."""
         with torch.inference_mode():
-            batch = self._bench.inputs.index_select(0, sample), self._bench.labels[sample]
+            batch = self._state.inputs.index_select(0, sample), self._state.labels[sample]
             return clipped_sums(self._layers, clip_norm, self._weights, *batch)
 
     def close(self) -> None:
@@ -285,17 +285,17 @@ class GhostClipping:
     Source: Li et al. 2022, arXiv:2110.05679, section 4.
     """
 
-    def __init__(self, bench: TrainState) -> None:
-        self._bench, self._parameters = bench, list(bench.module.parameters())
-        self._module = GradSampleModuleFastGradientClipping(bench.module, loss_reduction="sum", use_ghost_clipping=True)
+    def __init__(self, state: TrainState) -> None:
+        self._state, self._parameters = state, list(state.module.parameters())
+        self._module = GradSampleModuleFastGradientClipping(state.module, loss_reduction="sum", use_ghost_clipping=True)
         self.facts = {"grad_sample": "ghost"}
 
     def __call__(self, sample: Tensor, clip_norm: float) -> tuple[list[Tensor], Tensor]:
         """Returns the clipped sums of a sample, and its squared norms (n,)."""
         self._module.max_grad_norm = clip_norm
         with _quiet_hooks():
-            outputs = self._module(self._bench.inputs[sample])
-            losses = cross_entropy(outputs, self._bench.labels[sample], reduction="none")
+            outputs = self._module(self._state.inputs[sample])
+            losses = cross_entropy(outputs, self._state.labels[sample], reduction="none")
             torch.autograd.grad(losses.sum(), self._parameters, retain_graph=True)
             factors = self._module.get_clipping_coef()
             self._module.disable_hooks()
@@ -311,6 +311,21 @@ class GhostClipping:
 @contextmanager
 def _quiet_hooks() -> Iterator[None]:
     with warnings.catch_warnings():
-        # Inputs need no gradients; PyTorch mentions that of every full backward hook.
+        # Inputs need no gradients, and PyTorch warns of that for every full backward hook.
         warnings.filterwarnings("ignore", "Full backward hook is firing")
         yield
+
+
+def noised(total: Tensor, noise: Tensor, stddev: float) -> Tensor:
+    """Returns total + stddev * noise, rounded to the grid of that noise; see `noise_grid`.
+
+    Args:
+      total: float32.
+      noise: standard normal, float64, of the same shape; it is overwritten.
+      stddev: >= 0.
+    """
+    grid = noise_grid(stddev)
+    noise.mul_(stddev).add_(total)
+    if grid:
+        noise.div_(grid).round_().mul_(grid)
+    return noise.to(total.dtype)

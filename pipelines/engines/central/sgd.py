@@ -1,4 +1,4 @@
-"""Plain minibatch training in PyTorch: the ceiling that private training is compared with."""
+"""Plain minibatch training in PyTorch: the upper limit that private training is compared with."""
 
 from collections.abc import Iterator
 from math import ceil
@@ -30,21 +30,21 @@ class Sgd:
     def fit(self, data: TrainingData, on_round: OnRound) -> Fit:
         """Trains for the configured epochs; every example comes once an epoch."""
         settings = self._settings
-        bench = TrainState.of(data, self._hardware, averaged=settings.ema_decay > 0)
-        optimizer = build_optimizer(bench.module, settings)
+        state = TrainState.of(data, self._hardware, averaged=settings.ema_decay > 0)
+        optimizer = build_optimizer(state.module, settings)
         total = len(data.labels)
         steps = max(1, ceil(settings.epochs * ceil(total / settings.batch_size)))
-        clock, examples = StepRecorder(steps, on_round, bench, settings.ema_decay), 0
+        recorder, examples = StepRecorder(steps, on_round, state, settings.ema_decay), 0
         batches = shuffled_batches(total, settings.batch_size, public_stream(self._seed, "batch_order"))
         for step in range(1, steps + 1):
-            index = torch.from_numpy(next(batches)).to(bench.device)
+            index = torch.from_numpy(next(batches)).to(state.device)
             set_learning_rate(optimizer, learning_rate(settings, step, steps))
             optimizer.zero_grad()
-            cross_entropy(bench.module(bench.inputs[index]), bench.labels[index]).backward()
+            cross_entropy(state.module(state.inputs[index]), state.labels[index]).backward()
             optimizer.step()
             examples += len(index)
-            record = clock.tick(step, examples)
-        return Fit(record=record, executed=None, facts=bench.facts())
+            record = recorder.tick(step, examples)
+        return Fit(record=record, executed=None, facts=state.facts())
 
 
 def shuffled_batches(total: int, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

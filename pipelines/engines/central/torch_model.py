@@ -31,7 +31,7 @@ class ToChannelsFirst(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Permutes the axes."""
         view = inputs.permute(0, 3, 1, 2)
-        # One channel makes the view pass for contiguous, so the copy is explicit.
+        # With one channel PyTorch takes the view for contiguous, so the copy is explicit.
         return view.clone(memory_format=torch.contiguous_format) if self.contiguous else view
 
 
@@ -68,7 +68,7 @@ def build_module(spec: ModelSpec, weights: Weights, *, contiguous: bool = False)
                     nn.Conv2d(layer.channels_in, layer.filters, layer.kernel, layer.stride, padding=layer.padding)
                 )
             case MaxPool():
-                modules.append(nn.MaxPool2d(layer.window, stride=1))
+                modules.append(nn.MaxPool2d(layer.window, layer.stride))
             case Tanh():
                 modules.append(nn.Tanh())
             case Relu():

@@ -1,4 +1,4 @@
-"""What plain and private training share: device, tensors, optimizer, learning rate and the clock."""
+"""What plain and private training share: device, tensors, optimizer, learning rate and step recorder."""
 
 import ctypes
 import platform
@@ -37,7 +37,7 @@ class Hardware:
         """Sets the threads and the allocator, and returns the device.
 
         Raises:
-          UserError: cuda was asked for and is not there.
+          UserError: the device is cuda, and PyTorch sees none.
         """
         torch.set_num_threads(self.threads)
         _keep_freed_memory()
@@ -53,8 +53,8 @@ class TrainState:
 
     Attributes:
       device: where everything is.
-      module: the one that is trained.
-      released: the one that is evaluated and kept: `module` itself, or an average of what it goes through.
+      module: the module that is trained.
+      released: the module that is evaluated and kept: `module` itself, or an average of its weights over the steps.
       inputs: (n, *features) float32.
       labels: (n,) int64.
     """
@@ -75,7 +75,7 @@ class TrainState:
           data: gives model and examples.
           hardware: gives the device.
           contiguous: as in `build_module`.
-          averaged: whether the released module is one of its own.
+          averaged: whether the released module is a separate one, for an average.
         """
         device = hardware.resolve()
         module = build_module(data.spec, data.initial_weights, contiguous=contiguous).to(device)
@@ -90,7 +90,7 @@ class TrainState:
                 torch._foreach_lerp_(list(self.released.parameters()), list(self.module.parameters()), share)
 
     def facts(self) -> dict[str, str]:
-        """What the log should know of the engine."""
+        """Returns facts about the engine, for the log."""
         return {
             "engine": f"torch {torch.__version__}",
             "device": str(self.device),
@@ -100,10 +100,10 @@ class TrainState:
 
 @lru_cache(maxsize=1)
 def _keep_freed_memory() -> None:
-    """Has glibc keep blocks of up to 32 MiB, and 256 MiB of free memory, for the next step.
+    """Makes glibc keep blocks of up to 32 MiB, and 256 MiB of free memory, for the next step.
 
-    By default it hands activations back to the kernel and fetches them anew, page by page, in every step: a fifth to
-    a half of its time, depending on what else the process did.
+    By default it returns activations to the kernel and fetches them again, page by page, in every step. That takes a
+    fifth to a half of the step's time, depending on what else the process did.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -140,18 +140,18 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class StepRecorder:
-    """Reports steps, and counts training time without the callbacks' own."""
+    """Reports steps, and measures training time without the callbacks."""
 
     def __init__(
         self,
         steps: int,
         on_round: OnRound,
-        bench: TrainState,
+        state: TrainState,
         ema_decay: float,
         plan: Mechanism | None = None,
         sampler: Participation | None = None,
     ) -> None:
-        self._steps, self._on_round, self._bench = steps, on_round, bench
+        self._steps, self._on_round, self._state = steps, on_round, state
         self._plan, self._sampler = plan, sampler
         self._ema_decay = ema_decay
         self._train_s, self._since = 0.0, time.perf_counter()
@@ -162,13 +162,13 @@ class StepRecorder:
         Raises:
           DivergedError: a weight is no longer finite.
         """
-        bench = self._bench
-        bench.average(share_of_newest(step, self._ema_decay))
+        state = self._state
+        state.average(share_of_newest(step, self._ema_decay))
         self._train_s += time.perf_counter() - self._since
-        if not isfinite(sum(float(parameter.detach().sum()) for parameter in bench.module.parameters())):
+        if not isfinite(sum(float(parameter.detach().sum()) for parameter in state.module.parameters())):
             raise DivergedError(step, "a weight")
         record = RoundRecord(
-            step=step, steps=self._steps, examples=examples, train_s=self._train_s, model=TorchModel(bench.released),
+            step=step, steps=self._steps, examples=examples, train_s=self._train_s, model=TorchModel(state.released),
             plan=self._plan, sampler=self._sampler,
         )  # fmt: skip
         self._on_round(record)

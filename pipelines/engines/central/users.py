@@ -1,8 +1,8 @@
-"""Private steps whose items are users: each contributes one clipped update, made from all of their examples.
+"""Private steps over users: each user contributes one clipped update, made from all of their examples.
 
 Sampling, noise, expected batch size and accounting are those of private steps over examples. A user's update is the
-mean gradient over their examples, or what local steps of plain SGD take away from the weights: then a step is a round
-of federated averaging, and with SGD at rate r and momentum m it is the round of a server with both.
+mean gradient over their examples, or the decrease of the weights in local steps of plain SGD. With local steps, a step
+is a round of federated averaging; SGD at rate r and momentum m is then the server's optimizer.
 
 Source: McMahan et al. 2018, arXiv:1710.06963, algorithm 1 (UserUpdateFedSGD and UserUpdateFedAvg).
 """
@@ -25,7 +25,7 @@ from pipelines.privacy.mechanisms.base import Mechanism
 
 
 def canary_updates(data: TrainingData, device: torch.device) -> dict[int, list[Tensor]]:
-    """Returns what an audit's users send, by user; nothing where nobody audits."""
+    """Returns the updates that an audit's users send, by user; empty without an audit."""
     if data.canaries is None:
         return {}
     shape, updates = data.spec.shaped, data.canaries.updates
@@ -39,7 +39,7 @@ class UserUpdates:
 
     def __init__(
         self,
-        bench: TrainState,
+        state: TrainState,
         partition: Partition,
         settings: DpSgdUsersConfig,
         plan: Mechanism,
@@ -51,18 +51,18 @@ class UserUpdates:
         """Keeps references, not copies.
 
         Args:
-          bench: model and data.
+          state: model and data.
           partition: which examples belong to which user.
-          settings: of the optimizer and of a user's update.
+          settings: the optimizer, and how a user's update is computed.
           plan: clip norm, noise and expected batch size.
           noise: the run's private stream of noise.
-          order: stream that the order of each user's examples, and which of them are taken, is drawn from.
+          order: stream for the order of each user's examples, and for the choice of those that are taken.
           canaries: updates of users that an audit planted, in the shapes of the parameters; from `canary_updates`.
         """
-        self.optimizer = SumOptimizer(build_optimizer(bench.module, settings), plan=plan, rng=noise)
-        self._bench, self._settings = bench, settings
+        self.optimizer = SumOptimizer(build_optimizer(state.module, settings), plan=plan, rng=noise)
+        self._state, self._settings = state, settings
         self.facts: dict[str, str] = {"user_update": settings.user_update}
-        self._parameters: list[Tensor] = list(bench.module.parameters())
+        self._parameters: list[Tensor] = list(state.module.parameters())
         local = settings.user_update == "delta"
         self._canaries = canaries or {}
         self._update = self._local_change if local else self._mean_gradient
@@ -76,7 +76,7 @@ class UserUpdates:
     def step(self, sample: Tensor) -> None:
         """Updates the weights from one Poisson sample of users, indices (n,) with n >= 0; noise is added once."""
         sums = [torch.zeros_like(parameter) for parameter in self._parameters]
-        clipped = torch.zeros((), dtype=torch.int64, device=self._bench.device)
+        clipped = torch.zeros((), dtype=torch.int64, device=self._state.device)
         for user, order in zip(users := sample.tolist(), self._orders.of(users), strict=True):
             raw = self._canaries[user] if user in self._canaries else self._update(self._indices(order))
             update, norm = clipped_update(raw, self.optimizer.max_grad_norm)
@@ -88,18 +88,18 @@ class UserUpdates:
         """There are no hooks."""
 
     def _indices(self, order: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(order).to(self._bench.device)
+        return torch.from_numpy(order).to(self._state.device)
 
     def _mean_gradient(self, examples: Tensor) -> list[Tensor]:
-        """Of the cross-entropy over these examples, a part of them in memory at a time."""
-        bench, totals = self._bench, [torch.zeros_like(parameter) for parameter in self._parameters]
+        """Returns the mean gradient of the cross-entropy over these examples; computes it part by part."""
+        state, totals = self._state, [torch.zeros_like(parameter) for parameter in self._parameters]
         for part in examples.split(self._settings.max_physical_batch):
-            loss = cross_entropy(bench.module(bench.inputs[part]), bench.labels[part], reduction="sum")
+            loss = cross_entropy(state.module(state.inputs[part]), state.labels[part], reduction="sum")
             torch._foreach_add_(totals, torch.autograd.grad(loss / len(examples), self._parameters))
         return totals
 
     def _local_change(self, examples: Tensor) -> list[Tensor]:
-        """What the weights lose in local steps over these examples, batch by batch; they are as before afterwards."""
+        """Returns the decrease of the weights in local steps over these examples, and then restores the weights."""
         settings, start = self._settings, [parameter.detach().clone() for parameter in self._parameters]
         for _ in range(settings.local_epochs):
             for batch in examples.split(settings.local_batch_size):
@@ -113,10 +113,10 @@ class UserUpdates:
 
 
 def clipped_update(update: list[Tensor], clip_norm: float) -> tuple[list[Tensor], Tensor]:
-    """Bounds the L2 norm over all tensors of one user's update, whatever it holds.
+    """Bounds the L2 norm over all tensors of one user's update, for all values of it.
 
-    Coordinates are cut at `PRIVATE_REACH`, so that the norm does not overflow; an update that is not finite even then
-    becomes zero. The rest is TensorFlow's `clip_by_global_norm`, which is what TFF clips with.
+    Coordinates are cut at `PRIVATE_REACH`, so that the norm does not overflow. An update that is still not finite
+    becomes zero. The rest is TensorFlow's `clip_by_global_norm`, with which TFF clips.
 
     Args:
       update: float32.

@@ -10,8 +10,8 @@ from pipelines.engines.federated.secure import SumBounds
 from pipelines.engines.federated.tff_noise import Noise
 from pipelines.model.spec import ModelSpec
 
-# Local steps that are laid out one after the other. A step inside a loop takes TensorFlow 1.4 to 2 times as long, and
-# each one outside makes the first round of a process slower, by a fifth of a second for the CNN.
+# Local steps that the graph unrolls. A step inside a loop takes TensorFlow 1.4 to 2 times as long. Each unrolled step
+# makes the first round of a process slower, by a fifth of a second for the CNN.
 UNROLLED_STEPS = 8
 
 
@@ -22,7 +22,7 @@ class OptimizerConfig:
     Attributes:
       name: sgd, adam, adagrad or yogi.
       learning_rate: > 0.
-      momentum: of sgd, in [0, 1); the others bring their own.
+      momentum: in [0, 1), for sgd; 0 for the others, which have their own.
     """
 
     name: Literal["sgd", "adam", "adagrad", "yogi"]
@@ -39,8 +39,8 @@ class AlgorithmSpec:
       client: optimizer of the local steps.
       server: optimizer of the rounds; its gradient is the negative average delta.
       proximal_strength: FedProx's mu, >= 0.
-      average: weights of clients in the mean, or the private aggregation.
-      bounds: of secure aggregation without privacy; None sums in the clear.
+      average: how clients count in the mean (by their examples, or equally), or the noise of the private aggregation.
+      bounds: bounds of secure aggregation without privacy; None sums in the clear.
     """
 
     spec: ModelSpec
@@ -63,7 +63,7 @@ class AlgorithmSpec:
         average: Literal["examples", "uniform"] | Noise,
         bounds: SumBounds | None = None,
     ) -> "AlgorithmSpec":
-        """Puts together what the settings say."""
+        """Builds the algorithm that the settings describe."""
         client = OptimizerConfig(
             name=settings.client_optimizer,
             learning_rate=settings.client_learning_rate,
@@ -91,8 +91,8 @@ class LocalWork:
     Attributes:
       batch_size: examples of one local step; the last batch of an epoch may be smaller.
       epochs: passes over its examples, all in the same order.
-      unrolled: local steps that the graph lays out one after the other; further ones go through a loop.
-      loops: whether a client may take more steps than that.
+      unrolled: local steps that the graph unrolls; further ones go through a loop.
+      loops: whether a client may take more steps than `unrolled`.
     """
 
     batch_size: int
@@ -102,7 +102,7 @@ class LocalWork:
 
     @classmethod
     def of(cls, *, batch_size: int, epochs: int, largest: int) -> "LocalWork":
-        """Lays out a graph for clients of up to `largest` examples, in powers of two, so that partitions share it."""
+        """Plans a graph for clients of up to `largest` examples; powers of two let several partitions share it."""
         steps = epochs * ceil(largest / batch_size)
         unrolled = min(UNROLLED_STEPS, 1 << (steps - 1).bit_length())
         return cls(batch_size=batch_size, epochs=epochs, unrolled=unrolled, loops=steps > unrolled)

@@ -3,22 +3,25 @@
 import queue
 import subprocess
 import threading
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 
-def start_child(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a process from a thread that outlives it, without streams of ours and deaf to the terminal's Ctrl-C.
+def start_child(
+    command: list[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Starts a process from a thread that outlives it, without our streams and without the terminal's Ctrl-C.
 
-    The kernel's parent-death signal, which the process asks for itself, is about the parent *thread*: from a
-    short-lived one the child would die early. A `preexec_fn` could ask for it, but may deadlock in a process that has
-    threads, as TensorFlow's always has.
+    The process itself asks for the kernel's parent-death signal. This signal is about the parent *thread*: started
+    from a short-lived thread, the child would die early. A `preexec_fn` could ask for the signal too, but may deadlock
+    in a process that has threads, such as TensorFlow's.
 
     Args:
       command: program and arguments.
-      options: of `subprocess.Popen`.
+      env: its environment; None takes ours.
+      pass_fds: descriptors that it inherits.
 
     Raises:
-      OSError: it cannot be run.
+      OSError: the program cannot be run.
     """
     started: queue.Queue[subprocess.Popen[bytes] | OSError] = queue.Queue()
 
@@ -26,8 +29,8 @@ def start_child(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         null = subprocess.DEVNULL
         try:
             process = subprocess.Popen(
-                command, stdin=null, stdout=null, stderr=null, start_new_session=True, **options
-            )  # fmt: skip
+                command, stdin=null, stdout=null, stderr=null, start_new_session=True, env=env, pass_fds=pass_fds
+            )
         except OSError as error:
             started.put(error)
             return

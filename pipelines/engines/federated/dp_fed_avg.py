@@ -41,18 +41,19 @@ class DpFedAvg:
         """Holds settings and plan, not data.
 
         Args:
-          settings: of local and server optimization.
-          plan: of the mechanism, at user level.
+          settings: local and server optimization.
+          plan: the mechanism, at user level.
           noise_seed: determines cohorts, the order of examples and the noise, so that equal seeds give equal weights
             up to the order that TFF sums clients in; None draws them from the operating system's entropy.
           threads: size of the engine's thread pools; None takes the CPUs this process may use.
           private_worker: whether to refuse a worker that others can reach.
 
         Raises:
-          UserError: the plan protects another unit, or has no steps.
+          ValueError: a plan for another unit.
+          UserError: the plan has no steps.
         """
         if plan.unit != PrivacyUnit.USER:
-            raise UserError(f"privacy.unit={plan.unit} does not fit pipeline=dp_fed_avg, which protects every user")
+            raise ValueError(f"a plan whose unit is {plan.unit} does not fit dp_fed_avg")
         if plan.steps < 1:
             raise UserError(f"mechanism plan: steps={plan.steps}; training needs at least one")
         self._settings = settings
@@ -65,7 +66,7 @@ class DpFedAvg:
         """Trains, and calls `on_round` after every round.
 
         Raises:
-          UserError: no partition, or a worker that is open to others against the will.
+          UserError: there is no partition, or others can reach the worker although `private_worker` is set.
           DivergedError: the noised update or a weight is not finite; both are already public under the guarantee.
         """
         settings, plan, partition = self._settings, self._plan, require_partition(data)
@@ -105,8 +106,8 @@ def noise_of(plan: Mechanism, *, secure: bool = False) -> Noise:
     """Returns the part of the plan that the aggregation is built from.
 
     Args:
-      plan: of the mechanism.
-      secure: whether users' clipped deltas are summed as secure aggregation would.
+      plan: the mechanism.
+      secure: whether users' clipped deltas are summed as in secure aggregation.
     """
     return Noise(
         noise_multiplier=plan.noise_multiplier,
@@ -120,7 +121,7 @@ def noise_of(plan: Mechanism, *, secure: bool = False) -> Noise:
 
 
 def _require_finite_update(step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:
-    """Looks at the noised update alone; what a client's delta was like must not end a private run."""
+    """Checks the noised update alone: a client's delta must not end a private run."""
     del cohort
     if int(metrics["finalizer"]["update_non_finite"]):
         raise DivergedError(step, "the noised update")

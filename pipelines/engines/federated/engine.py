@@ -1,4 +1,4 @@
-"""The one import of TensorFlow, its Federated and its Privacy: silent, and with a clear word where they are missing."""
+"""The only import of TensorFlow, TFF and TensorFlow Privacy: silent, with a clear error if one is missing."""
 
 import logging
 import os
@@ -12,11 +12,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def missing_engine(system: str, machine: str) -> UserError:
-    """Words the absence of TensorFlow Federated for a platform.
+    """Returns the error for a platform without TensorFlow Federated.
 
     Args:
-      system: as of `platform.system()`, such as Linux.
-      machine: as of `platform.machine()`, such as x86_64.
+      system: from `platform.system()`, such as Linux.
+      machine: from `platform.machine()`, such as x86_64.
     """
     if (system, machine) != ("Linux", "x86_64"):
         return UserError(
@@ -32,22 +32,22 @@ def missing_engine(system: str, machine: str) -> UserError:
 _handlers = logging.root.handlers[:]
 try:
     with warnings.catch_warnings():
-        # Deprecations inside third-party modules, raised as they load: nothing that a user of this project can mend.
+        # Third-party modules warn of deprecations as they load; a user of this project cannot change these modules.
         warnings.simplefilter("ignore")
         import tensorflow as tf
         import tensorflow_federated as tff
         import tensorflow_privacy as tfp  # type: ignore[import-untyped]
 except ImportError as error:
     raise missing_engine(platform.system(), platform.machine()) from error
-# Some import gives the root logger a handler, which would put the name of a module before each line of ours.
+# One of these imports gives the root logger a handler, which would put a module's name before each of our lines.
 logging.root.handlers[:] = _handlers
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a log entry of TensorFlow is something that its reader can act on.
+    """Whether a log entry of TensorFlow is useful to its reader.
 
-    What is not: a page on an assertion within TFF's rounding, and advice against tracing one function again and again,
-    which TensorFlow gives where a sweep's models, each traced once, come to lie at one address.
+    Two entries are not: a page on an assertion within TFF's rounding, and advice against repeated tracing of one
+    function. TensorFlow gives that advice in a sweep when models, each traced once, get the same memory address.
     """
     message = record.getMessage()
     of_rounding = "Object was never used" in message and "assert_less_equal" in message
@@ -61,7 +61,7 @@ def _without_worker(cardinalities: dict) -> None:
     raise RuntimeError("there is no worker yet; call ensure_worker")
 
 
-# TFF's own context would start a worker of its own, and has a destructor that fails where modules are gone at exit.
+# TFF's default context would start its own worker, and its destructor fails if modules are gone at exit.
 tff.framework.set_default_context(
     tff.framework.SyncExecutionContext(executor_fn=tff.framework.ResourceManagingExecutorFactory(_without_worker))
 )

@@ -1,8 +1,9 @@
 """Federated averaging in TFF whose clients read their examples from mapped memory, by index.
 
-`tff.learning` insists on a `tf.data` pipeline for each client, which on a CPU costs several times what training on it
-does. Here a client receives the indices of its examples, and one graph takes all its local steps. Broadcast, map,
-aggregation with or without privacy, and the server's step are TFF's own; so is the result, to rounding.
+`tff.learning` requires a `tf.data` pipeline for each client. On a CPU that pipeline costs several times as much as the
+training. Here a client receives the indices of its examples, and one graph takes all its local steps. Broadcast, map,
+aggregation with or without privacy, and the server's step are TFF's own. The result is that of `tff.learning`, up to
+rounding.
 """
 
 from collections import OrderedDict
@@ -30,43 +31,44 @@ _ORDER = tff.TensorType(np.int32, [None])
 
 @lru_cache(maxsize=16)
 def build_process(
-    recipe: AlgorithmSpec,
+    algorithm: AlgorithmSpec,
     work: LocalWork,
     inputs: SharedArray,
     labels: SharedArray,
     canaries: SharedArray | None = None,
 ) -> tff.templates.IterativeProcess:
-    """Builds the process once for each recipe and data, so that a sweep over seeds traces it once.
+    """Builds the process once for each algorithm and data, so that a sweep over seeds traces it once.
 
     Args:
-      recipe: the algorithm.
-      work: of one client in one round.
+      algorithm: the algorithm.
+      work: what one client does in one round.
       inputs: float32, shape (n, *features).
       labels: int32, shape (n,).
-      canaries: float32, shape (canaries, weights): what an audit's clients send; None where nobody audits.
+      canaries: float32, shape (canaries, weights): what an audit's clients send; None without an audit.
 
     Returns:
       A process whose `next` takes the server's state and, for each client, the indices of its examples: int32, shape
       (examples,), values in [0, n), in the order of this round. A client whose indices are all -1 - k is canary k.
     """
-    weights_type = tff.types.to_type(_Weights(tuple(_tensor_types(recipe.spec)), ()))
+    weights_type = tff.types.to_type(_Weights(tuple(_tensor_types(algorithm.spec)), ()))
     finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
-        build_optimizer(recipe.server.name, recipe.server.learning_rate, recipe.server.momentum, "server"), weights_type
+        build_optimizer(algorithm.server.name, algorithm.server.learning_rate, algorithm.server.momentum, "server"),
+        weights_type,
     )
     client = tff.tensorflow.computation(
-        partial(_client_update, recipe, work, inputs, labels, canaries), (weights_type.trainable, _ORDER)
+        partial(_client_update, algorithm, work, inputs, labels, canaries), (weights_type.trainable, _ORDER)
     )
     sent = client.type_signature.result
-    if private := isinstance(recipe.average, Noise):
-        aggregator = private_mean(recipe.average, recipe.specs).create(sent)
+    if private := isinstance(algorithm.average, Noise):
+        aggregator = private_mean(algorithm.average, algorithm.specs).create(sent)
     else:
-        sums = SecureWeightedSum(recipe.bounds) if recipe.bounds else tff.aggregators.SumFactory()
+        sums = SecureWeightedSum(algorithm.bounds) if algorithm.bounds else tff.aggregators.SumFactory()
         aggregator, mean = sums.create(sent), tff.tensorflow.computation(_mean, sent)
 
     @tff.federated_computation
     def initialize() -> Any:
         nothing = tff.federated_value((), tff.SERVER)
-        weights = tff.federated_eval(_zero_weights(recipe.spec), tff.SERVER)
+        weights = tff.federated_eval(_zero_weights(algorithm.spec), tff.SERVER)
         return tff.federated_zip(_State(weights, nothing, nothing, aggregator.initialize(), finalizer.initialize()))
 
     @tff.federated_computation(initialize.type_signature.result, tff.FederatedType(_ORDER, tff.CLIENTS))
@@ -100,7 +102,7 @@ def _zero_weights(spec: ModelSpec) -> Any:
 
 @tf.autograph.experimental.do_not_convert
 def _client_update(
-    recipe: AlgorithmSpec,
+    algorithm: AlgorithmSpec,
     work: LocalWork,
     inputs: SharedArray,
     labels: SharedArray,
@@ -108,22 +110,22 @@ def _client_update(
     start: Any,
     order: Any,
 ) -> tuple[Any, ...] | OrderedDict[str, Any]:
-    """What a client sends: its delta, zero where it is not finite; without privacy weighted, and with its weight.
+    """Returns what a client sends: its delta, or zero if it is not finite; without privacy, weighted and with weight.
 
-    One sum over all of it takes half the time of `tff.aggregators.MeanFactory`'s, which are two and a product.
+    One sum over all of it takes half the time of `tff.aggregators.MeanFactory`, which needs two sums and a product.
     """
-    train = partial(_local_change, recipe, work, tuple(start), order, inputs.tensor(), labels.tensor())
+    train = partial(_local_change, algorithm, work, tuple(start), order, inputs.tensor(), labels.tensor())
     if canaries is None:
         delta = train()
     else:
-        delta = tf.cond(tf.reduce_any(order < 0), partial(_given_change, recipe, canaries.tensor(), order), train)
-    private = isinstance(recipe.average, Noise)
+        delta = tf.cond(tf.reduce_any(order < 0), partial(_given_change, algorithm, canaries.tensor(), order), train)
+    private = isinstance(algorithm.average, Noise)
     if private:
         delta = [tf.clip_by_value(value, -PRIVATE_REACH, PRIVATE_REACH) for value in delta]
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in delta])
     if private:  # nothing else leaves the clients
         return tuple(tf.where(finite, value, tf.zeros_like(value)) for value in delta)
-    weight = tf.cast(tf.size(order), tf.float32) if recipe.average == "examples" else tf.constant(1.0)
+    weight = tf.cast(tf.size(order), tf.float32) if algorithm.average == "examples" else tf.constant(1.0)
     return OrderedDict(
         delta=tuple(tf.where(finite, value * weight, tf.zeros_like(value)) for value in delta),
         weight=tf.where(finite, weight, 0.0),
@@ -132,32 +134,32 @@ def _client_update(
 
 
 @tf.autograph.experimental.do_not_convert
-def _local_change(recipe: AlgorithmSpec, work: LocalWork, start: Any, *examples: Any) -> list[Any]:
-    weights = train_locally(recipe, work, start, *examples)
+def _local_change(algorithm: AlgorithmSpec, work: LocalWork, start: Any, *examples: Any) -> list[Any]:
+    weights = train_locally(algorithm, work, start, *examples)
     return [before - after for before, after in zip(start, weights, strict=True)]
 
 
 @tf.autograph.experimental.do_not_convert
-def _given_change(recipe: AlgorithmSpec, updates: Any, order: Any) -> list[Any]:
-    shapes = recipe.spec.weight_shapes()
+def _given_change(algorithm: AlgorithmSpec, updates: Any, order: Any) -> list[Any]:
+    shapes = algorithm.spec.weight_shapes()
     parts = tf.split(updates[-1 - order[0]], [prod(shape) for shape in shapes])
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @tf.autograph.experimental.do_not_convert
 def _mean(total: Any) -> Any:
-    """Divides the sum of what clients sent. Without a finite client it is NaN, which the finalizer rejects."""
+    """Divides the sum of the deltas by that of the weights. Without a finite client it is NaN: TFF rejects it."""
     return tuple(value / total["weight"] for value in total["delta"])
 
 
 @tf.autograph.experimental.do_not_convert
 def train_locally(
-    recipe: AlgorithmSpec, work: LocalWork, start: Sequence[Any], order: Any, inputs: Any, labels: Any
+    algorithm: AlgorithmSpec, work: LocalWork, start: Sequence[Any], order: Any, inputs: Any, labels: Any
 ) -> Sequence[Any]:
     """Takes a client's local steps.
 
     Args:
-      recipe: its model, client optimizer and proximal strength count.
+      algorithm: gives the model, the client optimizer and the proximal strength.
       work: batches and epochs.
       start: the server's weights.
       order: int32 tensor, shape (examples,): indices into `inputs`.
@@ -167,7 +169,9 @@ def train_locally(
     Returns:
       The weights after `work.epochs` passes over `order` in batches.
     """
-    optimizer = build_optimizer(recipe.client.name, recipe.client.learning_rate, recipe.client.momentum, "client")
+    optimizer = build_optimizer(
+        algorithm.client.name, algorithm.client.learning_rate, algorithm.client.momentum, "client"
+    )
     batches = (tf.size(order) + work.batch_size - 1) // work.batch_size
     steps = batches * work.epochs
 
@@ -176,22 +180,22 @@ def train_locally(
         batch = order[first : first + work.batch_size]
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            logits = forward(recipe.spec, weights, tf.gather(inputs, batch))
+            logits = forward(algorithm.spec, weights, tf.gather(inputs, batch))
             loss = mean_cross_entropy(logits, tf.gather(labels, batch))
         gradients = tape.gradient(loss, weights)
-        if recipe.proximal_strength > 0:  # Li et al. 2020, arXiv:1812.06127, algorithm 2
-            mu = recipe.proximal_strength
+        if algorithm.proximal_strength > 0:  # Li et al. 2020, arXiv:1812.06127, algorithm 2
+            mu = algorithm.proximal_strength
             gradients = [g + mu * (now - then) for g, now, then in zip(gradients, weights, start, strict=True)]
         return optimizer.next(state, weights, tuple(gradients))
 
-    def a_few(k: Any, state: Any, weights: Any) -> Any:
+    def unrolled(k: Any, state: Any, weights: Any) -> Any:
         for ahead in range(work.unrolled):
             values = (k + ahead, state, weights)
             state, weights = tf.cond(values[0] < steps, partial(step, *values), partial(tuple, values[1:]))
         return k + work.unrolled, state, weights
 
     state = optimizer.initialize(tuple(tf.TensorSpec(value.shape, value.dtype) for value in start))
-    values = a_few(tf.constant(0), state, tuple(start))
+    values = unrolled(tf.constant(0), state, tuple(start))
     if work.loops:
-        values = tf.while_loop(lambda k, *_: k < steps, a_few, values, parallel_iterations=1)
+        values = tf.while_loop(lambda k, *_: k < steps, unrolled, values, parallel_iterations=1)
     return values[2]

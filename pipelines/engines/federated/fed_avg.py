@@ -1,4 +1,4 @@
-"""Federated averaging: clients train locally, the server averages what they learned."""
+"""Federated averaging: clients train locally, and the server averages their changes."""
 
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ class FedAvg:
         """Holds settings, not data.
 
         Args:
-          settings: of the pipeline.
+          settings: the pipeline's settings.
           seed: public; determines cohorts and the order of examples.
           threads: size of the engine's thread pools; None takes the CPUs this process may use.
           private_worker: whether to refuse a worker that others can reach.
@@ -42,8 +42,8 @@ class FedAvg:
         """Trains, and calls `on_round` after every round.
 
         Raises:
-          UserError: no partition, too few clients for a cohort, a change beyond the bounds of secure aggregation, or
-            a worker that is open to others against the will.
+          UserError: there is no partition, too few clients for a cohort, or a change beyond the bounds of secure
+            aggregation; or others can reach the worker although `private_worker` is set.
           DivergedError: a client's or the server's update is not finite.
         """
         settings, partition = self._settings, require_partition(data)
@@ -81,13 +81,14 @@ def _bounds(settings: FedAvgConfig, partition: Partition) -> SumBounds | None:
 
 
 def _require_whole_updates(settings: FedAvgConfig, step: int, cohort: Cohort, metrics: dict[str, Any]) -> None:
-    """Ends a run whose clients diverge, or exceed the bounds. TFF alone would leave them out, or cut, and go on."""
+    """Ends a run if a client diverges or exceeds the bounds. TFF alone would leave it out, or clip it, and go on."""
     if settings.secure_aggregation:
         above, below = (int(metrics["aggregator"][f"secure_{side}_clipped_count"]) for side in ("upper", "lower"))
         if above or below:
             raise UserError(
                 f"pipeline.secure_bound={settings.secure_bound:g} is too small for round {step}: at least "
-                f"{max(above, below)} of {len(cohort)} clients changed a weight by more; raise it, or lower the rates"
+                f"{max(above, below)} of {len(cohort)} clients changed a weight by more; raise it, or lower the "
+                "learning rates"
             )
     finite = int(metrics["client_work"]["train"]["finite_clients"])
     if finite < len(cohort):

@@ -1,9 +1,9 @@
-"""Where the worker lives: in a network of its own, reached through a Unix socket that only its owner may open.
+"""The worker's home: a network of its own, reached through a Unix socket that only its owner may open.
 
-TFF's worker listens on every address, without encryption or authentication, and does what it is told: whoever reaches
-it reads the training examples, and reads and writes files as we do. It cannot be told to listen elsewhere. So it runs
-where nobody else is: in network and user namespaces that the kernel gives to any user, if it is set to. What passes in
-and out goes through `relay.py`. The socket's file is there only while a worker starts.
+TFF's worker listens on every address without encryption or authentication, and obeys every request. A process that
+reaches it can read the training examples, and can read and write files as we can. The worker has no option to listen
+elsewhere. So it runs in its own network and user namespaces, which the kernel gives to any user unless it is configured
+otherwise. All traffic goes through `relay.py`. The socket's file exists only while a worker starts.
 """
 
 import atexit
@@ -25,26 +25,26 @@ from pipelines.engines.federated.child import start_child
 
 RELAY = Path(__file__).with_name("relay.py")
 ANSWERS_WITHIN_S = 30
-# In a network of our own every port is free; these are below those that the kernel picks for the other end.
+# In its own network every port is free. These are below the ports that the kernel picks for the other end.
 PORTS = itertools.count(20_001)
 OPEN_DOOR = (
-    "is open to whoever reaches any network address of this machine or container, for want of namespaces of its own"
+    "is open to everyone who can reach an address of this machine or container, because it has no namespaces of its own"
 )
 
 
 class Home:
-    """A relay in namespaces of its own; where the system allows none, this process itself.
+    """A relay in namespaces of its own; if the system allows none, this process itself.
 
     Attributes:
-      flaw: why others can reach what lives here; None where nobody can.
-      process: the relay's; None where there is a flaw.
+      flaw: why others can reach the worker; None if they cannot.
+      process: the relay's process; None if there is a flaw.
     """
 
     def __init__(self) -> None:
-        """Starts the relay, and waits until it stands.
+        """Starts the relay, and waits until it is ready.
 
         Raises:
-          UserError: no folder for the socket, or the relay cannot be run.
+          UserError: the socket's folder cannot be made, or the relay cannot be run.
         """
         self._owner = os.getpid()
         self._lock = threading.Lock()
@@ -52,7 +52,7 @@ class Home:
         self.process: subprocess.Popen[bytes] | None = None
         self._kinds: tuple[str, ...] = ()
         self._folder = temporary_folder("privacy-pipelines-worker-")
-        # Addressed by its descriptor, whose path is short: one of a socket must have less than 108 characters.
+        # The socket's path goes through this descriptor to be short: it must have less than 108 characters.
         self._place = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(ANSWERS_WITHIN_S)
@@ -75,7 +75,7 @@ class Home:
 
     @property
     def stands(self) -> bool:
-        """Whether what lives here can still be reached by us."""
+        """Whether this process can still reach the worker here."""
         return self._owner == os.getpid() and (self.process is None or self.process.poll() is None)
 
     @property
@@ -85,7 +85,7 @@ class Home:
 
     @contextlib.contextmanager
     def door(self) -> Iterator[tuple[int, str]]:
-        """Yields a port for a new worker and gRPC's name of the way to it; behind the one who came in it is closed."""
+        """Yields a port for a new worker, and its gRPC address, which accepts connections only inside the block."""
         if self.process is None:
             port = _free_port()
             yield port, f"127.0.0.1:{port}"
@@ -93,11 +93,11 @@ class Home:
         port = next(PORTS)
         path = f"/proc/self/fd/{self._place}/{port}"
         with socket.socket(socket.AF_UNIX) as listener:
-            os.fchmod(listener.fileno(), 0o600)  # before there is a file: it is born with it
+            os.fchmod(listener.fileno(), 0o600)  # before bind makes the file: it is made with this mode
             listener.bind(path)
             try:
                 listener.listen()
-                with contextlib.suppress(OSError):  # its end shows when nobody answers
+                with contextlib.suppress(OSError):  # if the relay has ended, the worker will not answer
                     socket.send_fds(self._control, [f"listen {port}".encode()], [listener.fileno()])
                 yield port, f"unix:{path}"
             finally:
@@ -109,8 +109,8 @@ class Home:
         """Keeps a file open for as long as its owner lives, and returns a path by which workers can open it.
 
         Args:
-          descriptor: of the file; closed here.
-          owner: whatever stands for the need of it.
+          descriptor: descriptor of the file; closed here.
+          owner: the object that needs the file.
 
         Raises:
           UserError: the relay has died.
@@ -146,7 +146,7 @@ class Home:
         shutil.rmtree(self._folder, ignore_errors=True)  # where the relay was killed
 
     def _answer(self) -> str:
-        """The relay's next message; empty if it has ended, or does not speak."""
+        """Returns the relay's next message; empty if the relay has ended, or does not answer."""
         try:
             return self._control.recv(256).decode()
         except OSError:
@@ -163,7 +163,7 @@ _lock = threading.Lock()
 
 
 def home() -> Home:
-    """Returns this process's home of workers, made if there is none."""
+    """Returns this process's home of workers; makes it if there is none."""
     global _home
     with _lock:
         if _home is None or not _home.stands:
@@ -174,7 +174,7 @@ def home() -> Home:
 
 
 def require_private_home() -> None:
-    """Makes sure that nobody else can reach a worker.
+    """Makes sure that only this user and root can reach a worker.
 
     Raises:
       UserError: the system does not allow it.
@@ -183,7 +183,7 @@ def require_private_home() -> None:
         raise UserError(
             f"federated.require_private_worker=true: TensorFlow Federated's worker {OPEN_DOOR} ({flaw}); allow user "
             "namespaces (sysctl user.max_user_namespaces, or a container's seccomp profile), or drop the requirement "
-            "where you are alone"
+            "if you are the only user"
         )
 
 

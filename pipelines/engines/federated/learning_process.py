@@ -1,4 +1,4 @@
-"""The server's side of a run: its process, fast or stock, and the state that moves one round at a time."""
+"""The server's side of a run: its process, fast or stock, and the state that each round updates."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol
@@ -21,17 +21,17 @@ from pipelines.model.spec import Weights
 
 
 class Clients(Protocol):
-    """What a process is fed with."""
+    """Gives a process the input of its clients."""
 
     def of(self, cohort: Iterable[int]) -> Sequence[Any]:
         """Returns the input of each client of the cohort."""
 
 
 class Server:
-    """A run of the process: the server's state, moved one round at a time.
+    """A run of the process: the server's state, which each round updates.
 
     Attributes:
-      metrics: of the last round, as the process reports them; empty before the first.
+      metrics: metrics of the last round, as the process reports them; empty before the first round.
     """
 
     def __init__(
@@ -45,26 +45,26 @@ class Server:
         bounds: SumBounds | None = None,
         cohort_size: float | None = None,
     ) -> None:
-        """Puts the process at its start.
+        """Builds the process and its first state.
 
         Args:
-          settings: of local and server optimization, and the engine.
+          settings: local and server optimization, and the engine.
           data: inputs, labels, partition, architecture and initial weights.
-          average: weights of clients in the mean, or the private aggregation.
-          order: stream that each client's order of examples in each round is drawn from.
-          noise: stream that the keys of all noise come from; None where nothing is private. The process is shared by
-            all runs of a recipe, so that keys are part of the state alone.
-          bounds: of secure aggregation without privacy; None sums in the clear.
-          cohort_size: expected, where it varies by chance; None where each size comes as it is.
+          average: how clients count in the mean, or the noise of the private aggregation.
+          order: stream for each client's order of examples in each round.
+          noise: stream for the keys of all noise; None without privacy. All runs of an algorithm share its process, so
+            keys are in the state alone.
+          bounds: bounds of secure aggregation without privacy; None sums in the clear.
+          cohort_size: expected size of a cohort, if it is random; None does not pad cohorts.
 
         Raises:
-          UserError: no partition, or canaries in the stock engine.
-          ValueError: private aggregation without that stream.
+          UserError: there is no partition, or there are canaries in the stock engine.
+          ValueError: private aggregation without a stream for its noise.
         """
         if isinstance(average, Noise) and noise is None:
             raise ValueError("private aggregation needs a stream for the keys of its noise")
-        recipe = AlgorithmSpec.of(settings, data.spec, average, bounds)
-        self._process, self._clients = _engine(settings, data, recipe, order, cohort_size)
+        algorithm = AlgorithmSpec.of(settings, data.spec, average, bounds)
+        self._process, self._clients = _engine(settings, data, algorithm, order, cohort_size)
         start = tff.learning.models.ModelWeights(tuple(data.initial_weights), ())
         self._state = self._process.initialize()._replace(global_model_weights=start)
         if noise is not None:
@@ -75,7 +75,7 @@ class Server:
         self.metrics: dict[str, Any] = {}
 
     def round(self, cohort: Iterable[int]) -> dict[str, Any]:
-        """Runs one round with these clients, who may be none, and returns the process's metrics."""
+        """Runs one round with these clients, possibly none, and returns the process's metrics."""
         output = self._process.next(self._state, list(self._clients.of(cohort)))
         self._state = output.state
         self.metrics = output.metrics
@@ -88,9 +88,9 @@ class Server:
 
     @property
     def dp_event(self) -> Any:
-        """What the state says the last private round did, as a `dp_accounting.DpEvent` without the sampling.
+        """The last private round according to the state, as a `dp_accounting.DpEvent` without the sampling.
 
-        Of trees it is the event of one node: TFF has none for a round of theirs.
+        For tree noise it is the event of one node: TFF has no event for a round.
         """
         query = self._state.aggregator.query_state.numerator_state
         if hasattr(query, "inner_query_state"):
@@ -99,7 +99,7 @@ class Server:
 
 
 def _require_query_only(aggregator: Any) -> None:
-    """Whatever else an aggregation remembers of its clients has no noise, such as the quantile behind zeroing."""
+    """Refuses an aggregation that keeps other state: that state has no noise, such as the quantile for zeroing."""
     if getattr(aggregator, "_fields", None) != ("query_state", "agg_state", "dp_event", "is_init_state"):
         raise GuaranteeError("the private aggregation keeps more state than its query's: the epsilon would be false")
 
@@ -107,21 +107,21 @@ def _require_query_only(aggregator: Any) -> None:
 def _engine(
     settings: FederatedConfig,
     data: TrainingData,
-    recipe: AlgorithmSpec,
+    algorithm: AlgorithmSpec,
     order: np.random.Generator,
     cohort_size: float | None,
 ) -> tuple[tff.templates.IterativeProcess, Clients]:
     partition, batch_size, epochs = require_partition(data), settings.local_batch_size, settings.local_epochs
-    orders = ClientBatches(partition, local_batch_size=batch_size, order=order)
+    batches = ClientBatches(partition, local_batch_size=batch_size, order=order)
     if settings.engine == "stock":
         if data.canaries is not None:
             raise UserError("audit=canary_clients needs pipeline.engine=fast: tff.learning's own clients all train")
-        return stock.build_process(recipe), ClientDatasets(
-            data, orders, local_batch_size=batch_size, local_epochs=epochs
+        return stock.build_process(algorithm), ClientDatasets(
+            data, batches, local_batch_size=batch_size, local_epochs=epochs
         )
-    storage = store(data)
+    arrays = store(data)
     work = LocalWork.of(batch_size=batch_size, epochs=epochs, largest=int(partition.sizes.max()))
-    summed = isinstance(recipe.average, Noise) and recipe.average.adaptive is None
-    process = fast.build_process(recipe, work, storage.inputs, storage.labels, storage.canaries)
-    stored = StoredOrders(orders, storage, data.canaries)
+    summed = isinstance(algorithm.average, Noise) and algorithm.average.adaptive is None
+    process = fast.build_process(algorithm, work, arrays.inputs, arrays.labels, arrays.canaries)
+    stored = StoredOrders(batches, arrays, data.canaries)
     return process, PaddedOrders(stored, cohort_size) if summed and cohort_size is not None else stored

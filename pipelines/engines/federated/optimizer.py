@@ -1,4 +1,4 @@
-"""Optimizers of clients and server, by name, and the anchor that FedProx and privacy need."""
+"""Optimizers of clients and server by name, and one that keeps weights near their start (FedProx, privacy)."""
 
 from collections import OrderedDict
 from typing import Any
@@ -13,7 +13,7 @@ def build_optimizer(name: str, learning_rate: float, momentum: float, side: str)
     Args:
       name: sgd, adam, adagrad or yogi.
       learning_rate: > 0.
-      momentum: of sgd, in [0, 1).
+      momentum: momentum of sgd, in [0, 1).
       side: client or server, for the error.
 
     Raises:
@@ -39,10 +39,10 @@ def build_optimizer(name: str, learning_rate: float, momentum: float, side: str)
 def anchored(
     optimizer: tff.learning.optimizers.Optimizer, *, proximal_strength: float, reach: float | None
 ) -> tff.learning.optimizers.Optimizer:
-    """Ties local training to the weights that it starts from.
+    """Keeps local training near the weights that it starts from.
 
     Adds `proximal_strength * (weights - start)` to every gradient. `tff.learning`'s own FedProx (0.87) adds
-    `start - weights`, which drives clients away from the start; hence this one.
+    `start - weights`, which drives clients away from the start, so this module has its own.
 
     Args:
       optimizer: takes the steps.

@@ -1,14 +1,14 @@
-"""The program that keeps the worker's home: alone in user and network namespaces of its own, which workers join.
+"""The program that keeps the worker's home: it makes user and network namespaces of its own, which workers join.
 
-TFF's worker listens on every address, and asks nobody who they are. In a network that has no other machine and no other
-process in it, that reaches nobody. What this program passes on comes from a Unix socket that its owner alone may open.
-It also holds the memory with the training examples: the kernel lets nobody in a user namespace look at the open files
-of a process outside. It knows the standard library only, and ends with the process that started it.
+TFF's worker listens on every address without authentication. In a network without any other machine or process, nothing
+else can reach it. This program passes on connections from a Unix socket that its owner alone may open. It also holds
+the memory with the training examples, because a process in a user namespace cannot look at the open files of a process
+outside. It uses the standard library only, and ends with the process that started it.
 
 Run as `python -I -S relay.py CONTROL PARENT FOLDER`: the descriptor of a socket for messages, the parent's process id,
-and the folder to remove in the end. Its first message is "private" and the kinds of namespaces, or "open" and why
-there are none. Then it obeys: "listen PORT" with a listening socket, "hold" with a file, answered by its number, and
-"drop NUMBER".
+and the folder to remove at the end. Its first message is "private" and the kinds of namespaces, or "open" and why
+there are none. Then it accepts "listen PORT" with a listening socket; "hold" with a file, which it answers with the
+file's number; and "drop NUMBER".
 """
 
 import contextlib
@@ -34,7 +34,7 @@ POLL_S, PATIENCE_S = 0.01, 5
 def main() -> None:
     """Keeps the home until the parent ends, or closes its side."""
     control, parent, folder = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
-    # Both may come when the parent dies, the signal and the end of its socket, one while the other is attended to.
+    # When the parent dies, its signal and the end of its socket both come, perhaps one during the other's handling.
     signal.signal(signal.SIGTERM, lambda *_: leave(folder))
     try:
         try:
@@ -60,7 +60,7 @@ def shut_in() -> str:
     """Moves into namespaces whose network is a loopback device, and gives up every privilege there.
 
     Returns:
-      The kinds of the new namespaces: "user net", or "net" where an administrator may do that alone.
+      The kinds of the new namespaces: "user net"; or "net" if only an administrator may make namespaces.
 
     Raises:
       OSError: the system does not allow it.
@@ -103,7 +103,7 @@ def obey(control: socket.socket) -> None:
 
 
 def accept(listener: socket.socket, port: int) -> None:
-    """Relays every connection to a port of the loopback device, until somebody shuts the listener down."""
+    """Relays every connection to a port of the loopback device, until the listener is shut down."""
     with listener, contextlib.suppress(OSError):
         while True:
             client, _ = listener.accept()

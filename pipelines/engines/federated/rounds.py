@@ -46,16 +46,16 @@ def run_rounds(
 
     Args:
       server: the process at its start.
-      ema_decay: of the average of the weights after every round that the record holds.
+      ema_decay: decay of the average of the weights after every round; the record holds this average.
       spec: the architecture.
       steps: rounds, >= 1.
       draw_cohort: called once a round.
       count_examples: what a cohort adds to `RoundRecord.examples`.
       check: sees step, cohort and metrics of each round, and raises `DivergedError`.
       on_round: called after every round; its time is not training time.
-      plan: that a private run follows; every round is held to it.
-      sampler: sees every cohort as it goes into its round; None where nothing is private.
-      exposure: of the worker, for the record.
+      plan: the plan of a private run; every round is compared with it.
+      sampler: observes every cohort of a private run; None otherwise.
+      exposure: the worker's exposure, for the record.
 
     Raises:
       DivergedError: `check` raised it, or a weight is not finite.
@@ -75,11 +75,7 @@ def run_rounds(
         check(step, cohort, metrics)
         if not all(np.isfinite(value).all() for value in weights):
             raise DivergedError(step, "a weight")
-        share = share_of_newest(step, ema_decay)
-        if share == 1:  # the first round, or no average at all
-            average = weights
-        else:
-            average = [(1 - share) * before + share * now for before, now in zip(average, weights, strict=True)]
+        average = _averaged(average, weights, share_of_newest(step, ema_decay))
         examples += count_examples(cohort)
         train_s += time.perf_counter() - begin
         model = TensorFlowModel(spec, average)
@@ -97,8 +93,15 @@ def run_rounds(
     return record
 
 
+def _averaged(average: Weights, weights: Weights, share: float) -> Weights:
+    """Moves the average towards new weights by their share; a share of 1 is the first round, or no average at all."""
+    if share == 1:
+        return weights
+    return [(1 - share) * before + share * now for before, now in zip(average, weights, strict=True)]
+
+
 def engine_facts(settings: FederatedConfig, worker: Worker) -> dict[str, str]:
-    """What the engine says of itself."""
+    """Returns facts about the engine, for the log."""
     stock = settings.engine == "stock"
     return {
         "engine": f"{'tff.learning' if stock else 'tff'} {tff.__version__} ({settings.engine})",

@@ -1,9 +1,9 @@
 """Owns the worker process that TensorFlow Federated computes in: one for each Python process, and none left behind.
 
-TFF's own context starts `worker_binary` with our standard output, and ends it with a SIGINT from a destructor. Where
+TFF's own context starts `worker_binary` with our standard output, and ends it with a SIGINT from a destructor. If
 SIGINT is ignored (nohup, background jobs) or Python dies first, that worker lives on and holds every pipe open. Here
-the worker has no stream of ours, and three things end it: `close`, the end of the interpreter, and, however this
-process dies, the kernel.
+the worker inherits none of our standard streams, and three things end it: `close`, the end of the interpreter and, if
+this process dies in any other way, the kernel.
 """
 
 import atexit
@@ -40,16 +40,17 @@ READY_WITHIN_S = 60
 POLL_S = 0.02
 DISPOSED_AT_ONCE = 5
 PORTS_TO_TRY = 3
-# The worker keeps what it built for every process and cohort size, some 5 MB each, for good. Between two runs of a
-# long sweep one beyond this is replaced, at the price of tracing anew.
+# The worker never frees what it built for a process and a cohort size, some 5 MB each. Between two runs of a long
+# sweep, a worker above this size is replaced, at the cost of tracing again.
 RESIDENT_BYTES = 2_000_000_000
-# What a worker gets unless the environment says otherwise: glibc would hand the activations of a batch back to the
-# kernel and fetch them anew for every operation, a twentieth of a round. Its heaps, eight a core if it may, are one for
-# each client at work: each grows by itself up to the most that a chance ever asks of it, for hundreds of rounds.
+# Defaults for the worker; the environment can override them. By default glibc returns the activations of a batch to the
+# kernel and fetches them again for every operation, a twentieth of a round. It also makes up to eight heaps a core;
+# MALLOC_ARENA_MAX (in `_spawn`) allows one for each client at work. Each heap grows separately to the most that it ever
+# needs, for hundreds of rounds.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
-# The worker starts and detaches some hundred threads a round. glibc's pthread_detach reads the thread's descriptor once
-# more after it let go of it (2.36; seen as a crash of the worker in one of thousands of runs on busy CPUs). The
-# descriptor lies in the stack: a cache without a bound, of address space and not of memory, keeps it there to read.
+# The worker starts and detaches some hundred threads a round. glibc's pthread_detach (2.36) reads the thread's
+# descriptor once more after it has released it; this crashed the worker in one of thousands of runs on busy CPUs. The
+# descriptor is in the stack. A cache of stacks without a bound keeps it readable; it takes address space, not memory.
 STACKS = {"GLIBC_TUNABLES": f"glibc.pthread.stack_cache_size={2**40}"}
 MESSAGE_BYTES = 2_000_000_000
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),
-    # A silent channel would hang up after half an hour, and find its door closed.
+    # An idle channel would close after half an hour, and could not connect again.
     ("grpc.client_idle_timeout_ms", 2**31 - 1),
     # The first attempt meets a worker that does not listen yet; the default would wait a second before the next.
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -67,10 +68,10 @@ CHANNEL_OPTIONS = [
 
 
 class _Executor(tff.framework.RemoteExecutor):
-    """Sends a computation when it differs from the last one; TFF would send that of a round in every round."""
+    """Sends a computation only if it differs from the last one; TFF would send a round's computation in every round."""
 
     def __init__(self, worker: "Worker") -> None:
-        # A round has a handful of values; each disposal is waited for, and what is kept until then is a round's.
+        # A round has a few values. Each disposal makes us wait, so values are kept for about a round.
         super().__init__(worker.stub, dispose_batch_size=DISPOSED_AT_ONCE)
         self._worker = worker
         self._sent: tuple[Any, Any] = (None, None)
@@ -82,16 +83,16 @@ class _Executor(tff.framework.RemoteExecutor):
         sent, handle = self._sent
         if sent is not value:
             handle = await super().create_value(value, type_spec)
-            self._sent = (value, handle)  # both are held, so that no other computation can be taken for this one
+            self._sent = (value, handle)  # keeps the value alive, so that no other computation can get its identity
         return handle
 
     def close(self) -> None:
-        """Forgets what the worker forgets."""
+        """Forgets the computation that the worker forgets."""
         self._sent = (None, None)
         super().close()
 
     def _dispose(self, *value: Any) -> None:
-        """Lets go of a value. Some outlive their worker, which then cannot be told: at the end of Python, for one."""
+        """Disposes of a value. Does nothing for a value that outlives its worker, as at the end of Python."""
         if self._worker.alive:
             super()._dispose(*value)
 
@@ -100,17 +101,17 @@ class Worker:
     """A running worker and the channel to it.
 
     Attributes:
-      threads: that its clients share.
-      home: where it lives.
+      threads: number of threads that its clients share.
+      home: its network.
       process: the operating system's process.
-      stub: asks it.
+      stub: sends requests to it.
     """
 
     def __init__(self, threads: int) -> None:
         """Starts a worker and waits until it answers.
 
         Raises:
-          UserError: it did not answer on any of `PORTS_TO_TRY` ports.
+          UserError: it did not answer on `PORTS_TO_TRY` ports.
         """
         self.threads = threads
         self.home = home()
@@ -133,14 +134,14 @@ class Worker:
 
     @property
     def exposure(self) -> str | None:
-        """What of it is open to others while it runs, in words; None where nothing is."""
+        """How others can reach it while it runs, in words; None if they cannot."""
         if self.home.flaw is None:
             return None
         return f"the process with the training data, TensorFlow Federated's worker, {OPEN_DOOR} ({self.home.flaw})"
 
     @property
     def spent(self) -> bool:
-        """Whether it holds more memory than a new one is worth waiting for."""
+        """Whether it holds so much memory that a new worker is worth the wait."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") > RESIDENT_BYTES
 
@@ -165,8 +166,8 @@ class Worker:
             code = self.process.poll()
             how = "with its relay" if code is None else f"exit code {code}"
             raise UserError(
-                f"TensorFlow Federated's worker died ({how}); it is often the first to go when memory runs out: "
-                "lower pipeline.clients_per_round or give the run more memory"
+                f"TensorFlow Federated's worker died ({how}), often because memory ran out; lower "
+                "pipeline.clients_per_round or give the run more memory"
             )
         cardinalities.setdefault(tff.CLIENTS, 0)
         executor = _Executor(self)
@@ -187,21 +188,21 @@ class Worker:
         deadline = time.monotonic() + READY_WITHIN_S
         while self.alive and not self.stub.is_ready and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        # The stub would watch for good, in a thread that gRPC's own end pulls the file descriptors from under.
+        # The stub would watch forever, in a thread whose file descriptors gRPC closes at its own end.
         for callback in watching:
             self._channel.unsubscribe(callback)
         return self.alive and bool(self.stub.is_ready)
 
 
 def _compile(computation: Any) -> Any:
-    """The stock compiler; before it, secure sums become plain ones of the same integers: the worker knows no others."""
+    """Compiles as TFF does, but first makes secure sums plain sums of the same integers: the worker has no others."""
     if b"federated_secure_sum" in tff.framework.serialize_computation(computation).SerializeToString():
         computation = tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
     return tff.backends.native.desugar_and_transform_to_native(computation)
 
 
 def _spawn(joined: tuple[str, ...], port: int, threads: int) -> subprocess.Popen[bytes]:
-    """Starts the binary; when we have finished it ends, and at the latest with this process."""
+    """Starts the worker's binary, which ends with this process at the latest."""
     binary = Path(tff.__file__).parent / "data" / "worker_binary"
     at_work = str(threads)
     command = [
@@ -216,9 +217,9 @@ def _spawn(joined: tuple[str, ...], port: int, threads: int) -> subprocess.Popen
         f"--port={port}",
         f"--max_concurrent_computation_calls={at_work}",
     ]
-    # Clients are what runs in parallel, as many as there are threads: more would only take memory. Sharing out one
-    # client's operations, small as they are, over threads that other clients keep busy makes a round half as long
-    # again. Less than no thread for operations means the client's own: handing each on to another took 5 % of a round.
+    # Clients run in parallel, one on each thread: more would only take memory. A client's operations are small. To
+    # divide them among threads that other clients keep busy makes a round half as long again. -1 threads for operations
+    # means the client's own thread: to hand each operation to another thread took 5 % of a round.
     sizes = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "-1", "OMP_NUM_THREADS": "1"}
     try:
         return start_child(
@@ -243,14 +244,14 @@ _lock = threading.Lock()
 
 
 def ensure_worker(threads: int | None, *, private: bool = False) -> Worker:
-    """Returns this process's worker, started if there is none with that many threads, as TFF's default context.
+    """Returns this process's worker as TFF's default context; starts one if there is none with that many threads.
 
     Args:
       threads: size of each thread pool; None takes the CPUs this process may use.
-      private: whether nobody else may be able to reach it.
+      private: whether to refuse a worker that others can reach.
 
     Raises:
-      UserError: it does not start, or is open to others against the will.
+      UserError: it does not start, or others can reach it although `private` is set.
     """
     global _worker
     threads = threads or len(os.sched_getaffinity(0))
@@ -278,9 +279,9 @@ def close() -> None:
 
 
 def _configure_own_tensorflow(threads: int) -> None:
-    """Sizes the pools of TensorFlow in this process, which computes logits, and leaves GPUs to PyTorch.
+    """Sets TensorFlow's thread pools in this process, which computes logits, and leaves GPUs to PyTorch.
 
-    TensorFlow refuses both once it has computed something; then it stays as it is.
+    TensorFlow refuses both once it has computed something; its settings then stay as they are.
     """
     try:
         tf.config.set_visible_devices([], "GPU")

@@ -1,9 +1,9 @@
-"""The sums of secure aggregation, in TFF: bounded, rounded to 32-bit integers, summed as such.
+"""The sums of secure aggregation in TFF: values are bounded, rounded to 32-bit integers, and summed as integers.
 
 `tff.aggregators.SecureSumFactory` cuts each coordinate to public bounds [-b, b] and rounds it to one of 2^32 points,
-whose distance is 2b / (2^32 - 1); the integers are summed by `federated_secure_sum_bitwidth`. A zero stays exactly
-zero. What is missing is the cryptographic protocol: TFF's local runtime has none, and its compiler puts a plain sum of
-the same integers in the intrinsic's place, which also checks that none exceeds its bit width.
+whose distance is 2b / (2^32 - 1). `federated_secure_sum_bitwidth` sums the integers. A zero stays exactly zero. The
+cryptographic protocol is missing: TFF's local runtime has none. Its compiler replaces the intrinsic by a plain sum of
+the same integers, which also checks that none exceeds its bit width.
 
 Source: Bonawitz et al. 2017, doi:10.1145/3133956.3133982 (the protocol that is not run here).
 """
@@ -19,7 +19,7 @@ import numpy as np
 from pipelines.engines.federated.engine import tf, tff
 
 POINTS = 2**32 - 1
-# The relative error that float32 may add to a clipped norm, several times over.
+# Several times the relative error that float32 may add to a clipped norm.
 FLOAT_SLACK = 2.0**-20
 
 
@@ -42,10 +42,10 @@ class SumBounds:
 
 
 def tightened(clip_norm: float, specs: Sequence[Any]) -> float:
-    """Returns the clip norm that rounding cannot lift above `clip_norm`.
+    """Returns a smaller clip norm, so that rounding cannot lift a clipped norm above `clip_norm`.
 
     Each coordinate moves by at most half a point's distance, clip_norm / (2^32 - 1), and a vector of d coordinates by
-    sqrt(d) times that. The sensitivity of the rounded sum is then at most `clip_norm`, which the noise is made for.
+    sqrt(d) times that. The sensitivity of the rounded sum is then at most `clip_norm`, as the noise assumes.
 
     Args:
       clip_norm: L2 bound of one user's rounded contribution.
@@ -58,7 +58,7 @@ def tightened(clip_norm: float, specs: Sequence[Any]) -> float:
 class SecureWeightedSum(tff.aggregators.UnweightedAggregationFactory):
     """Sums what clients of `fed_avg` send: weighted deltas as points within bounds, the rest as small integers.
 
-    Measures how many clients had a coordinate cut at the upper and at the lower bound.
+    It counts the clients with a coordinate that was cut at the upper bound, and at the lower bound.
     """
 
     def __init__(self, bounds: SumBounds) -> None:

@@ -1,8 +1,8 @@
-"""Training examples where the worker can read them: mapped memory that clients address by index.
+"""Training examples in mapped memory that the worker can read, and that clients address by index.
 
 Sending whole clients to the worker costs a quarter of a round: each array is copied into a message, sent, and copied
-out of it. Here the examples are written once into anonymous memory, which the worker maps. A round then sends nothing
-but indices, a partition stays a list of them, and however many clients there are, the examples lie there once.
+out of it. Here the examples are written once into anonymous memory, which the worker maps. A round then sends only
+indices, a partition stays a list of indices, and the examples are stored once for any number of clients.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from pipelines.engines.federated.engine import tf
 from pipelines.engines.federated.home import home
 from pipelines.engines.interface import TrainingData, require_partition
 
-# Inputs up to this size stay in their own order: that costs no time yet, and runs that differ in their partition alone,
-# as the seeds of a sweep do, share them and all that was traced on them: half a second a run.
+# Inputs up to this size stay in their own order, which costs no time at this size. Runs that differ only in their
+# partition, such as the seeds of a sweep, then share inputs and traced graphs, which saves half a second a run.
 SHARED_BYTES = 2**22
 
 
@@ -28,11 +28,11 @@ class SharedArray:
     """An array in mapped memory, as a graph refers to it.
 
     Attributes:
-      path: a file that a worker can map, and this process, and no other user.
-      shape: of the array.
-      dtype: of the array, by name.
-      digest: sha256 of the data it belongs to. Paths come again for other data, while processes, and constants that
-        TensorFlow folds into them, stay: the digest sets them apart.
+      path: a file that a worker and this process can map, and other users cannot.
+      shape: shape of the array.
+      dtype: name of the array's type.
+      digest: sha256 of the data. A path can come again for other data, while processes, and constants that TensorFlow
+        folds into them, stay. The digest distinguishes them.
     """
 
     path: str
@@ -41,7 +41,7 @@ class SharedArray:
     digest: str
 
     def tensor(self) -> Any:
-        """Returns the array as a tensor of the graph at hand."""
+        """Returns the array as a tensor of the current graph."""
         return tf.raw_ops.ImmutableConst(
             dtype=tf.as_dtype(self.dtype), shape=self.shape, memory_region_name=self.path, name=f"data_{self.digest}"
         )
@@ -51,17 +51,17 @@ class SharedArrays:
     """Inputs and labels in mapped memory, which is freed with this object, or with the process, however it ends.
 
     Attributes:
-      inputs: region of float32 inputs, shape (n, *features).
-      labels: region of int32 labels, shape (n,).
-      canaries: region of float32 updates, shape (canaries, weights); None where nobody audits.
-      rows: int32, shape (n,): where each example lies; of many, -1 for those that no client holds.
+      inputs: float32, shape (n, *features).
+      labels: int32, shape (n,).
+      canaries: updates, float32, shape (canaries, weights); None without an audit.
+      rows: int32, shape (n,): the row of each example; above `SHARED_BYTES`, -1 for examples that no client holds.
     """
 
     def __init__(self, data: TrainingData, digest: str) -> None:
-        """Copies the data; of many, each client's lie together: they share pages, and mapping costs by the page.
+        """Copies the data; above `SHARED_BYTES`, puts each client's examples together, because each page costs time.
 
         Raises:
-          UserError: memory does not suffice.
+          UserError: there is not enough memory.
         """
         self._digest = digest
         self._home = home()
@@ -74,7 +74,7 @@ class SharedArrays:
 
     @property
     def lasts(self) -> bool:
-        """Whether the regions are still there: they die with the home that keeps them."""
+        """Whether the arrays still exist: they end with the home that keeps them."""
         return self._home.stands
 
     def _store(self, array: NDArray[Any]) -> SharedArray:
@@ -85,7 +85,7 @@ class SharedArrays:
         except OSError as error:
             os.close(descriptor)
             raise UserError(
-                f"the {array.nbytes / 2**20:.0f} MiB of training data do not fit into memory once more ({error}); "
+                f"the {array.nbytes / 2**20:.0f} MiB of training data do not fit into memory a second time ({error}); "
                 "lower dataset.limit or use pipeline.engine=stock"
             ) from error
         return SharedArray(self._home.keep(descriptor, self), array.shape, array.dtype.name, self._digest)
@@ -96,7 +96,7 @@ def _in_own_order(data: TrainingData) -> bool:
 
 
 def _by_client(data: TrainingData) -> NDArray[np.int64]:
-    """The examples in the order of the clients that hold them; the first such client counts, should there be more."""
+    """Returns the examples in the order of the clients that hold them; if there are several, the first one counts."""
     held = np.concatenate(require_partition(data).clients)
     examples, first = np.unique(held, return_index=True)
     return examples[np.argsort(first)]
@@ -106,7 +106,7 @@ _latest: tuple[str, SharedArrays] | None = None
 
 
 def store(data: TrainingData) -> SharedArrays:
-    """Returns the data's storage: the one before, where content and order are the same, as in a sweep."""
+    """Returns the data's arrays; reuses the last ones if content and order are the same, as in a sweep."""
     global _latest
     order = "" if _in_own_order(data) else require_partition(data).fingerprint
     content = hashlib.sha256(f"{data.inputs.shape} {order}".encode())

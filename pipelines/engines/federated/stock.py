@@ -1,4 +1,4 @@
-"""The stock `tff.learning` process of a recipe: the reference that the fast engine is held against."""
+"""The stock `tff.learning` process of an algorithm: the reference that the fast engine is compared with."""
 
 from collections import OrderedDict
 from functools import lru_cache
@@ -16,25 +16,25 @@ from pipelines.privacy.clipping import PRIVATE_REACH
 
 
 @lru_cache(maxsize=16)
-def build_process(recipe: AlgorithmSpec) -> tff.learning.templates.LearningProcess:
-    """Builds the process once for each recipe, so that a sweep over seeds traces it once."""
-    private = isinstance(recipe.average, Noise)
-    client = build_optimizer(recipe.client.name, recipe.client.learning_rate, recipe.client.momentum, "client")
+def build_process(algorithm: AlgorithmSpec) -> tff.learning.templates.LearningProcess:
+    """Builds the process once for each algorithm, so that a sweep over seeds traces it once."""
+    private = isinstance(algorithm.average, Noise)
+    client = build_optimizer(algorithm.client.name, algorithm.client.learning_rate, algorithm.client.momentum, "client")
     reach = PRIVATE_REACH if private else None
-    if private or recipe.proximal_strength > 0:
-        client = anchored(client, proximal_strength=recipe.proximal_strength, reach=reach)
+    if private or algorithm.proximal_strength > 0:
+        client = anchored(client, proximal_strength=algorithm.proximal_strength, reach=reach)
     common = {
         "client_optimizer_fn": client,
         "server_optimizer_fn": build_optimizer(
-            recipe.server.name, recipe.server.learning_rate, recipe.server.momentum, "server"
+            algorithm.server.name, algorithm.server.learning_rate, algorithm.server.momentum, "server"
         ),
-        # The other loop compiles a reduction for each dataset: three times the cost for a few batches a client.
+        # The other loop compiles a reduction for each dataset: three times the cost with few batches per client.
         "loop_implementation": tff.learning.LoopImplementation.DATASET_ITERATOR,
     }
-    if isinstance(recipe.average, Noise):
+    if isinstance(algorithm.average, Noise):
         return tff.learning.algorithms.build_unweighted_fed_avg(
-            _functional_model(recipe.spec),
-            model_aggregator=private_mean(recipe.average, recipe.specs),
+            _functional_model(algorithm.spec),
+            model_aggregator=private_mean(algorithm.average, algorithm.specs),
             metrics_aggregator=_aggregate_nothing,
             **common,
         )
@@ -43,8 +43,8 @@ def build_process(recipe: AlgorithmSpec) -> tff.learning.templates.LearningProce
         "uniform": tff.learning.ClientWeighting.UNIFORM,
     }
     return tff.learning.algorithms.build_weighted_fed_avg(
-        _functional_model(recipe.spec, metrics_fns=(_no_client, _this_client, _sum_of_clients)),
-        client_weighting=weighting[recipe.average],
+        _functional_model(algorithm.spec, metrics_fns=(_no_client, _this_client, _sum_of_clients)),
+        client_weighting=weighting[algorithm.average],
         **common,
     )
 
@@ -65,8 +65,8 @@ def _functional_model(spec: ModelSpec, **metrics: Any) -> tff.learning.models.Fu
     )
 
 
-# TFF replaces a client's non-finite delta by zeros of weight zero and says nothing. It also resets that client's
-# metrics, so a metric that is 1 for every client who trained counts those whose delta was finite.
+# TFF replaces a client's non-finite delta by zeros of weight zero without a message. It also resets that client's
+# metrics, so a metric that is 1 for every client who trained counts the clients whose delta was finite.
 @tf.function
 def _no_client() -> OrderedDict[str, Any]:
     return OrderedDict(finite_clients=tf.constant(0.0))

@@ -30,12 +30,12 @@ def forward(spec: ModelSpec, weights: Sequence[Any], inputs: Any) -> Any:
     for layer in spec.layers:
         match layer:
             case Conv():
-                # Zeros on both sides, as in PyTorch; TensorFlow's "SAME" would put the odd one at the far side.
+                # Zeros on both sides, as in PyTorch; TensorFlow's "SAME" would put an odd zero on the far side.
                 height, width = layer.padding
                 padded = tf.pad(values, [[0, 0], [height, height], [width, width], [0, 0]])
                 values = tf.nn.bias_add(tf.nn.conv2d(padded, next(remaining), layer.stride, "VALID"), next(remaining))
             case MaxPool():
-                values = tf.nn.max_pool2d(values, layer.window, 1, "VALID")
+                values = tf.nn.max_pool2d(values, layer.window, layer.stride, "VALID")
             case Tanh():
                 values = tf.tanh(values)
             case Relu():

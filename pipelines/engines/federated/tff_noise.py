@@ -1,14 +1,15 @@
 """The private aggregation of `tff.learning`, with Gaussian noise from keys that each run brings.
 
 TensorFlow derives the seed of every unseeded operation of a process from one 32-bit number, and `tensorflow_privacy`
-draws its noise with such operations: 2^32 trials would strip a released model of all its noise. Here the queries of
-`tensorflow_privacy` keep a key of 128 bits in their state, and draw from TensorFlow's stateless generator alone.
+draws its noise with such operations: with 2^32 trials an attacker could remove all noise from a released model. Here
+the queries of `tensorflow_privacy` keep a key of 128 bits in their state, and draw from TensorFlow's stateless
+generator alone.
 
 TensorFlow turns a seed of 128 bits, by a bijection, into a 64-bit Philox key and the upper half of Philox's counter;
 the lower half counts the blocks of one draw. Draw number i of a run has the seed key + i, so that no two draws of a run
-share a (key, counter). One block run backwards under each of 2^64 Philox keys would give the seed away, so all noise
-is the sum of two draws, neither of which anybody sees. Philox is a statistical generator and not a cipher: nobody has
-proved its noise indistinguishable from random.
+share a (key, counter). An attacker who saw one block could run it backwards under each of 2^64 Philox keys and find the
+seed. So all noise is the sum of two draws, and neither is released. Philox is a statistical generator and not a cipher:
+there is no proof that its noise is indistinguishable from random.
 
 Source: Salmon et al. 2011, doi:10.1145/2063384.2063405 (Philox); `random_ops_util.py` of TensorFlow (seeds).
 """
@@ -30,7 +31,7 @@ from pipelines.privacy.mechanisms.base import AdaptiveClipping
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """What the private aggregation does: the part of a plan that the process is built from.
+    """The part of a plan from which the process's private aggregation is built.
 
     Attributes:
       noise_multiplier: effective sigma of a whole round, or of a tree's node.
@@ -54,8 +55,8 @@ class Noise:
 def private_mean(noise: Noise, specs: Sequence[Any]) -> tff.aggregators.UnweightedAggregationFactory:
     """Returns the mechanism in TFF: clip, sum, add noise, divide by a constant.
 
-    Its noise is predictable until `with_fresh_keys` has been over the initial state. Nothing is zeroed first: the
-    threshold of `tff.learning.dp_aggregator`'s zeroing is an unnoised quantile.
+    Its noise is predictable until `with_fresh_keys` has changed the initial state. It does not zero large updates: the
+    threshold of `tff.learning.dp_aggregator`'s zeroing is a quantile without noise.
     """
     total = tff.aggregators.SecureSumFactory(float(noise.clip_norm)) if noise.secure else None
     return tff.aggregators.DifferentiallyPrivateFactory(private_mean_query(noise, specs), total)
@@ -83,7 +84,7 @@ def private_mean_query(noise: Noise, specs: Sequence[Any]) -> tfp.SumAggregation
 
 
 def with_fresh_keys(state: Any, stream: np.random.Generator) -> Any:
-    """Returns a query's state with every key in it drawn anew, 128 bits each.
+    """Returns a query's state with a newly drawn key of 128 bits in every place for a key.
 
     Args:
       state: of `private_mean_query`: named tuples, nested.
@@ -193,7 +194,7 @@ class KeyedAdaptiveSum(tfp.QuantileAdaptiveClipSumQuery):
         self._quantile_estimator_query = _KeyedQuantile(noise.clip_norm, *follow, geometric_update=True)
 
     def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
-        """As the parent's, which makes the sum's state for the new clip norm, without a key."""
+        """Does the parent's work and restores the key: the parent makes a new state for the new clip norm."""
         noised, state, event = super().get_noised_result(sample_state, global_state)
         key = key_after(global_state.sum_state.key, tensors=len(tf.nest.flatten(sample_state.sum_state)))
         return noised, state._replace(sum_state=state.sum_state._replace(key=key)), event

@@ -1,7 +1,7 @@
 """Noise on a tree over the rounds (DP-FTRL): the query of `tff.learning`, with keyed noise and restarts on time.
 
-What a round releases is the sum of its clipped records, plus the noise of the cumulative sum up to it, less the noise
-of the one before. Added up, as a server's SGD does, these give each cumulative sum with the noise of a few nodes.
+A round releases the sum of its clipped records, plus the noise of the cumulative sum up to it, minus the noise of the
+cumulative sum before. A server's SGD adds these up, so each cumulative sum has the noise of a few nodes.
 
 Source: Kairouz et al. 2021, arXiv:2103.00039, algorithm 1; Honaker 2015 for the nodes' weights.
 """
@@ -17,10 +17,10 @@ from pipelines.engines.federated.keys import stateless_normal
 
 
 class KeyedTreeSum(tfp.RestartQuery):
-    """Clips records and adds to their sum what the noise of the cumulative sum grows by.
+    """Clips records, and adds the increment of the cumulative sum's noise to their sum.
 
-    `tfp.RestartQuery` plants a new tree after the last round of the old one, and the first tree with the initial state,
-    before the run's key is there. Here each tree is planted by its own first round, from the key of the state.
+    `tfp.RestartQuery` starts a new tree after the last round of the old one. It starts the first tree with the initial
+    state, before the run's key is there. Here the first round of each tree starts it, from the key of the state.
     """
 
     def __init__(self, *, clip_norm: float, stddev: float, restart_every: int, specs: Sequence[Any]) -> None:
@@ -38,12 +38,12 @@ class KeyedTreeSum(tfp.RestartQuery):
             clip_fn=_clip,
             clip_value=clip_norm,
         )
-        # True in the rounds 1, 1 + restart_every, 1 + 2 * restart_every, ...; it counts rounds, whoever joined.
+        # True in the rounds 1, 1 + restart_every, 1 + 2 * restart_every, ...; it counts empty rounds too.
         first = tfp.restart_query.PeriodicRoundRestartIndicator(restart_every, warmup=1 if restart_every > 1 else None)
         super().__init__(residual, first)
 
     def get_noised_result(self, sample_state: Any, global_state: Any) -> Any:
-        """Returns the sum with its noise, the state of the next round, and an event that says nothing."""
+        """Returns the sum with its noise, the state of the next round, and an event without information."""
         first, rounds = self._restart_indicator.next(global_state.indicator_state)
         old = global_state.inner_query_state
         state = tf.cond(first, lambda: self._inner_query.reset_state(None, old), lambda: old)
@@ -53,7 +53,7 @@ class KeyedTreeSum(tfp.RestartQuery):
 
 
 def node_event(state: Any) -> Any:
-    """What the state of a `KeyedTreeSum` says of the noise on one node, as a `dp_accounting.DpEvent`."""
+    """Returns the noise on one node, from the state of a `KeyedTreeSum`, as a `dp_accounting.DpEvent`."""
     tree = state.inner_query_state
     return dp_accounting.GaussianDpEvent(float(tree.tree_state.value_generator_state.stddev) / float(tree.clip_value))
 

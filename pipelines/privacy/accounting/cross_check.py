@@ -1,27 +1,27 @@
-"""What the accountants' disagreement means: an epsilon that is refuted, or a second opinion that is."""
+"""What a disagreement of the accountants means: it refutes the guarantee's epsilon, or another accountant's."""
 
 from pipelines.core.errors import GuaranteeError
 from pipelines.privacy.accounting.epsilon import AccountantResult
 from pipelines.privacy.rounding import rounded_down, rounded_up
 
-# PRV's upper bound lies at most 0.02 above the truth, by its own statement, at a delta that is 0.1 % off: the relative
-# part covers what that does to epsilons in the hundreds.
+# PRV states that its upper bound lies at most 0.02 above the true epsilon, at a delta that is 0.1 % off. The relative
+# part covers the effect of that delta on epsilons in the hundreds.
 PRV_TOLERANCE, PRV_RELATIVE = 0.02, 1e-4
 RDP_TOLERANCE = 1e-3  # PLD's own discretisation error
 
 
 def contradictions(found: tuple[AccountantResult, ...]) -> list[str]:
-    """Where the accountants disagree by more than their stated errors; empty when all is well."""
+    """Disagreements of the accountants beyond their stated errors; empty if there is none."""
     return [*refutations(found), *_harmless(found)]
 
 
 def refutations(found: tuple[AccountantResult, ...]) -> list[str]:
-    """Disagreements by which the first opinion, the guarantee's, could be too low; empty when none is.
+    """Disagreements that could make the first epsilon, that of the guarantee, too low; empty if there is none.
 
-    PRV answers with an upper bound that is tight to a stated error, so that an epsilon further below it than that is
-    false, unless PRV is. RDP tells which: its upper bound is loose but rests on a proof of its own, so a PRV above it
-    has failed, as Opacus' is known to at some values, and refutes nothing. An epsilon above RDP or PRV is not too low,
-    and neither is one that nobody could check: those stay with `contradictions` and the accountant_results' remarks.
+    PRV gives an upper bound that is tight up to a stated error. If the guarantee's epsilon is lower than PRV by more
+    than this error, one of the two is false. RDP decides: its upper bound is loose, but it has an independent proof. A
+    PRV above RDP has failed and refutes nothing; Opacus' PRV is known to fail at some values. An epsilon above RDP or
+    PRV is not too low; it appears in `contradictions`. If no other accountant answered, its result says so in `remark`.
     """
     first, (rdp, prv) = found[0].epsilon, _second_opinions(found)
     assert first is not None
@@ -31,17 +31,19 @@ def refutations(found: tuple[AccountantResult, ...]) -> list[str]:
 
 
 def require_not_too_low(found: tuple[AccountantResult, ...]) -> None:
-    """Refuses an epsilon that the second accountant_results refute.
+    """Refuses an epsilon that the other accountants refute.
 
     Raises:
-      GuaranteeError: the first opinion could be too low.
+      GuaranteeError: the first epsilon could be too low.
     """
     if verdicts := refutations(found):
-        raise GuaranteeError(f"the accountants contradict the epsilon ({'; '.join(verdicts)}): it could be too low")
+        raise GuaranteeError(
+            f"the accountants contradict the epsilon ({'; '.join(verdicts)}): it could be too low; report this bug"
+        )
 
 
 def _harmless(found: tuple[AccountantResult, ...]) -> list[str]:
-    """Disagreements in which the first opinion is the higher, or a second one is refuted by another."""
+    """Disagreements in which the first epsilon is higher, or RDP refutes PRV."""
     first, (rdp, prv) = found[0].epsilon, _second_opinions(found)
     assert first is not None
     verdicts = []
@@ -50,14 +52,14 @@ def _harmless(found: tuple[AccountantResult, ...]) -> list[str]:
     if prv is not None and first - prv > _prv_error(first):
         verdicts.append(f"PLD {rounded_up(first, 6)} exceeds PRV {rounded_down(prv, 6)} by more than their errors")
     if prv is not None and prv - first > _prv_error(first) and _prv_failed(rdp, prv):
-        assert rdp is not None, "it is RDP that refutes"
+        assert rdp is not None, "RDP refutes PRV"
         bound = rounded_up(rdp, 6)
         verdicts.append(f"PRV {rounded_down(prv, 6)} exceeds the upper bound RDP {bound}, which refutes it")
     return verdicts
 
 
 def _second_opinions(found: tuple[AccountantResult, ...]) -> tuple[float | None, float | None]:
-    """RDP's and PRV's epsilon; None where there is no answer."""
+    """Epsilons of RDP and of PRV; None if there is no answer."""
     values = {opinion.accountant.split()[-1]: opinion.epsilon for opinion in found[1:]}
     return values.get("RDP"), values.get("PRV")
 

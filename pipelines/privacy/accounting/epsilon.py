@@ -1,22 +1,20 @@
-"""Epsilon of a mechanism by three independent accountants, or by the one that knows it.
+"""Epsilon of a mechanism by three independent accountants, or by the only one that knows it.
 
-A mechanism that amounts to a composition of Poisson-subsampled Gaussians has the PLD accountant's epsilon; RDP (an
-upper bound by another route) and Opacus' PRV stand beside it so that a bug in one of them shows. Opacus' GDP accountant
-is not offered: its central-limit approximation underestimates. Any other mechanism has RDP's upper bound.
+The PLD accountant gives the epsilon of a mechanism that is equivalent to a composition of Poisson-subsampled Gaussians.
+RDP (an upper bound by another method) and Opacus' PRV check it, so that a bug in one of them shows. Opacus' GDP
+accountant is not used, because its central-limit approximation underestimates epsilon. Any other mechanism gets the
+upper bound of RDP.
 """
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
-from types import FrameType
 from typing import Any
 
 from pipelines.privacy.accounting.prv import prv_epsilon
+from pipelines.privacy.accounting.time_limit import time_limit
 from pipelines.privacy.mechanisms.base import (
     Composition,
     Mechanism,
@@ -25,16 +23,16 @@ from pipelines.privacy.mechanisms.base import (
     require_noise,
 )
 
-# Of the discretised privacy loss; halving the interval moves epsilon by less than 1e-4 at the test vectors. Little
-# noise spreads the loss over tens of units, where a tenth as many points leave epsilon as it is to 1e-5.
+# Grid of the discretised privacy loss. Halving the interval changes epsilon by less than 1e-4 at the test vectors. With
+# little noise the loss spans tens of units; there a tenth as many points give the same epsilon to 1e-5.
 PLD_INTERVAL, PLD_POINTS = 1e-4, 30_000
 NEGLIGIBLE = 1e-6
-"""Share of delta that its rounding may have: it moves epsilon by less than the discretisation adds to it."""
+"""Share of delta that rounding may reach: its effect on epsilon is less than what the discretisation adds."""
 PRV_TIME_LIMIT_S = 20
 UNKNOWN = "does not account for this mechanism"
 PLD, RDP, PRV = "dp-accounting PLD", "dp-accounting RDP", "Opacus PRV"
 NOT_INSTALLED, TOO_SLOW = "Opacus is not installed", "no answer within"
-"""Why PRV may be silent on one machine and answer on another."""
+"""Reasons why PRV may give no answer on one machine and an answer on another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +40,10 @@ class AccountantResult:
     """One accountant's epsilon.
 
     Attributes:
-      accountant: PLD, RDP or PRV, with the library that computed it.
+      accountant: PLD, RDP or PRV, after the name of its library.
       version: of that library.
       epsilon: None where the accountant could not answer.
-      remark: why not; empty otherwise.
+      remark: the reason if there is no epsilon; empty otherwise.
     """
 
     accountant: str
@@ -65,7 +63,7 @@ def composition_event(composition: Composition) -> Any:
 
 
 def neighbouring(relation: NeighboringRelation) -> Any:
-    """The relation as dp_accounting names it."""
+    """The relation as a value of dp_accounting."""
     import dp_accounting
 
     return {
@@ -90,7 +88,7 @@ def pld_epsilon(composition: Composition, delta: float) -> float:
 
 
 def composed_epsilon(compositions: Sequence[Composition], delta: float) -> float:
-    """Epsilon at delta of compositions that all ran on the same units; of one, its `pld_epsilon`."""
+    """Epsilon at delta of several compositions on the same units; for a single one, its `pld_epsilon`."""
     from dp_accounting.pld import privacy_loss_distribution
 
     first, *others = compositions
@@ -109,19 +107,20 @@ def composed_epsilon(compositions: Sequence[Composition], delta: float) -> float
     return float(total.get_epsilon_for_delta(sure_delta(delta, sum(one.steps for one in compositions))))
 
 
-def quick_pld_epsilon(composition: Composition, delta: float, coarseness: int = 1) -> float:
-    """The same to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
+def quick_pld_epsilon(composition: Composition, delta: float) -> float:
+    """The same epsilon up to rounding, up to a hundred times faster: for searches and progress, never for a guarantee.
 
     Args:
-      composition: what ran, or would run.
+      composition: planned or executed.
       delta: of the guarantee.
-      coarseness: of the discretised privacy loss; 1 is the guarantee's. More is faster and gives a larger epsilon.
+
+    Raises:
+      UserError: it adds no noise.
     """
     if composition.steps == 0:
         return 0.0
     require_noise(composition.noise_multiplier)
-    sigma, q = composition.noise_multiplier, composition.sampling_probability
-    return _array_epsilon(sigma, q, coarseness, composition.steps, delta)
+    return _array_epsilon(composition.noise_multiplier, composition.sampling_probability, composition.steps, delta)
 
 
 def loss_interval(sigma: float, q: float) -> float:
@@ -134,13 +133,14 @@ def loss_interval(sigma: float, q: float) -> float:
 
 
 def sure_delta(delta: float, steps: int) -> float:
-    """The delta to ask a privacy loss distribution for, so that its rounding cannot make epsilon too low.
+    """The delta for a query to a privacy loss distribution, so that rounding cannot make epsilon too low.
 
-    It is delta itself unless many steps meet a tiny delta: rounding by less than `NEGLIGIBLE` of it is let be.
+    It equals delta if the rounding error is at most a share `NEGLIGIBLE` of delta. It is smaller only if a tiny delta
+    meets many steps.
 
     Args:
       delta: at least `least_delta` of the steps.
-      steps: that were composed, of all mechanisms together.
+      steps: number of composed steps, over all mechanisms.
     """
     return delta - max(0.0, delta_round_off(steps) - NEGLIGIBLE * delta)
 
@@ -156,15 +156,15 @@ def _library_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _array_epsilon(sigma: float, q: float, coarseness: int, steps: int, delta: float) -> float:
+def _array_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
     from pipelines.privacy.accounting.pld import step_losses
 
-    losses = step_losses(sigma, q, coarseness * loss_interval(sigma, q))
+    losses = step_losses(sigma, q, loss_interval(sigma, q))
     return max(direction.epsilon(steps, sure_delta(delta, steps)) for direction in losses)
 
 
 def rdp_epsilon(mechanism: Mechanism) -> float:
-    """Epsilon by Renyi differential privacy, an upper bound. Zero steps have epsilon 0.
+    """Epsilon by Renyi differential privacy, an upper bound; 0 for zero steps.
 
     Source: Mironov et al. 2019, arXiv:1908.10530, as implemented in dp-accounting.
     """
@@ -173,9 +173,9 @@ def rdp_epsilon(mechanism: Mechanism) -> float:
 
 @lru_cache(maxsize=256)
 def renyi(mechanism: Mechanism) -> Any:
-    """A `dp_accounting` RdpAccountant that holds the mechanism and nothing else: to be asked, not composed further.
+    """A `dp_accounting` RdpAccountant that holds only this mechanism. Do not compose anything else into it.
 
-    Its curve, a quarter of a second's work, serves everything that converts it: results, groups and sweeps.
+    Its curve takes a quarter of a second to compute. Results, groups and sweeps share it.
     """
     from dp_accounting.rdp import RdpAccountant
 
@@ -183,13 +183,13 @@ def renyi(mechanism: Mechanism) -> Any:
 
 
 def accountant_of(mechanism: Mechanism) -> str:
-    """Which accountant's epsilon is the guarantee."""
+    """The accountant whose epsilon is the guarantee."""
     return RDP if mechanism.composition is None else PLD
 
 
 @lru_cache(maxsize=256)
 def accountant_results(mechanism: Mechanism) -> tuple[AccountantResult, ...]:
-    """All accountants on one mechanism, the guarantee's own first: PLD, or RDP where PLD does not know it."""
+    """Results of all accountants. The first is the guarantee's: PLD, or RDP if PLD does not know the mechanism."""
     library = version("dp-accounting")
     found = [AccountantResult(accountant=accountant_of(mechanism), version=library, epsilon=mechanism.epsilon())]
     if mechanism.steps == 0:
@@ -206,7 +206,7 @@ def _prv_result(composition: Composition, delta: float) -> AccountantResult:
     value, remark = None, ""
     try:
         opacus = version("opacus")
-        with _time_limit(PRV_TIME_LIMIT_S):
+        with time_limit(PRV_TIME_LIMIT_S):
             value = prv_epsilon(
                 sigma=composition.noise_multiplier,
                 q=composition.sampling_probability,
@@ -222,25 +222,3 @@ def _prv_result(composition: Composition, delta: float) -> AccountantResult:
     except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         remark = f"failed: {error}".splitlines()[0]
     return AccountantResult(accountant=PRV, version=opacus, epsilon=value, remark=remark)
-
-
-@contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    """Raises TimeoutError in the main thread after `seconds` of this process' CPUs; elsewhere there is no limit.
-
-    Not of the clock: on a busy machine whether accountants agree must not depend on who else computes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(_signum: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGPROF, expire)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)

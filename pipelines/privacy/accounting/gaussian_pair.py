@@ -1,4 +1,4 @@
-"""Epsilon between two Gaussians."""
+"""Epsilon between two Gaussian distributions."""
 
 import math
 
@@ -6,17 +6,17 @@ from scipy import special
 from scipy.optimize import brentq
 
 MOST_EPSILON = 40.0
-"""Where searches for epsilon end; a larger one protects nothing."""
+"""Upper end of searches for epsilon; a larger epsilon protects nothing."""
 Gaussian = tuple[float, float]
 """Mean and standard deviation."""
 
 
 def gaussian_pair_epsilon(absent: Gaussian, present: Gaussian, delta: float) -> float:
-    """Epsilon at delta between two Gaussians, in the worse direction: an estimate where they were fitted to scores.
+    """Epsilon at delta between two Gaussians, in the worse direction; an estimate if they were fitted to scores.
 
     Args:
       absent: mean and standard deviation, > 0, of the scores of canaries that were left out.
-      present: of those that were in.
+      present: the same for canaries that were included.
       delta: in (0, 1).
 
     Returns:
@@ -36,7 +36,7 @@ def gaussian_pair_epsilon(absent: Gaussian, present: Gaussian, delta: float) -> 
 def hockey_stick(epsilon: float, first: Gaussian, second: Gaussian) -> float:
     """Largest P[A] - e^epsilon Q[A] over events A, for Gaussians P = `first` and Q = `second`; in [0, 1].
 
-    In units of Q, the densities' log ratio exceeds epsilon where a x^2 + b x + c > 0.
+    In standard units of Q, the log ratio of the densities exceeds epsilon where a x^2 + b x + c > 0.
     """
     mean, std = (first[0] - second[0]) / second[1], first[1] / second[1]
     a, b, c = (1 - std**-2) / 2, mean / std**2, -((mean / std) ** 2) / 2 - math.log(std) - epsilon
@@ -56,7 +56,7 @@ def hockey_stick(epsilon: float, first: Gaussian, second: Gaussian) -> float:
 
 
 def _mass(low: float, high: float) -> float:
-    """Probability of a standard normal number in [low, high], from the tail that keeps its digits."""
+    """Probability of a standard normal number in [low, high], computed from the more precise tail."""
     if low > 0:
         return float(special.ndtr(-low) - special.ndtr(-high))
     return float(special.ndtr(high) - special.ndtr(low))

@@ -1,4 +1,4 @@
-"""What a guarantee for one unit says of several: a conversion, never a run's own epsilon."""
+"""Converts a guarantee for one unit to groups of units; the result is never a run's own epsilon."""
 
 from functools import lru_cache
 from math import expm1, log
@@ -6,24 +6,25 @@ from math import expm1, log
 from pipelines.privacy.accounting.epsilon import renyi
 from pipelines.privacy.mechanisms.base import Mechanism
 
-LARGEST = 50.0  # of one unit's epsilon: e^50 promises nothing
+LARGEST = 50.0  # largest epsilon of one unit that is tried; e^50 promises nothing
 STEP = 0.1
 HALVINGS = 30
 
 
 @lru_cache(maxsize=256)
 def group_epsilon(plan: Mechanism, members: int) -> float | None:
-    """Epsilon at the plan's delta for `members` units that join or stay away together.
+    """Epsilon at the plan's delta for `members` units that are all present or all absent.
 
     If one unit has (e, d), then k units have (k e, d (1 + exp(e) + ... + exp((k-1) e))). A mechanism has a d for every
-    e; this takes a small e whose converted d is the plan's delta. The curve is RDP's, which goes down to any d.
+    e. This function takes a small e whose converted d is the plan's delta. It uses the curve of RDP, which reaches any
+    d.
 
     Args:
       plan: what ran.
       members: k, >= 1; 1 gives the epsilon by RDP.
 
     Returns:
-      The epsilon, an upper bound; None where every e up to `LARGEST` needs a larger delta.
+      The epsilon, an upper bound; None if every e up to `LARGEST` needs a larger delta.
 
     Source: Vadhan 2017, "The complexity of differential privacy", lemma 2.2, with the sum of its proof kept.
     """
@@ -47,5 +48,5 @@ def group_epsilon(plan: Mechanism, members: int) -> float | None:
 
 
 def _log_sum(one: float, members: int) -> float:
-    """log(1 + exp(one) + ... + exp((members - 1) one)), one > 0, by the sum of a geometric series."""
+    """log(1 + exp(one) + ... + exp((members - 1) one)) for one > 0, as the sum of a geometric series."""
     return (members - 1) * one + log(-expm1(-members * one)) - log(-expm1(-one))

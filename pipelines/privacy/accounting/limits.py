@@ -1,37 +1,34 @@
-"""Every accountant is asked about a plan before anything is logged, within bounds of time and memory.
+"""Asks every accountant about a plan before anything is logged, with limits on time and memory.
 
-At the ends of their ranges upstream accountants overflow, contradict themselves, or ask for terabytes. Whatever they
-would do to a run that is open, or has trained for hours, happens here, and becomes one line.
+For extreme values the accountants of the libraries overflow, contradict each other, or allocate terabytes. Here such a
+failure happens before the run starts, and becomes one line. Otherwise it would end a run that has trained for hours.
 """
 
 import os
 import resource
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.privacy.accounting.cross_check import require_not_too_low
 from pipelines.privacy.accounting.epsilon import accountant_results
 from pipelines.privacy.accounting.group import group_epsilon
+from pipelines.privacy.accounting.time_limit import time_limit
 from pipelines.privacy.mechanisms.base import Mechanism
 from pipelines.privacy.several_units import GROUPS
 
 TIME_LIMIT_S = 180
-"""Of this process' own computing: twice what ten million steps take where they can be accounted for."""
+"""CPU time of this process: twice what ten million steps take, if they can be accounted for."""
 MEMORY_LIMIT = 8 * 2**30
-"""Bytes beyond those that are in use."""
+"""Bytes in addition to those in use."""
 LEAST, MOST = 1e-30, 1e30
-"""Of clip norm and noise, which engines hold as float32: beyond, noise would vanish or be infinite."""
+"""Limits of clip norm and noise. Engines hold them as float32: outside, noise would be zero or infinite."""
 
 
 def judge(plan: Mechanism) -> None:
-    """Computes all that a run of the plan will say of its privacy; the answers are kept.
+    """Computes all numbers that a run of the plan will report about its privacy; the results are cached.
 
     Raises:
       UserError: noise or clip norm that float32 cannot hold, or an epsilon that is not finite.
@@ -40,9 +37,9 @@ def judge(plan: Mechanism) -> None:
     sigma = plan.update_noise_multiplier
     if not (LEAST <= plan.clip_norm <= MOST and LEAST <= sigma * plan.clip_norm <= MOST):
         raise UserError(
-            f"privacy.clip_norm={plan.clip_norm:g} with a noise multiplier of {sigma:g} leaves the range of 32-bit "
-            f"numbers; bring the clip norm and its product with the noise into {LEAST:g} to {MOST:g}, as "
-            "privacy.clip_norm=1 does"
+            f"privacy.clip_norm={plan.clip_norm:g} with a noise multiplier of {sigma:g} is out of the range of "
+            f"32-bit numbers; the clip norm and its product with the noise must lie in {LEAST:g} to {MOST:g}, "
+            "for example with privacy.clip_norm=1"
         )
     found = accountant_results(plan)
     require_not_too_low(found)
@@ -55,17 +52,17 @@ def judge(plan: Mechanism) -> None:
 
 @contextmanager
 def accountable(subject: str, remedy: str) -> Iterator[None]:
-    """Turns what accountants cannot do into one line, and bounds what they may take.
+    """Turns a failure of the accountants into a one-line error, and limits their time and memory.
 
     Args:
       subject: the settings at fault, such as "privacy.noise_multiplier=1e-12".
       remedy: what to set instead.
 
     Raises:
-      UserError: an accountant failed, or reached a bound.
+      UserError: an accountant failed, or reached a limit.
     """
     try:
-        with _bounded_memory(), _bounded_time():
+        with _bounded_memory(), time_limit(TIME_LIMIT_S):
             yield
     except (ArithmeticError, ValueError, RuntimeError, MemoryError, TimeoutError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -73,27 +70,8 @@ def accountable(subject: str, remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def _bounded_time() -> Iterator[None]:
-    """Raises TimeoutError in the main thread; elsewhere, and where others use the timer, there is no limit."""
-    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_VIRTUAL)[0]:
-        yield
-        return
-
-    def expire(_signum: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"no answer within {TIME_LIMIT_S} s of computing")
-
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGVTALRM, expire)
-    signal.setitimer(signal.ITIMER_VIRTUAL, TIME_LIMIT_S, 1)  # again, should the first one meet a second opinion
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
-
-
-@contextmanager
 def _bounded_memory() -> Iterator[None]:
-    """Lets allocations beyond the limit fail, rather than the machine; where the system tells what is in use."""
+    """Lets allocations beyond the limit fail, so that the machine does not; only if /proc states the memory in use."""
     used = Path("/proc/self/statm")
     if not used.exists():
         yield

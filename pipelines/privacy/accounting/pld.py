@@ -1,9 +1,11 @@
-"""dp-accounting's privacy loss distribution of the Poisson-subsampled Gaussian, with its loops in arrays.
+"""dp-accounting's privacy loss distribution of the Poisson-subsampled Gaussian, computed on whole arrays.
 
-The library walks over every grid point of the loss in Python, once to discretise and once to read epsilon off, and
-transforms afresh for every number of steps. Here the same formulas run on whole arrays, and all numbers of steps share
-one discretisation and its spectrum. The epsilons are the library's to the rounding of both transforms. They serve the
-search for noise and a run's progress; what a guarantee states comes from the library itself.
+The library loops in Python over every grid point of the loss, once to discretise and once to read epsilon. It also
+computes a new transform for every number of steps. Here the same formulas run on whole arrays, and all numbers of steps
+share one discretisation and its spectrum. The epsilons equal those of the library up to the rounding of both
+transforms. They are used in the search for noise and for a run's progress. A guarantee uses the library itself.
+Calibration needs a dozen of these epsilons. It is 32 times as fast as with the library: `account_library` over
+`account_examples` in experiments/speed.
 
 Source: Doroshenko et al. 2022, arXiv:2207.04380 (connect the dots); Koskela et al. 2020, arXiv:1906.03049 (Fourier).
 """
@@ -20,10 +22,10 @@ from scipy.special import log_ndtr, ndtr
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
 TAIL = 1e-15
-"""Mass that the composition may cut off; it counts as infinite loss, as in the library."""
+"""Probability mass that the composition may cut off; it counts as infinite loss, as in the library."""
 CHERNOFF_ORDERS = 20
 LENGTHS = 4
-"""Bits of a transform's length that count: with few lengths, neighbouring numbers of steps share a spectrum."""
+"""Significant bits of a transform's length: with few lengths, similar numbers of steps share a spectrum."""
 CHUNK = 1 << 15
 
 
@@ -59,7 +61,7 @@ class StepLoss:
         return read_epsilon(composed, self.lowest * steps + first, self.interval, infinite, delta)
 
     def _range(self, steps: int) -> tuple[int, int]:
-        """First and last composed index; Chernoff's bound leaves at most `TAIL` outside."""
+        """First and last index of the composition; by Chernoff's bound at most `TAIL` lies outside."""
         first, last = 0, (len(self.probabilities) - 1) * steps
         for order, log_moment in self._log_moments:
             bound = (steps * log_moment + math.log(2 / TAIL)) / order
@@ -71,7 +73,7 @@ class StepLoss:
 
     @cached_property
     def _log_moments(self) -> list[tuple[float, float]]:
-        """Orders of exponential moments of the index, with their logarithms."""
+        """Pairs of an order and the logarithm of the exponential moment of the index at that order."""
         size, found = len(self.probabilities), []
         for sign in (1, -1):
             ramp = np.exp(sign * np.arange(size) / size)
@@ -84,7 +86,7 @@ class StepLoss:
 
 @lru_cache(maxsize=4)
 def step_losses(sigma: float, q: float, interval: float) -> tuple[StepLoss, ...]:
-    """One step's loss where a unit is removed and, below q = 1, where one is added; the worse of them counts.
+    """One step's loss for removing a unit and, if q < 1, for adding one; the worse of them counts.
 
     Args:
       sigma: noise multiplier, > 0.
@@ -98,8 +100,8 @@ def step_losses(sigma: float, q: float, interval: float) -> tuple[StepLoss, ...]
 def hockey_sticks(epsilons: Floats, *, sigma: float, q: float, direction: AdjacencyType) -> Floats:
     """Divergences of one step at many epsilons, in [0, 1]; as `GaussianPrivacyLoss.get_delta_for_epsilon`.
 
-    The privacy loss falls with the output, so it exceeds epsilon to the left of some x, and the divergence is
-    upper(x) - e^epsilon lower(x) in cumulative probabilities.
+    The privacy loss decreases with the output, so it exceeds epsilon to the left of some x. The divergence is
+    upper(x) - e^epsilon lower(x), with cumulative probabilities upper and lower.
     """
     sign = 1 if direction == AdjacencyType.REMOVE else -1
     deltas, reached = np.zeros_like(epsilons), np.ones(len(epsilons), bool)
@@ -121,21 +123,21 @@ def hockey_sticks(epsilons: Floats, *, sigma: float, q: float, direction: Adjace
 
 
 def _unsampled(losses: Floats, q: float) -> Floats:
-    """The loss without sampling that becomes each of `losses` by sampling: log(1 + (e^loss - 1) / q)."""
+    """The losses without sampling that sampling turns into `losses`: log(1 + (e^loss - 1) / q)."""
     if q == 1:
         return losses
     with np.errstate(divide="ignore", invalid="ignore"):
         found = losses - math.log(q)
         found += np.log1p(-np.exp(math.log(1 / q - 1) - found))
-    # At its least value, log(1 - q), rounding could put the argument on either side of zero.
+    # At the least loss, log(1 - q), rounding could put the argument of the logarithm on either side of zero.
     found[np.isclose(losses, math.log1p(-q), rtol=1e-9, atol=0)] = -np.inf
     return found
 
 
 def connect_dots(deltas: Floats, interval: float) -> Floats:
-    """Probabilities on an even grid whose divergences are `deltas` on it and larger in between.
+    """Probabilities on an even grid whose divergences equal `deltas` on the grid and are larger in between.
 
-    As dp-accounting's `create_pmf_pessimistic_connect_dots_fixed_gap`.
+    The same as dp-accounting's `create_pmf_pessimistic_connect_dots_fixed_gap`.
 
     Args:
       deltas: float64, shape (n,), n >= 2, not increasing.
@@ -154,8 +156,8 @@ def connect_dots(deltas: Floats, interval: float) -> Floats:
 def read_epsilon(probabilities: Floats, lowest: int, interval: float, infinite: float, delta: float) -> float:
     """Smallest epsilon >= 0 at which the divergence of a discrete privacy loss is at most delta.
 
-    Sums from the largest loss down until the epsilon that the sums imply lies above the next loss, in chunks, since
-    that is mostly far from the end.
+    It sums from the largest loss downwards until the epsilon implied by the sums lies above the next loss. It sums in
+    chunks, because this point is usually reached early.
 
     Args:
       probabilities: float64, shape (n,), of the losses lowest * interval, (lowest + 1) * interval, ...
@@ -171,12 +173,12 @@ def read_epsilon(probabilities: Floats, lowest: int, interval: float, infinite: 
         begin = max(end - CHUNK, 0)
         chunk = probabilities[begin:end][::-1]
         losses = (lowest + np.arange(end - 1, begin - 1, -1)) * interval
-        # What has been summed before each loss, and after the last.
+        # The sums before each loss, and after the last one.
         uppers = np.cumsum(np.concatenate([[upper], chunk]))
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # what overflows comes after the answer
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # only values after the result overflow
             lowers = np.cumsum(np.concatenate([[lower], chunk * np.exp(-losses)]))
             implied = np.log(uppers[:-1] - delta) - np.log(lowers[:-1])
-        # Where e^-loss is too small for a float, the loss that has just been summed is the answer.
+        # If e^-loss is too small for a float, the result is the loss that was just summed.
         implied[lowers[:-1] == 0] = np.where(uppers[:-1] > delta, losses + interval, -np.inf)[lowers[:-1] == 0]
         enough = implied >= losses
         if enough.any():
@@ -199,6 +201,6 @@ def _power(spectrum: Complexes, exponent: int) -> Complexes:
 
 
 def _length(least: int) -> int:
-    """A fast length of a transform, one of few in each octave so that similar numbers of steps share a spectrum."""
+    """A fast length of a transform, one of few per octave, so that similar numbers of steps share a spectrum."""
     unit = max(1, 1 << max(least.bit_length() - LENGTHS, 0))
     return int(fft.next_fast_len(-(-least // unit) * unit, real=True))

@@ -1,8 +1,9 @@
 """Opacus' PRV accountant without PyTorch.
 
-The accountant itself is numpy and scipy, but importing it runs the package's front door, which imports torch: seconds
-that a federated run should not pay, and a second framework in its process. Its modules are loaded here under a
-throw-away parent package whose one torch-dependent name, a type annotation, is replaced.
+The accountant needs only numpy and scipy, but importing it runs the package's `__init__`, which imports torch. This
+takes seconds (1.14 times the CPU of experiment=smoke pipeline=dp_fed_avg, in three turns) and puts a second framework
+into the process of a federated run. Here its modules are loaded under a temporary parent package. The only name that
+depends on torch, a type annotation, is replaced.
 """
 
 import importlib
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 LARGEST_GRID = 2**24
-"""Points; about 2 GB. Opacus itself asks for as many as the loss is wide: terabytes where the noise is next to none."""
+"""Points, about 2 GB. Opacus' own grid grows with the width of the loss: to terabytes if there is almost no noise."""
 
 
 def prv_epsilon(*, sigma: float, q: float, steps: int, delta: float) -> float:
@@ -41,7 +42,7 @@ def prv_epsilon(*, sigma: float, q: float, steps: int, delta: float) -> float:
     accountant.history = [(sigma, q, steps)]
     whole, accountant._get_domain = accountant._get_domain, lambda **options: _bounded(whole(**options))
     with warnings.catch_warnings(), np.errstate(divide="ignore"):  # at q = 1 it takes the logarithm of 1 - q
-        # Its RDP, asked for a domain size only, warns that more orders would be tighter.
+        # Opacus uses RDP only for the size of the domain; RDP warns that more orders would be tighter.
         warnings.filterwarnings("ignore", "Optimal order")
         return float(accountant.get_epsilon(delta))
 
@@ -65,7 +66,7 @@ def _accountant_class() -> Any:
 
 @contextmanager
 def _stand_in(locations: list[str]) -> Iterator[None]:
-    """Puts a bare `opacus` package in place, and takes every trace of it away again."""
+    """Puts an empty `opacus` package into `sys.modules`, and removes it and its modules afterwards."""
     package, optimizers = ModuleType("opacus"), ModuleType("opacus.optimizers")
     package.__path__ = locations
     optimizers.DPOptimizer = object  # type: ignore[attr-defined]

@@ -39,10 +39,8 @@ Source: Choquette-Choo et al. 2023, arXiv:2306.08153; Kalinin and Lampert 2024, 
 McKenna 2024, arXiv:2405.15913 (optimised banded Toeplitz matrices).
 """
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import ceil, isfinite, log
 from typing import Any, ClassVar
 
@@ -51,6 +49,7 @@ from numpy.typing import NDArray
 
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.epsilon import composition_event, pld_epsilon, quick_pld_epsilon
+from pipelines.privacy.mechanisms.banded_noise import whitened
 from pipelines.privacy.mechanisms.base import (
     AdaptiveClipping,
     Composition,
@@ -72,126 +71,6 @@ NORM_ROUNDING = 1e-9
 """What floating point may add to the squared length of coefficients."""
 LEAST_TURNS = 8
 """Of an audit's problem: cycles that show how a unit's coins fall."""
-LARGEST = 1e150
-"""Of an error whose square is still a float; the search for coefficients passes matrices whose inverse explodes."""
-
-
-def square_root_coefficients(bands: int) -> Floats:
-    """Coefficients of a banded square root of the prefix sums, of L2 norm 1, float64, (bands,).
-
-    C C = A for c_k = binom(2k, k) / 4^k, the series of (1 - z)^(-1/2); it is cut after `bands` and scaled.
-
-    Args:
-      bands: >= 1.
-
-    Source: Fichtenberger et al. 2022, arXiv:2202.11205; Kalinin and Lampert 2024, arXiv:2405.13763.
-    """
-    k = np.arange(1, bands)
-    coefficients = np.concatenate([[1.0], np.cumprod((2 * k - 1) / (2 * k))])
-    return np.asarray(coefficients / np.linalg.norm(coefficients))
-
-
-@lru_cache(maxsize=64)
-def optimal_coefficients(bands: int, steps: int) -> tuple[float, ...]:
-    """Coefficients, of L2 norm 1, that give the prefix sums of so many steps the least mean squared error.
-
-    They are 2 to 22 % better, in the root of that error, than the square root's, the more the longer a run is beside
-    its bands. The problem has one local minimum wherever it was tried.
-
-    Args:
-      bands: >= 1.
-      steps: >= bands.
-
-    Source: McKenna 2024, arXiv:2405.15913, section 4.
-    """
-    from scipy.optimize import minimize  # late: runs with other noise do without
-
-    if bands == 1:
-        return (1.0,)
-    start = square_root_coefficients(bands)
-    options = {"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9}
-    found = minimize(_log_error, start, args=(steps,), jac=True, method="L-BFGS-B", options=options).x
-    return tuple(float(value) for value in found / np.linalg.norm(found))
-
-
-def _log_error(direction: Floats, steps: int) -> tuple[float, Floats]:
-    """Logarithm of the summed squared error of the prefix sums, for coefficients along `direction`, and its gradient.
-
-    With w = A C^-1 e_0 the error is the sum of (steps - t) w_t^2, and w changes with c_j by -C^-1 w, moved down by j.
-    """
-    from scipy.signal import lfilter
-
-    length = float(np.linalg.norm(direction))
-    coefficients = direction / length
-    weights = np.arange(steps, 0, -1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        response = _summed_response(coefficients, steps)
-        if not np.abs(response).max() < LARGEST:
-            return float(np.log(LARGEST)), np.zeros_like(direction)
-        error = float(weights @ response**2)
-        back = lfilter([1.0], coefficients, (weights * response)[::-1])[::-1]
-    gradient = np.array([-2 / error * (back[j:] @ response[: steps - j]) for j in range(len(coefficients))])
-    return float(np.log(error)), (gradient - coefficients * (gradient @ coefficients)) / length
-
-
-def _summed_response(coefficients: Floats, steps: int) -> Floats:
-    """What one unit of noise in the first step adds to each prefix sum: A C^-1 e_0, (steps,)."""
-    from scipy.signal import lfilter
-
-    pulse = np.zeros(steps)
-    pulse[0] = 1
-    return np.asarray(np.cumsum(lfilter([1.0], coefficients, pulse)))
-
-
-def prefix_sum_variances(coefficients: tuple[float, ...] | Floats, steps: int) -> Floats:
-    """Variance of the noise on the sum of the first 1, 2, ..., `steps` releases, per coordinate, for sigma clip = 1.
-
-    Their mean and their largest, the last one, are the mean and the maximal squared error; plain noise has 1, 2, 3, ...
-    """
-    return np.asarray(np.cumsum(_summed_response(np.asarray(coefficients), steps) ** 2))
-
-
-def whitened(noise: Floats, coefficients: tuple[float, ...] | Floats) -> Floats:
-    """Turns the noise on releases, (steps, ...), back into the independent draws that it came from: C X = Z."""
-    draws = np.zeros_like(noise)
-    for j, value in enumerate(coefficients[: len(noise)]):
-        draws[j:] += value * noise[: len(noise) - j]
-    return draws
-
-
-class CorrelatedNoise:
-    """Makes the noise on releases from independent draws, step by step: row t of X with C X = Z.
-
-    It remembers bands - 1 past rows of X, which are secret, like all that noise is made of. Errors of rounding die out:
-    a polynomial of falling coefficients has no root within the unit circle (Enestrom and Kakeya), so that the recursion
-    forgets.
-
-    Attributes:
-      column_length: L2 norm of a full column of C: what a contribution of length 1 amounts to in C G.
-    """
-
-    def __init__(self, coefficients: Sequence[float]) -> None:
-        """Starts before the first step.
-
-        Args:
-          coefficients: c_0, c_1, ... of C.
-        """
-        self._first, *self._others = coefficients
-        self.column_length = float(np.linalg.norm(coefficients))
-        self._past: deque[list[Any]] = deque(maxlen=len(self._others))
-
-    def next(self, draws: Sequence[Any]) -> list[Any]:
-        """Returns the noise of the next step, in new arrays, of float64 as the draws are.
-
-        Args:
-          draws: standard normal, one array or tensor for each of the model's; the same shapes in every step.
-        """
-        noise = list(draws)
-        for value, past in zip(self._others, self._past, strict=False):  # fewer rows than bands at first
-            noise = [draw - value * before for draw, before in zip(noise, past, strict=True)]
-        noise = [draw / self._first for draw in noise]
-        self._past.appendleft(noise)
-        return [1.0 * values for values in noise]  # what is returned may be overwritten
 
 
 class CyclicSampler:
@@ -222,11 +101,12 @@ class CyclicSampler:
 
 
 class CyclicRecord:
-    """Watches the samples that a run trains on, whoever drew them: each unit keeps to one turn, and its coins to q.
+    """Watches the samples that a run trains on: each unit joins in the turns of one group, with probability q.
 
-    It learns a unit's group from the first step that it joins. In each cycle of steps every unit has one turn, in
-    whatever group it is, so that who joins a cycle is a Poisson sample of all units: that is what is tested. It holds
-    who has joined, which epsilon does not cover; nothing of it is logged but its verdict.
+    A unit's group is known from the first step that it joins. In each cycle of steps every unit has one turn, so that
+    the units that join in a cycle are a Poisson sample of all units. The verdict tests this, how often units joined in
+    the cycle that is not over, and that no group is too large or too small. That groups are dealt independently it
+    cannot see. The record holds who has joined, which epsilon does not cover: only its verdict is logged.
     """
 
     def __init__(self, units: int, *, q: float, bands: int) -> None:
@@ -237,34 +117,49 @@ class CyclicRecord:
           q: the plan's sampling probability within a group.
           bands: number of groups.
         """
-        self._turns = np.full(units, -1)
-        self._cycles, self._cycle, self._bands = SamplerRecord(units, q), np.zeros(0, np.int64), bands
-        self._step, self.latest = 0, np.zeros(units, np.bool_)
+        self._units, self._q, self._bands = units, q, bands
+        self._turns, self._known = np.full(units, -1), np.full(units, -1)
+        self._cycles, self._cycle = SamplerRecord(units, q), np.zeros(0, np.int64)
+        self._step, self._sets, self.latest = 0, True, np.zeros(units, np.bool_)
 
     def observe(self, sample: Sample) -> None:
         """Adds a step's sample before it trains.
 
         Raises:
-          GuaranteeError: a unit joins out of turn, so that noise that it has met before is taken off again.
+          GuaranteeError: a unit joins out of turn, where noise that covered it is subtracted again.
         """
         turn = self._step % self._bands
         self._step += 1
-        there = sample[(sample >= 0) & (sample < len(self._turns))]
+        there = sample[(sample >= 0) & (sample < self._units)]
         if ((self._turns[there] >= 0) & (self._turns[there] != turn)).any():
             raise GuaranteeError(
                 f"step {self._step} contradicts its plan: of {self._bands} groups that take turns, a unit joins in a "
                 "second one; the epsilon would be false, so the run ends before it"
             )
         self._turns[there] = turn
-        self.latest = np.isin(np.arange(len(self._turns)), there)
+        self._sets &= len(np.unique(there)) == len(sample)
+        self.latest = np.isin(np.arange(self._units), there)
         self._cycle = np.concatenate([self._cycle, sample])
         if turn == self._bands - 1:
             self._cycles.observe(self._cycle)
-            self._cycle = np.zeros(0, np.int64)
+            self._cycle, self._known = np.zeros(0, np.int64), self._turns.copy()
 
     def verdict(self) -> SamplerVerdict:
-        """Judges the full cycles so far."""
-        return replace(self._cycles.verdict(), law="cyclic poisson")
+        """Judges the full cycles so far, the open one, and the sizes of groups."""
+        from pipelines.privacy.sampling_law import binomial_p
+
+        found, law = [self._cycles.verdict()], "cyclic poisson"
+        if not self._sets:
+            found.append(SamplerVerdict(p_value=0.0, test="a unit twice in a sample, or one that is not there"))
+        if turns := self._step % self._bands:
+            p = binomial_p(len(self._cycle), self._units, self._q * turns / self._bands)
+            found.append(SamplerVerdict(p_value=p, test="total of the open cycle"))
+        sizes = np.bincount(self._known[self._known >= 0], minlength=self._bands)
+        if self._bands > 1 and sizes.any():
+            p = min(binomial_p(int(size), int(sizes.sum()), 1 / self._bands) for size in sizes) * self._bands
+            found.append(SamplerVerdict(p_value=min(1.0, p), test="size of a group"))
+        worst = min(found, key=lambda verdict: verdict.p_value)
+        return SamplerVerdict(p_value=float(f"{min(1.0, len(found) * worst.p_value):.0e}"), test=worst.test, law=law)
 
 
 def cyclic_faults(joined: NDArray[np.bool_], *, q: float, bands: int, level: float) -> list[str]:
@@ -389,13 +284,16 @@ class BandedMechanism:
         """By privacy loss distributions."""
         return pld_epsilon(self.composition, self.delta)
 
-    def quick_epsilon(self, coarseness: int = 1) -> float:
+    def quick_epsilon(self) -> float:
         """By privacy loss distributions as arrays."""
-        return quick_pld_epsilon(self.composition, self.delta, coarseness)
+        return quick_pld_epsilon(self.composition, self.delta)
 
     def lower_bound(self, mu: float) -> float:
-        """For an adversary who sees all releases: along a column of C, draws add up to one, contributions to one."""
-        return 0.0 if mu <= 0 else epsilon_at_noise(self, 1 / mu)
+        """For an adversary who sees all releases and knows the groups: full turns alone, whose columns are not cut."""
+        turns = self.steps // self.bands
+        if mu <= 0 or not turns:
+            return 0.0
+        return epsilon_at_noise(replace(self, steps=turns * self.bands), 1 / mu)
 
     def cohort_size(self, units: int) -> float:
         """Expected number of units that join a step."""
@@ -422,7 +320,7 @@ class BandedMechanism:
         own, q = self._of_bands(size.most_steps // LEAST_TURNS), self.sampling_probability
         units = min(max(size.least_units, ceil(size.sample * own.bands / q)), size.most_units)
         turns = max(LEAST_TURNS, ceil(size.least_steps / own.bands), ceil(size.observations / (units * q)))
-        if q < 1:  # somebody who always joins shows
+        if q < 1:  # enough turns to notice a unit that always joins
             turns = max(turns, ceil(log(size.rare / units) / log(q)))
         steps = own.bands * min(turns, size.most_steps // own.bands)
         return replace(own, population=units, steps=steps, delta=resized_delta(self.delta, units))
@@ -453,23 +351,25 @@ class BandedMechanism:
         """Groups, clipping, correlated noise and division."""
         return (
             f"Banded matrix factorisation: each {self.unit} was put into one of {self.bands} groups at random. In each "
-            f"of the {self.steps:,} steps that ran, one group had its turn, and every {self.unit} in it joined "
+            f"of the {self.steps:,} steps that ran, one group had its turn. Each {self.unit} of the group joined "
             f"independently with probability {self.sampling_probability:.6g}. Each contribution was clipped to L2 norm "
-            f"{self.clip_norm:g}. Gaussian noise was added to their sum, which was divided by the public constant "
-            f"{self.expected_batch_size:g}. The noise of the steps is C^-1 times independent noise of "
+            f"{self.clip_norm:g}. Gaussian noise was added to their sum. The noised sum was divided by the public "
+            f"constant {self.expected_batch_size:g}. The noise of the steps is C^-1 times independent noise of "
             f"{rounded_down(self.noise_multiplier, 6)} times the clip norm, where C has {self.bands} bands and columns "
-            f"of length 1: it hides a {self.unit} as plain noise in {self.composition.steps:,} steps does "
-            "(Choquette-Choo et al. 2023, theorem 4). Steps with an empty sample added noise too and are counted. "
-            f"Neighbouring datasets differ by adding or removing one {self.unit}; the population of "
-            f"{self.population:,} is taken as public."
+            f"of L2 norm 1. It protects a {self.unit} as plain noise of that multiplier does in "
+            f"{self.composition.steps:,} Poisson-sampled steps with the same probability (Choquette-Choo et "
+            "al. 2023, theorem 4). Steps with an empty sample also added noise, and the accounting "
+            f"includes them. Neighbouring datasets differ by adding or removing one {self.unit}. The population of "
+            f"{self.population:,} is a public number."
         )
 
     def participation_assumption(self, *, judged: bool) -> str:
-        """Turns are held to before each step; the coins are tested at the end."""
+        """Turns are checked before each step; full cycles are tested at the end."""
         tested = "were tested against" if judged else "were not tested, since the run did not end, against"
         return (
-            f"The sampler: {self.law}. It is checked before every step that each keeps to its turns. The samples of "
-            f"full cycles {tested} this law. A run that contradicts it fails (tag `privacy.sampler`)."
+            f"The sampler: {self.law}. Before every step, the run checks that each {self.unit} joins only in the turns "
+            f"of one group. The samples {tested} this law. A run that contradicts it fails (tag "
+            "`privacy.sampler`)."
         )
 
     def remark(self) -> str | None:

@@ -1,7 +1,7 @@
-"""What every private mechanism is asked: one object drives training and accounting alike.
+"""The interface of every private mechanism: one object drives both training and accounting.
 
-A mechanism knows who joins each step, what noise a step adds, what one unit's participation amounts to, and how to say
-so. Engines, accountants, audits and the statement ask it, and never what kind of mechanism it is.
+A mechanism knows which units join each step, what noise a step adds, how much one unit's participation reveals, and
+the words for it. Engines, accountants, audits and the statement use this interface. They never test its type.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ class AdaptiveClipping:
     """A clip norm that follows a private quantile of the update norms.
 
     Attributes:
-      target_quantile: share of updates left unclipped, in [0, 1].
+      target_quantile: share of updates that stay unclipped, in [0, 1].
       learning_rate: of the geometric update of the norm, > 0.
       count_stddev: standard deviation of the noise on the number of unclipped units; each unit moves the centred
         count by 1/2, so its noise multiplier is 2 * count_stddev.
@@ -60,12 +60,12 @@ class AdaptiveClipping:
 
 @dataclass(frozen=True, kw_only=True)
 class Composition:
-    """What a mechanism amounts to for one unit: Poisson-subsampled Gaussian mechanisms, one after the other.
+    """A mechanism as one unit sees it: a composition of equal Poisson-subsampled Gaussian mechanisms.
 
     Attributes:
       noise_multiplier: sigma of each, >= 0; without noise there is no finite epsilon.
       sampling_probability: q of each, in (0, 1].
-      steps: how many, >= 0.
+      steps: their number, >= 0.
     """
 
     noise_multiplier: float
@@ -75,7 +75,7 @@ class Composition:
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemSize:
-    """How large an audit's own problem may be.
+    """Limits on the size of an audit's own problem.
 
     Attributes:
       observations: contributions to observe.
@@ -83,7 +83,7 @@ class ProblemSize:
       least_units, most_units: of the problem.
       least_steps, most_steps: of its run.
       longest: rounds of the longest group of steps whose noise is correlated.
-      rare: probability with which one of all units joins every step by chance; it bounds the steps from below.
+      rare: accepted probability that some unit joins every step by chance; it gives the least number of steps.
     """
 
     observations: int
@@ -100,14 +100,14 @@ class Mechanism(Protocol):
     """What a private run does to its units.
 
     Attributes:
-      name: of the kind of mechanism, as privacy.json and the log have it.
-      SCHEDULE: what privacy.json holds of the schedule besides `name` and sampler: key and kind of its value.
+      name: of the kind of mechanism, as in privacy.json and in the log.
+      SCHEDULE: keys of the schedule in privacy.json besides `name` and sampler, with the kind of each value.
       unit: who is protected.
       relation: which datasets are neighbours.
       population: public number of units.
-      steps: that run, or ran.
-      noise_multiplier: sigma, >= 0; what it multiplies is the clip norm.
-      clip_norm: > 0; the first one where it moves.
+      steps: planned steps, or the steps that ran.
+      noise_multiplier: sigma, >= 0, in units of the clip norm.
+      clip_norm: > 0; the initial one under adaptive clipping.
       delta: in (0, 1/population).
     """
 
@@ -128,11 +128,11 @@ class Mechanism(Protocol):
 
     @property
     def population(self) -> int:
-        """Public number of units; never derived from who really is in the data."""
+        """Public number of units; never derived from the units that are really in the data."""
 
     @property
     def steps(self) -> int:
-        """Steps that run, or ran."""
+        """Planned steps, or the steps that ran."""
 
     @property
     def noise_multiplier(self) -> float:
@@ -144,23 +144,23 @@ class Mechanism(Protocol):
 
     @property
     def delta(self) -> float:
-        """What the bound on probabilities grants on top of the factor."""
+        """The probability that the bound adds to the factor e^epsilon."""
 
     @property
     def adaptive(self) -> AdaptiveClipping | None:
-        """How the clip norm moves; None where it is fixed."""
+        """How the clip norm moves; None if it is fixed."""
 
     @property
     def expected_batch_size(self) -> float:
-        """The public constant that sums are divided by."""
+        """The public constant by which sums are divided."""
 
     @property
     def update_noise_multiplier(self) -> float:
-        """Noise multiplier of each independent draw of noise on updates alone."""
+        """Noise multiplier of each independent draw of noise on updates, without the noise on counts."""
 
     @property
     def effective_noise_multiplier(self) -> float:
-        """Noise multiplier of everything that one step draws, as a single Gaussian mechanism on one unit."""
+        """Noise multiplier of all noise of one step, as a single Gaussian mechanism on one unit."""
 
     @property
     def coefficients(self) -> tuple[float, ...]:
@@ -168,19 +168,19 @@ class Mechanism(Protocol):
 
     @property
     def restart_every(self) -> int | None:
-        """Steps whose noise comes from one tree; None where there are no trees."""
+        """Number of steps whose noise comes from one tree; None if there are no trees."""
 
     @property
     def composition(self) -> Composition | None:
-        """What it amounts to for one unit; None where no composition of subsampled Gaussians describes it."""
+        """The equivalent composition of subsampled Gaussians for one unit; None if there is none."""
 
     @property
     def label(self) -> str:
-        """What a run's name says of the mechanism; empty for the usual one."""
+        """Name of the mechanism in a run's name; empty for the usual one."""
 
     @property
     def law(self) -> str:
-        """Who joins when, as the accounting assumes it: a clause without a full stop."""
+        """The law of participation that the accounting assumes: a clause without a full stop."""
 
     @property
     def schedule_in_words(self) -> str:
@@ -190,45 +190,41 @@ class Mechanism(Protocol):
         """Returns this mechanism with the steps that really ran.
 
         Raises:
-          UserError: more steps than planned, or fewer than none.
+          UserError: more steps than planned, or a negative number.
         """
 
     def with_noise(self, sigma: float) -> Self:
         """Returns this mechanism with another noise multiplier."""
 
     def with_update_noise(self, sigma: float, adaptive: AdaptiveClipping | None = None) -> Self:
-        """Returns this mechanism with the noise multiplier that gives updates this one.
+        """Returns this mechanism with a noise multiplier for which updates have `sigma`.
 
         Args:
           sigma: noise multiplier of updates.
-          adaptive: how a clip norm that moves does so from now on; None leaves that as it is.
+          adaptive: replaces the adaptive clipping of a mechanism that has one; None keeps it.
         """
 
     def dp_event(self) -> Any:
         """The mechanism as a `dp_accounting.DpEvent`."""
 
     def epsilon(self) -> float:
-        """Epsilon at its delta, by the accountant of the guarantee. Zero steps have epsilon 0.
+        """Epsilon at its delta, by the accountant of the guarantee; 0 for zero steps.
 
         Raises:
           UserError: the mechanism adds no noise.
         """
 
-    def quick_epsilon(self, coarseness: int = 1) -> float:
-        """The same to rounding, quickly: for searches and progress, never for a guarantee.
-
-        Args:
-          coarseness: of a discretised privacy loss; 1 is the guarantee's. More is faster and gives a larger epsilon.
-        """
+    def quick_epsilon(self) -> float:
+        """The same epsilon up to rounding, but fast: for searches and progress, never for a guarantee."""
 
     def lower_bound(self, mu: float) -> float:
-        """Epsilon if a contribution is at least `mu` deviations of one draw of noise; 0 for mu <= 0."""
+        """Epsilon if a contribution is at least `mu` standard deviations of one draw of noise; 0 for mu <= 0."""
 
     def cohort_size(self, units: int) -> float:
-        """Expected number of units that join a step where so many are present."""
+        """Expected number of units that join a step if `units` are present."""
 
     def sampler(self, units: int, rng: np.random.Generator) -> Sampler:
-        """Who joins each step.
+        """Draws the units that join each step.
 
         Args:
           units: number of units present.
@@ -236,10 +232,10 @@ class Mechanism(Protocol):
         """
 
     def participation(self, units: int) -> Participation:
-        """A record that holds a run to the law of `sampler`."""
+        """A record that checks a run against the law of `sampler`."""
 
     def participation_faults(self, joined: NDArray[np.bool_], level: float) -> list[str]:
-        """How observed participation differs from the law.
+        """Differences between observed participation and the law.
 
         Args:
           joined: (steps, units).
@@ -247,36 +243,36 @@ class Mechanism(Protocol):
         """
 
     def whitened(self, noise: Floats) -> Floats:
-        """Turns what steps added, (steps, coordinates), into as many independent draws of the update's noise."""
+        """Turns the noise of the steps, (steps, coordinates), into as many independent draws of the update's noise."""
 
     def resized(self, size: ProblemSize) -> Self:
-        """The same kind of mechanism on an audit's linear problem; noise and clip norm stay."""
+        """The same kind of mechanism for an audit's linear problem; noise and clip norm stay."""
 
     def among(self, units: int, steps: int, *, join: float, longest: int) -> Self:
-        """The same kind of mechanism among so few units.
+        """The same kind of mechanism for a few units.
 
         Args:
-          units: of the problem, who are its population.
+          units: of the problem; they are its population.
           steps: of its run.
-          join: share of units that joins a step, or more.
+          join: share of units that joins a step; a mechanism may use more.
           longest: as in `ProblemSize`.
         """
 
     def how(self) -> str:
-        """One paragraph of the statement: what was done."""
+        """The paragraph of the statement on what was done."""
 
     def participation_assumption(self, *, judged: bool) -> str:
-        """One sentence of the statement on who joined.
+        """The sentences of the statement on participation.
 
         Args:
-          judged: whether the record of the run was held against the law.
+          judged: whether the record of the run was tested against the law.
         """
 
     def remark(self) -> str | None:
-        """One line on a mechanism that is valid and hardly sensible; None where there is nothing to say."""
+        """One line of advice if the mechanism is valid but hardly sensible; None otherwise."""
 
     def schedule(self) -> dict[str, Any]:
-        """What privacy.json says of who joins when: mechanism, sampler, and the keys of `SCHEDULE`."""
+        """The schedule in privacy.json: mechanism, sampler, and the keys of `SCHEDULE`."""
 
     @classmethod
     def from_schedule(cls, values: Mapping[str, Any], common: Mapping[str, Any]) -> Self:
@@ -284,7 +280,7 @@ class Mechanism(Protocol):
 
         Args:
           values: of privacy.json.
-          common: fields that all mechanisms share, of the right types.
+          common: the fields that all mechanisms share, with the right types.
         """
 
     @classmethod
@@ -299,25 +295,26 @@ class Mechanism(Protocol):
 
 
 ROUND_OFF, OWN_STEPS = 2.0**-52, 1000
-"""What the transforms of the PLD accountant may get wrong of a delta: so much a step, and as for so many more steps.
+"""Rounding error of delta in the transforms of the PLD accountant: error per step, and a number of steps to add.
 
-Each transform rounds probabilities that add up to 1, and the power of its spectrum multiplies that by the steps. The
-worst of some hundred plans of up to two million steps had a third of it, against the exact value.
+Each transform rounds probabilities that add up to 1. The power of its spectrum multiplies the error by the number of
+steps. Among some hundred plans of up to two million steps, the largest error against the exact value was a third of
+this bound.
 """
 
 
 def delta_round_off(steps: int) -> float:
-    """Bound on the error of a delta that is computed for that many steps, of a mechanism or of several."""
+    """Bound on the error of a delta that is computed for that many steps, of one or several mechanisms."""
     return (steps + OWN_STEPS) * ROUND_OFF
 
 
 def least_delta(steps: int) -> float:
-    """Smallest delta that the PLD accountant can tell from its rounding; twice that."""
+    """Smallest delta that the PLD accountant resolves: twice its rounding error."""
     return 2 * delta_round_off(steps)
 
 
 def require_delta(delta: float, population: int, unit: PrivacyUnit) -> None:
-    """Refuses a delta that would allow to publish one unit outright.
+    """Refuses a delta that would allow a mechanism to publish one unit in full.
 
     Raises:
       UserError: not in (0, 1/population).
@@ -368,23 +365,23 @@ def require_planned(steps: int, planned: int) -> None:
     """Refuses executed steps that a plan does not have.
 
     Raises:
-      UserError: more than planned, or fewer than none.
+      UserError: more than planned, or a negative number.
     """
     if not 0 <= steps <= planned:
         raise UserError(f"mechanism plan: {steps} executed steps do not fit the {planned} planned")
 
 
 LEAST_NOISE, MOST_NOISE = 0.1, 1000.0
-"""Of an audit's bounds: a smaller noise multiplier counts as the least, where epsilon is beyond any use, and a larger
-one as epsilon 0."""
+"""Limits in an audit's bounds: a smaller noise multiplier counts as the least one, whose epsilon is useless anyway;
+a larger one counts as epsilon 0."""
 
 
 def epsilon_at_noise(mechanism: Mechanism, sigma: float) -> float:
-    """Epsilon of a mechanism with another noise multiplier and a fixed clip norm, to rounding.
+    """Epsilon of a mechanism with another noise multiplier and a fixed clip norm, up to rounding.
 
     Args:
       mechanism: its own noise and adaptive clipping are ignored.
-      sigma: > 0, may be infinite.
+      sigma: > 0; it may be infinite.
     """
     if sigma > MOST_NOISE:
         return 0.0
@@ -393,5 +390,5 @@ def epsilon_at_noise(mechanism: Mechanism, sigma: float) -> float:
 
 
 def resized_delta(delta: float, units: int) -> float:
-    """A delta that fits a smaller population; no engine reads it."""
+    """A delta that is valid for a smaller population; no engine reads it."""
     return min(delta, 0.5 / units)

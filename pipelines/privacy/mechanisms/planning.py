@@ -1,4 +1,4 @@
-"""From configuration, or from privacy.json, to a mechanism: the one place that chooses among them."""
+"""Builds a mechanism from the configuration or from privacy.json: the only place that chooses its kind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from pipelines.config.pipeline_table import PIPELINES
 from pipelines.config.privacy_settings import AdaptiveConfig, BandedConfig, FixedConfig, PrivacyConfig, TreeConfig
 from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.calibration import calibrate
-from pipelines.privacy.mechanisms.banded import BandedMechanism, optimal_coefficients
+from pipelines.privacy.mechanisms.banded import BandedMechanism
+from pipelines.privacy.mechanisms.banded_noise import optimal_coefficients
 from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, NeighboringRelation, PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
 from pipelines.privacy.mechanisms.tree import TreeMechanism
@@ -21,10 +22,10 @@ KINDS: dict[str, type[Mechanism]] = {
 
 
 def public_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: int) -> Mechanism:
-    """Builds the plan of a private run, and shows that it is made of public values alone.
+    """Builds the plan of a private run, and checks that it follows from public values alone.
 
-    Where `privacy.population` is stated, the number of units present is private: the plan is made anew for one unit
-    more and one fewer, and must be the same. Where it is not, that number is treated as public, as the statement says.
+    If `privacy.population` is stated, the number of units present is private. Then the plan is also built for one unit
+    more and for one fewer, and must be the same. Otherwise that number is treated as public, as the statement says.
 
     Args:
       pipeline: gives samples or cohorts, and steps.
@@ -33,7 +34,7 @@ def public_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: 
 
     Raises:
       UserError: as `plan_for`.
-      GuaranteeError: the plan follows the number of units present although a population is stated.
+      GuaranteeError: the plan depends on the number of units present, although a population is stated.
     """
     present = (units,) if privacy.population is None else (units, max(units - 1, 1), units + 1)
     plan, *others = (plan_for(pipeline, privacy, number) for number in present)
@@ -47,7 +48,7 @@ def public_plan(pipeline: PrivatePipelineConfig, privacy: PrivacyConfig, units: 
 
 @dataclass(frozen=True, kw_only=True)
 class _Schedule:
-    """How often, and with how many units."""
+    """Numbers of the schedule: unit, population, units per step, steps, and the config key of the sample size."""
 
     unit: PrivacyUnit
     population: int
@@ -112,7 +113,7 @@ def _poisson(schedule: _Schedule, privacy: FixedConfig | AdaptiveConfig) -> Pois
 
 
 def _tree(schedule: _Schedule, privacy: TreeConfig) -> TreeMechanism:
-    """Trees grow as long as no user would join one twice, unless the configuration says when they restart."""
+    """Trees with the given restart, or the longest ones that no user joins twice."""
     plan = TreeMechanism(
         population=schedule.population,
         clients_per_round=schedule.sample,
@@ -151,7 +152,7 @@ def _banded(schedule: _Schedule, privacy: BandedConfig) -> BandedMechanism:
 
 
 def mechanism_from(values: Mapping[str, Any]) -> Mechanism:
-    """Reads the mechanism of a privacy.json; older files have no `mechanism` and know the Gaussian one alone.
+    """Reads the mechanism of a privacy.json; older files have no `mechanism` and know only the Gaussian one.
 
     Raises:
       KeyError: a value is missing.
@@ -167,7 +168,7 @@ def mechanism_from(values: Mapping[str, Any]) -> Mechanism:
 def _public_population(privacy: PrivacyConfig, units: int) -> int:
     population = privacy.population or units
     if units > 2 * population:
-        # Delta is judged by the population; an invented small one would allow any delta.
+        # The limit on delta follows from the population; a false small population would allow a large delta.
         raise UserError(
             f"privacy.population={population} is far below the units present; state a number near the truth"
         )

@@ -1,4 +1,4 @@
-"""The Gaussian mechanism on Poisson samples, step after step: DP-SGD, and federated averaging with privacy."""
+"""The Gaussian mechanism on Poisson samples in every step: DP-SGD, and DP federated averaging."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -34,19 +34,19 @@ class PoissonGaussianMechanism:
 
     Each step includes each of `population` units independently with probability `sampling_probability`, clips each
     unit's contribution to `clip_norm` in L2, sums, adds N(0, (noise_multiplier * clip_norm)^2) per coordinate and
-    divides by the public constant `expected_batch_size`. A step whose sample is empty still adds noise and counts.
+    divides by the public constant `expected_batch_size`. A step with an empty sample still adds noise and counts.
 
     Attributes:
       unit: who is protected.
       relation: add or remove one unit.
-      population: public number of units; never derived from who really is in the data.
+      population: public number of units; never derived from the units that are really in the data.
       sampling_probability: q, in (0, 1].
       steps: >= 0; 0 only in an executed plan.
       noise_multiplier: sigma, >= 0, of the whole step; under adaptive clipping the effective one, shared between the
         update and the count. Zero means no noise: such a plan has no finite epsilon and is for tests of parity.
-      clip_norm: > 0; under adaptive clipping the first one.
+      clip_norm: > 0; the initial one under adaptive clipping.
       delta: in (0, 1/population).
-      adaptive: None where the clip norm is fixed.
+      adaptive: None if the clip norm is fixed.
 
     Raises:
       UserError: a value out of range.
@@ -73,7 +73,7 @@ class PoissonGaussianMechanism:
     def __post_init__(self) -> None:
         if self.relation is not NeighboringRelation.ADD_OR_REMOVE_ONE:
             raise UserError(
-                f"mechanism plan: relation={self.relation} is for trees; Poisson samples need add_or_remove_one"
+                f"mechanism plan: relation={self.relation} is only for trees; Poisson sampling needs add_or_remove_one"
             )
         if self.population < 1 or self.steps < 0:
             raise UserError(f"mechanism plan: population={self.population} and steps={self.steps} must be positive")
@@ -93,7 +93,7 @@ class PoissonGaussianMechanism:
 
     @property
     def expected_batch_size(self) -> float:
-        """The public constant that sums are divided by: the expected number of sampled units."""
+        """The public constant by which sums are divided: the expected number of sampled units."""
         return self.population * self.sampling_probability
 
     @property
@@ -136,7 +136,7 @@ class PoissonGaussianMechanism:
         return replace(self, noise_multiplier=sigma)
 
     def with_update_noise(self, sigma: float, adaptive: AdaptiveClipping | None = None) -> "PoissonGaussianMechanism":
-        """Returns this plan with the noise multiplier of a step whose update has this one."""
+        """Returns this plan with a noise multiplier of the step for which updates have `sigma`."""
         if self.adaptive is None:
             return replace(self, noise_multiplier=sigma)
         adaptive = adaptive or self.adaptive
@@ -148,15 +148,15 @@ class PoissonGaussianMechanism:
         return composition_event(self.composition)
 
     def epsilon(self) -> float:
-        """By privacy loss distributions."""
+        """Epsilon by privacy loss distributions."""
         return pld_epsilon(self.composition, self.delta) if self.steps else 0.0
 
-    def quick_epsilon(self, coarseness: int = 1) -> float:
-        """By privacy loss distributions as arrays."""
-        return quick_pld_epsilon(self.composition, self.delta, coarseness) if self.steps else 0.0
+    def quick_epsilon(self) -> float:
+        """Epsilon by privacy loss distributions as arrays."""
+        return quick_pld_epsilon(self.composition, self.delta) if self.steps else 0.0
 
     def lower_bound(self, mu: float) -> float:
-        """That of updates alone; adaptive clipping releases counts as well."""
+        """The bound from updates alone, although adaptive clipping also releases counts."""
         return 0.0 if mu <= 0 else epsilon_at_noise(self, 1 / mu)
 
     def cohort_size(self, units: int) -> float:
@@ -164,33 +164,33 @@ class PoissonGaussianMechanism:
         return self.sampling_probability * units
 
     def sampler(self, units: int, rng: np.random.Generator) -> PoissonSampler:
-        """A Poisson sample each step."""
+        """Draws a Poisson sample in each step."""
         return PoissonSampler(units, self.sampling_probability, rng)
 
     def participation(self, units: int) -> SamplerRecord:
-        """A record that is tested against Poisson sampling."""
+        """A record that tests samples against Poisson sampling."""
         return SamplerRecord(units, self.sampling_probability)
 
     def participation_faults(self, joined: NDArray[np.bool_], level: float) -> list[str]:
-        """How samples differ from independent ones of the plan's probability."""
+        """Differences between samples and Poisson samples of the plan's probability."""
         return sampling_faults(joined, self.sampling_probability, level)
 
     def whitened(self, noise: Floats) -> Floats:
-        """Noise of steps is independent as it is."""
+        """Returns the noise as it is, because the steps are independent."""
         return noise
 
     def resized(self, size: ProblemSize) -> "PoissonGaussianMechanism":
-        """Units so that samples are not tiny, steps so that enough of them join."""
+        """Chooses units so that samples are not tiny, and steps so that enough units join."""
         q = self.sampling_probability
         units = min(max(size.least_units, ceil(size.sample / q)), size.most_units)
         least_steps = size.least_steps
-        if q < 1:  # somebody who always joins shows
+        if q < 1:  # so many steps that a unit in every sample is a fault
             least_steps = max(least_steps, ceil(log(size.rare / units) / log(q)))
         steps = min(max(least_steps, ceil(size.observations / (units * q))), size.most_steps)
         return replace(self, population=units, steps=steps, delta=resized_delta(self.delta, units))
 
     def among(self, units: int, steps: int, *, join: float, longest: int) -> "PoissonGaussianMechanism":
-        """Each of so few units joins with the plan's probability, or that share where it is less."""
+        """Each unit joins with the plan's probability, or with `join` if that is larger."""
         return replace(
             self,
             population=units,
@@ -210,34 +210,34 @@ class PoissonGaussianMechanism:
         return f"sampling probability {self.sampling_probability:.6g}"
 
     def how(self) -> str:
-        """Sampling, clipping, noise and division."""
+        """The paragraph on sampling, clipping, noise and division."""
         clip = f"clipped to L2 norm {self.clip_norm:g}"
         if self.adaptive is not None:
             clip = (
                 f"clipped to an L2 norm that starts at {self.clip_norm:g} and follows the private "
-                f"{self.adaptive.target_quantile:g} quantile of the norms; the noise multiplier covers the count "
-                f"released for it (standard deviation {self.adaptive.count_stddev:g})"
+                f"{self.adaptive.target_quantile:g} quantile of the norms. The noise multiplier also covers the noised "
+                f"count that this quantile needs (standard deviation {self.adaptive.count_stddev:g})"
             )
         return (
             f"In each of the {self.steps:,} steps that ran, every {self.unit} joined independently with probability "
             f"{self.sampling_probability:.6g} (Poisson sampling). Each contribution was {clip}. Gaussian noise of "
-            f"{rounded_down(self.update_noise_multiplier, 6)} times the clip norm was added to their sum, which was "
-            f"divided by the public constant {self.expected_batch_size:g}. Steps with an empty sample added noise too "
-            f"and are counted. Neighbouring datasets differ by adding or removing one {self.unit}; the population of "
-            f"{self.population:,} is taken as public."
+            f"{rounded_down(self.update_noise_multiplier, 6)} times the clip norm was added to the sum. The noised sum "
+            f"was divided by the public constant {self.expected_batch_size:g}. Steps with an empty sample also added "
+            "noise, and the accounting includes them. Two neighbouring datasets differ by adding or removing one "
+            f"{self.unit}. The population of {self.population:,} is a public number."
         )
 
     def participation_assumption(self, *, judged: bool) -> str:
-        """What is assumed of the sampler, and how it was checked."""
+        """The assumption on the sampler, and how it was checked."""
         if judged:
             return (
-                f"The sampler: {self.law}. The samples that were trained on are tested against this law, and a run "
-                "that contradicts it fails (tag `privacy.sampler`)."
+                f"The sampler: {self.law}. The samples used in training are tested against this law. A run that "
+                "contradicts it fails (tag `privacy.sampler`)."
             )
-        return f"The sampler: {self.law}. This was not checked, since the run did not end."
+        return f"The sampler: {self.law}. This was not checked, because the run did not end."
 
     def remark(self) -> str | None:
-        """There is nothing to say."""
+        """No advice."""
         return None
 
     def schedule(self) -> dict[str, Any]:

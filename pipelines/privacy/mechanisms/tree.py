@@ -1,4 +1,4 @@
-"""Tree aggregation without sampling (DP-FTRL): users take turns, and noise sits on the nodes of a tree over rounds."""
+"""Tree aggregation without sampling (DP-FTRL): users take turns, and the nodes of a tree over rounds get noise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,23 +30,23 @@ from pipelines.privacy.participation import TurnRecord, TurnSampler, turn_faults
 from pipelines.privacy.rounding import rounded_down
 
 WORTHWHILE = 8
-"""Rounds of a tree whose node count, 4, is well below them; what a remedy proposes."""
+"""Rounds of the trees that a remedy proposes: a path to the root has 4 nodes, well below 8."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreeMechanism:
     """Tree aggregation with restarts, in which each user joins each tree at most once; a `Mechanism`.
 
-    Round after round, `clients_per_round` users take their turn, in an order that does not depend on what they hold.
-    Their contributions are clipped to `clip_norm` in L2 and summed. A binary tree whose leaves are the sums of
-    `restart_every` rounds gets N(0, (noise_multiplier * clip_norm)^2) per coordinate and node; what a round releases
-    follows from noised nodes, divided by the public constant `expected_batch_size`. Then a new tree begins. A round
-    with fewer users, or none, adds noise and counts as any other. Nothing is assumed of who joins when.
+    In each round, `clients_per_round` users take their turn. The order does not depend on their data. Their
+    contributions are clipped to `clip_norm` in L2 and summed. A binary tree has the sums of `restart_every` rounds as
+    its leaves. Each node gets N(0, (noise_multiplier * clip_norm)^2) per coordinate. What a round releases follows from
+    noised nodes, divided by the public constant `expected_batch_size`. Then a new tree begins. A round with fewer
+    users, or none, adds noise and counts like any other. Nothing else is assumed about who joins when.
 
     Attributes:
       unit: who is protected: a user.
-      relation: a user's contributions are replaced by zeros; their turns stay.
-      population: public number of users; never derived from who really is in the data.
+      relation: a user's contributions are replaced by zeros; the user's turns stay.
+      population: public number of users; never derived from the users that are really in the data.
       clients_per_round: users of a full round.
       steps: rounds, >= 0; 0 only in an executed plan.
       restart_every: rounds of a full tree; the last one may be cut short.
@@ -55,7 +55,7 @@ class TreeMechanism:
       delta: in (0, 1/population).
 
     Raises:
-      UserError: a value out of range, or a tree with more turns than users.
+      UserError: a value is out of range, or a tree has more turns than users.
 
     Source: Kairouz et al. 2021, arXiv:2103.00039, algorithm 1 and appendix D; definition 1.1 for the relation.
     """
@@ -93,7 +93,7 @@ class TreeMechanism:
 
     @property
     def expected_batch_size(self) -> float:
-        """The public constant that sums are divided by: the users of a full round."""
+        """The public constant by which sums are divided: the users of a full round."""
         return float(self.clients_per_round)
 
     @property
@@ -126,7 +126,7 @@ class TreeMechanism:
         return replace(self, noise_multiplier=sigma)
 
     def dp_event(self) -> Any:
-        """Its trees, composed, since a user joins each of them once."""
+        """The composition of its trees, because a user joins each of them once."""
         from dp_accounting import dp_event as events
 
         trees = self.trees
@@ -140,10 +140,10 @@ class TreeMechanism:
         )
 
     def epsilon(self) -> float:
-        """By Renyi differential privacy under the zero-out relation, the one accountant that knows the mechanism.
+        """Epsilon by Renyi differential privacy under the zero-out relation; no other accountant knows the mechanism.
 
-        A round is a leaf below ceil(log2(rounds + 1)) nodes at most, itself included, and each of them is a Gaussian
-        mechanism.
+        A round is a leaf. Its path to the root has at most ceil(log2(rounds + 1)) nodes, the leaf included. Each node
+        is a Gaussian mechanism.
 
         Source: Kairouz et al. 2021, arXiv:2103.00039, appendix D, as implemented in dp-accounting.
         """
@@ -152,14 +152,14 @@ class TreeMechanism:
         require_noise(self.noise_multiplier)
         return _epsilon(self)
 
-    def quick_epsilon(self, coarseness: int = 1) -> float:
-        """The same: it is quick as it is."""
+    def quick_epsilon(self) -> float:
+        """The same epsilon, which is fast to compute."""
         return self.epsilon()
 
     def lower_bound(self, mu: float) -> float:
         """Exact for an adversary who sees what the rounds release.
 
-        The accountant grants them every node, so that its epsilon for the same noise is larger.
+        The accountant assumes an adversary who sees every node, so its epsilon for the same noise is larger.
         """
         if mu <= 0:
             return 0.0
@@ -171,7 +171,7 @@ class TreeMechanism:
         return float(self.clients_per_round)
 
     def sampler(self, units: int, rng: np.random.Generator) -> TurnSampler:
-        """Turns in a random order, anew for each tree."""
+        """Turns in a random order, drawn again for each tree."""
         return TurnSampler(units, size=self.clients_per_round, restart_every=self.restart_every, rng=rng)
 
     def participation(self, units: int) -> TurnRecord:
@@ -179,15 +179,15 @@ class TreeMechanism:
         return TurnRecord(units, size=self.clients_per_round, restart_every=self.restart_every)
 
     def participation_faults(self, joined: NDArray[np.bool_], level: float) -> list[str]:
-        """Who joined a tree more than once, and cohorts of another size."""
+        """Users that joined a tree more than once, and cohorts of another size."""
         return turn_faults(joined, trees=self.executed(len(joined)).trees, size=self.clients_per_round, unit=self.unit)
 
     def whitened(self, noise: Floats) -> Floats:
-        """Turns what rounds added into as many draws, independent and as large as a node's."""
+        """Turns the noise of the rounds into as many independent draws with the noise multiplier of a node."""
         return whitened(noise, self.executed(len(noise)).trees)
 
     def resized(self, size: ProblemSize) -> "TreeMechanism":
-        """Trees, and cohorts, that are no larger than the problem."""
+        """Chooses trees and cohorts that are no larger than the problem."""
         rounds = min(self.restart_every, size.longest)
         cohort = min(self.clients_per_round, size.most_units // rounds, size.sample)
         units = max(size.least_units, rounds * cohort)
@@ -201,7 +201,7 @@ class TreeMechanism:
         )
 
     def among(self, units: int, steps: int, *, join: float, longest: int) -> "TreeMechanism":
-        """Trees of at most that length, with half of the turns that there are users for."""
+        """Trees of at most `longest` rounds, with turns for a share of at most `join` of the users."""
         rounds = min(self.restart_every, longest)
         return replace(
             self,
@@ -223,25 +223,26 @@ class TreeMechanism:
         return f"{self.clients_per_round} users a round, trees of {self.restart_every} rounds"
 
     def how(self) -> str:
-        """Turns, clipping, the trees' noise and division."""
+        """The paragraph on turns, clipping, noise of the trees and division."""
         count = len(self.trees)
         return (
             f"DP-FTRL: in each of the {self.steps:,} rounds that ran, up to {self.clients_per_round:,} {self.unit}s "
-            f"took their turn, in an order that does not depend on what they hold. Rounds form {count:,} "
-            f"tree{'s' * (count != 1)} of up to {self.restart_every:,}, and {self.law}; nothing else is assumed of who "
-            "joins when, and no sampling. Each contribution was clipped to L2 norm "
-            f"{self.clip_norm:g}. Gaussian noise of {rounded_down(self.noise_multiplier, 6)} times the clip norm was "
-            "added to every node of a binary tree over the rounds' sums, which were divided by the public constant "
-            f"{self.expected_batch_size:g}; the model follows from noised nodes alone. Rounds with fewer {self.unit}s, "
-            f"or none, added noise too and are counted. Neighbouring datasets differ by one {self.unit} whose "
-            f"contributions are replaced by zeros (zero-out); the population of {self.population:,} is taken as public."
+            f"took their turn. The order does not depend on their data. The rounds form {count:,} "
+            f"tree{'s' * (count != 1)} of up to {self.restart_every:,}, and {self.law}. Nothing else is assumed about "
+            f"participation; there is no sampling. Each contribution was clipped to L2 norm {self.clip_norm:g}. "
+            f"Gaussian noise of {rounded_down(self.noise_multiplier, 6)} times the clip norm was added to every node "
+            "of a binary tree over the sums of the rounds. The sums were divided by the public constant "
+            f"{self.expected_batch_size:g}. The model follows from noised nodes alone. Rounds with fewer {self.unit}s, "
+            "or none, also added noise, and the accounting includes them. Two neighbouring datasets differ by one "
+            f"{self.unit} whose contributions are replaced by zeros (zero-out). The population of {self.population:,} "
+            "is a public number."
         )
 
     def participation_assumption(self, *, judged: bool) -> str:
-        """Every round is held to its law before it trains, whether the run ended or not."""
+        """The assumption on turns; every round is checked before it trains, so `judged` changes nothing."""
         return (
-            f"The order of turns: it does not depend on the data, and {self.law}. Every round is held to that before "
-            "it trains, and a run that breaks it fails (tag `privacy.sampler`)."
+            f"The order of turns: it does not depend on the data, and {self.law}. Every round is checked before it "
+            "trains. A run that breaks this law fails (tag `privacy.sampler`)."
         )
 
     def require_worthwhile(self) -> None:
@@ -257,7 +258,7 @@ class TreeMechanism:
             )
 
     def remark(self) -> str | None:
-        """Short trees hardly save noise."""
+        """Advice against short trees, which hardly save noise."""
         if self.restart_every == 2 < self.steps:
             return (
                 f"{self._short_trees()}, which hardly saves noise over privacy=fixed without its amplification by "
@@ -273,7 +274,7 @@ class TreeMechanism:
         )
 
     def _longer_trees(self) -> str:
-        """The remedy: a schedule with longer trees."""
+        """Names a schedule with longer trees."""
         longest = self.population // self.clients_per_round
         if longest > 2:
             return f"raise privacy.restart_every, up to {longest}"
@@ -284,7 +285,7 @@ class TreeMechanism:
         )
 
     def schedule(self) -> dict[str, Any]:
-        """Turns: users of a round, and rounds of a tree."""
+        """The turns: users of a round, and rounds of a tree."""
         return {
             "mechanism": self.name,
             "sampler": "none: each user at most once a tree",

@@ -1,4 +1,4 @@
-"""Noise on a tree over rounds: how what rounds release is made of nodes, and what a leaf's owner loses by it.
+"""Noise on a tree over rounds: how each round's release is made of nodes, and how much it reveals about one leaf.
 
 Source: Kairouz et al. 2021, arXiv:2103.00039, algorithm 1 and appendix B; Honaker 2015 for the nodes' weights.
 """
@@ -10,16 +10,16 @@ import numpy as np
 from pipelines.privacy.mechanisms.base import Floats
 
 DEEPEST = 256
-"""Rounds of a tree that its bound looks at. The first rounds of a longer tree are a tree of their own, so that a bound
-for them holds for all."""
+"""Largest number of rounds of a tree that the bound uses. The first rounds of a longer tree form a tree of their own,
+so a lower bound for them also holds for the longer tree."""
 
 
 def increments(rounds: int) -> Floats:
-    """What each round of a tree adds of each node's noise, (rounds, nodes).
+    """Weight of each node's noise in what each round of a tree adds, (rounds, nodes).
 
-    The noise on the sum over all rounds so far is that of the complete subtrees that these consist of. A subtree's sum
-    is estimated twice, by its own node and by the sum of its children's estimates, and both are weighted by their
-    precision: 1 for the node, and 1 / (2 v) for children of variance v.
+    The rounds so far consist of complete subtrees. The noise on their sum is the noise of these subtrees. A subtree's
+    sum is estimated twice: by its own node, and by the sum of its children's estimates. Both estimates are weighted by
+    their precision: 1 for the node, and 1 / (2 v) for children of variance v.
     """
     nodes, subtrees = 2 * rounds, []  # of the rounds so far: (height, weights of the nodes)
     cumulative, used = [np.zeros(nodes)], 0
@@ -38,13 +38,13 @@ def increments(rounds: int) -> Floats:
 
 @lru_cache(maxsize=16)
 def _root(rounds: int) -> Floats:
-    """Lower triangular root of the covariance of what rounds add, (rounds, rounds), for nodes of variance 1."""
+    """Lower triangular root of the covariance of the rounds' noise, (rounds, rounds), for nodes of variance 1."""
     made = increments(rounds)
     return np.asarray(np.linalg.cholesky(made @ made.T))
 
 
 def whitened(noise: Floats, trees: tuple[int, ...]) -> Floats:
-    """Turns what rounds added, (rounds, coordinates), into as many draws, independent and as large as a node's."""
+    """Turns the noise of the rounds, (rounds, coordinates), into as many independent draws of a node's size."""
     from scipy.linalg import solve_triangular
 
     parts = np.split(noise, np.cumsum(trees)[:-1])
@@ -53,7 +53,7 @@ def whitened(noise: Floats, trees: tuple[int, ...]) -> Floats:
 
 @lru_cache(maxsize=64)
 def leaf_distance(rounds: int) -> float:
-    """How far a contribution of 1 to the worst round moves what a tree releases, in deviations of a node."""
+    """How far a contribution of 1 to the worst round moves a tree's releases, in standard deviations of a node."""
     from scipy.linalg import solve_triangular
 
     columns = solve_triangular(_root(min(rounds, DEEPEST)), np.eye(min(rounds, DEEPEST)), lower=True)

@@ -44,8 +44,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_the_comparison_network_in_the_kernels_terms() -> None:
     assert kernel_layers(build_spec("cnn", features=(28, 28, 1), classes=10)) == (
-        "Conv<28, 28, 1, 16, 8, 8, 2, 2, 3, 3>, Tanh<3136>, MaxPool<14, 14, 16, 2, 2>, "
-        "Conv<13, 13, 16, 32, 4, 4, 2, 2, 0, 0>, Tanh<800>, MaxPool<5, 5, 32, 2, 2>, "
+        "Conv<28, 28, 1, 16, 8, 8, 2, 2, 3, 3>, Tanh<3136>, MaxPool<14, 14, 16, 2, 2, 1, 1>, "
+        "Conv<13, 13, 16, 32, 4, 4, 2, 2, 0, 0>, Tanh<800>, MaxPool<5, 5, 32, 2, 2, 1, 1>, "
         "Dense<512, 32>, Tanh<32>, Dense<32, 10>"
     )
 
@@ -179,8 +179,8 @@ def test_a_wrong_kernel_is_refused(
 @needs_compiler
 def test_what_the_kernel_would_misread_never_reaches_it(make_data: MakeData) -> None:
     data = make_data("cnn", IMAGES)
-    bench = TrainState.of(data, Hardware(device="cpu", threads=1))
-    sums = compiled.compiled_sums(bench, data.spec)
+    state = TrainState.of(data, Hardware(device="cpu", threads=1))
+    sums = compiled.compiled_sums(state, data.spec)
     assert sums is not None
     every_other = torch.arange(40)[::2]
     found, expected = (sums(sample, 1.0) for sample in (every_other, every_other.clone()))
@@ -189,7 +189,7 @@ def test_what_the_kernel_would_misread_never_reaches_it(make_data: MakeData) -> 
         with pytest.raises(IndexError, match="outside of 40 examples"):
             sums(torch.tensor([0, index]), 1.0)
     with pytest.raises(TypeError, match="not float32 and int64"):
-        compiled.compiled_sums(replace(bench, inputs=bench.inputs.double()), data.spec)
+        compiled.compiled_sums(replace(state, inputs=state.inputs.double()), data.spec)
 
 
 @needs_compiler

@@ -137,8 +137,8 @@ WRONG = [
 
 
 def attempt(data: TrainingData) -> None:
-    bench = TrainState.of(data, Hardware(device="cpu", threads=2))
-    trial.require_sound(lambda problem: gradients.BookKeeping(problem, data.spec), bench, data.spec)
+    state = TrainState.of(data, Hardware(device="cpu", threads=2))
+    trial.require_sound(lambda problem: gradients.BookKeeping(problem, data.spec), state, data.spec)
 
 
 @pytest.mark.parametrize(("model", "features"), MODELS)
@@ -211,17 +211,17 @@ def test_a_layer_that_sees_the_batch_is_refused(
 ) -> None:
     real = training.build_module
     monkeypatch.setattr(training, "build_module", lambda *a, **b: nn.Sequential(OverTheBatch(), *real(*a, **b)))
-    with pytest.raises(GuaranteeError, match=rf"^model={model} gives an example other outputs among others"):
+    with pytest.raises(GuaranteeError, match=rf"^model={model} gives an example different outputs in a batch"):
         fit(make_data(model), mode)
 
 
 def test_norms_of_the_trial_span_decades_and_weights_stay(make_data: MakeData) -> None:
     data = make_data("cnn", (28, 28, 1))
-    bench = TrainState.of(data, Hardware(device="cpu", threads=1))
-    problem = trial._problem(bench, data.spec)
+    state = TrainState.of(data, Hardware(device="cpu", threads=1))
+    problem = trial._problem(state, data.spec)
     norms = gradients.BookKeeping(problem, data.spec)(torch.arange(len(trial.SCALES)), 1.0)[1].sqrt()
     assert float(norms.max() / norms.min()) > 100
     assert not problem.inputs[0].any()
     attempt(data)
-    weights = training.TorchModel(bench.module).weights()
+    weights = training.TorchModel(state.module).weights()
     assert all(map(np.array_equal, weights, data.initial_weights))

@@ -11,7 +11,7 @@ from pipelines.config.pipeline_settings import DpSgdConfig
 from pipelines.core.errors import UserError
 from pipelines.engines.central import book_keeping, gradients
 from pipelines.engines.central.dp_sgd import DpSgd, choose
-from pipelines.engines.central.gaussian_noise import noised
+from pipelines.engines.central.gradients import noised
 from pipelines.engines.central.training import Hardware
 from pipelines.engines.interface import Fit, TrainingData
 from pipelines.model.spec import Conv, build_spec
@@ -33,6 +33,7 @@ MODELS = [
     ("cnn", (3,)),
     ("relu mlp", (5,)),
     ("relu cnn", (8, 8, 1)),
+    ("layers", (12, 13, 3)),
 ]
 
 

@@ -58,16 +58,16 @@ def require_right(spec: ModelSpec, n: int, seed: int, mode: str) -> None:
         unit=PrivacyUnit.EXAMPLE, population=1, sampling_probability=1.0, steps=1, noise_multiplier=0.0,
         clip_norm=CLIP_NORM, delta=1e-3,
     )  # fmt: skip
-    bench = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=mode != "book_keeping")
-    parameters, sample = list(bench.module.parameters()), torch.arange(1, n + 1)
+    state = TrainState.of(data, Hardware(device="cpu", threads=1), contiguous=mode != "book_keeping")
+    parameters, sample = list(state.module.parameters()), torch.arange(1, n + 1)
     start = [parameter.detach().clone() for parameter in parameters]
     expected = [torch.zeros_like(parameter) for parameter in parameters]
     for k in sample:
-        loss = cross_entropy(bench.module(bench.inputs[k][None]), bench.labels[k][None])
+        loss = cross_entropy(state.module(state.inputs[k][None]), state.labels[k][None])
         own = torch.autograd.grad(loss, parameters)
         factor = CLIP_NORM / max(CLIP_NORM, float(torch.stack([part.square().sum() for part in own]).sum().sqrt()))
         torch._foreach_add_(expected, own, alpha=factor)
-    way = private_gradients(mode, bench, spec, plain_dp_sgd(batch_size=1), plan, rng)  # type: ignore[arg-type]
+    way = private_gradients(mode, state, spec, plain_dp_sgd(batch_size=1), plan, rng)  # type: ignore[arg-type]
     assert way.facts["grad_sample"] == mode
     way.step(sample)
     for before, now, total in zip(start, parameters, expected, strict=True):

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.engines.federated.engine import tf
 from pipelines.engines.federated.tff_noise import KeyedBandedSum, KeyedSum, with_fresh_keys
-from pipelines.privacy.mechanisms.banded import optimal_coefficients, whitened
+from pipelines.privacy.mechanisms.banded_noise import optimal_coefficients, whitened
 
 SHAPES = ((40, 30), (30,), ())
 SPECS = tuple(tf.TensorSpec(shape, tf.float32) for shape in SHAPES)

@@ -18,8 +18,9 @@ from pipelines.engines.federated.learning_process import Server
 from pipelines.engines.federated.runtime import ensure_worker
 from pipelines.engines.interface import Fit, RoundRecord, TrainingData
 from pipelines.model.spec import Weights
-from pipelines.privacy.mechanisms.base import AdaptiveClipping, PrivacyUnit
+from pipelines.privacy.mechanisms.base import AdaptiveClipping, Mechanism, PrivacyUnit
 from pipelines.privacy.mechanisms.poisson_gaussian import PoissonGaussianMechanism
+from pipelines.privacy.mechanisms.tree import TreeMechanism
 from tests.engines.federated.conftest import dp_settings, fed_avg_settings, federated_data, ignore, user_plan
 
 SILENT = 1e-20  # a client learning rate at which nothing but noise reaches the weights
@@ -27,7 +28,7 @@ NEVER = 1e-12  # a sampling probability at which no user ever joins
 ADAPTIVE = AdaptiveClipping(target_quantile=0.5, learning_rate=0.2, count_stddev=2.0)
 
 
-def fit(data: TrainingData, plan: PoissonGaussianMechanism, *, noise_seed: int | None = 0, **changes: Any) -> Fit:
+def fit(data: TrainingData, plan: Mechanism, *, noise_seed: int | None = 0, **changes: Any) -> Fit:
     return DpFedAvg(dp_settings(**changes), plan, noise_seed=noise_seed, threads=None).fit(data, ignore)
 
 
@@ -41,32 +42,48 @@ def moved(fit: Fit, data: TrainingData) -> np.ndarray:
 LOCAL_WORK: list[dict[str, Any]] = [
     {},
     {"local_epochs": 5, "local_batch_size": 2},
+    {"client_learning_rate": 1e4},
     {"proximal_strength": 2.0, "local_epochs": 3},
+    {"proximal_strength": 50.0, "client_momentum": 0.9, "local_epochs": 3},
     {"client_optimizer": "adam", "local_batch_size": 1},
-    {"client_momentum": 0.9, "local_epochs": 3},
 ]
+TREE = TreeMechanism(
+    population=4, clients_per_round=4, steps=1, restart_every=1, noise_multiplier=0.0, clip_norm=0.2, delta=0.01
+)
 
 
-@pytest.mark.parametrize("work", LOCAL_WORK)
-@pytest.mark.parametrize("clip_norm", [0.01, 0.1])
-def test_one_client_moves_the_model_by_at_most_the_clip(clip_norm: float, work: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("clip_norm", "work"), [(0.01, LOCAL_WORK[0]), *((0.1, work) for work in LOCAL_WORK), (None, LOCAL_WORK[-1])]
+)
+def test_one_client_moves_the_model_by_at_most_the_clip(clip_norm: float | None, work: dict[str, Any]) -> None:
     data = federated_data([9])
-    plan = user_plan(population=4, clip_norm=clip_norm, delta=0.01)
-    change = moved(fit(data, plan, client_learning_rate=5.0, **work), data)
-    np.testing.assert_allclose(np.linalg.norm(change), clip_norm / 4, rtol=1e-4)
+    plan = TREE if clip_norm is None else user_plan(population=4, clip_norm=clip_norm, delta=0.01)
+    change = moved(fit(data, plan, **{"client_learning_rate": 5.0, **work}), data)
+    np.testing.assert_allclose(np.linalg.norm(change), plan.clip_norm / 4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("after", [{"server_optimizer": "adam"}, {"server_momentum": 0.9}, {"ema_decay": 0.9}])
-def test_post_processing_changes_neither_plan_nor_released_sums(after: dict[str, Any]) -> None:
+def test_post_processing_changes_neither_plan_nor_released_sums() -> None:
     data = federated_data([4, 5, 6])
     plan = user_plan(population=3, steps=1, clip_norm=0.1, noise_multiplier=1.0)
-    plain, other = fit(data, plan), fit(data, plan, **after)
+    plain, other = fit(data, plan), fit(data, plan, server_momentum=0.9, ema_decay=0.9)
     assert plain.executed == other.executed == plan
-    released = -moved(plain, data)  # the first step of SGD at rate 1 is the noised mean
-    expected = released if "server_optimizer" not in after else np.sign(released)
-    found = -moved(other, data)
-    # Momentum and averages start with the first step; Adam's first step keeps the sign alone.
-    np.testing.assert_allclose(found / np.abs(found).max(), expected / np.abs(expected).max(), atol=0.05)
+    # The first step of SGD at rate 1 is the noised mean; momentum and averages start with it.
+    released, found = -moved(plain, data), -moved(other, data)
+    np.testing.assert_allclose(found / np.abs(found).max(), released / np.abs(released).max(), atol=0.05)
+
+
+def test_server_optimizers_see_the_noised_mean_alone() -> None:
+    data, plan = federated_data([7, 5, 6]), user_plan(population=4, clip_norm=0.2, delta=0.01, noise_multiplier=20.0)
+    # SGD at rate 1 adds the noised mean as it is. All others' first steps follow from it by hand.
+    mean = moved(fit(data, plan), data)
+    assert np.abs(mean).min() > 1e-4
+    half = fit(data, plan, server_learning_rate=0.5, server_momentum=0.9)
+    np.testing.assert_allclose(moved(half, data), 0.5 * mean, atol=1e-6)
+    # Adam's first step is the rate times mean / (|mean| + epsilon / sqrt(1 - 0.999)), with epsilon 1e-7.
+    adam = fit(data, plan, server_optimizer="adam", server_learning_rate=0.1)
+    expected = 0.1 * mean / (np.abs(mean) + 1e-7 / np.sqrt(1e-3))
+    np.testing.assert_allclose(moved(adam, data), expected, rtol=1e-3, atol=1e-6)
+    assert half.executed == adam.executed == plan
 
 
 def test_no_round_is_reported_whose_noise_is_not_the_plans(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +222,7 @@ def test_same_noise_seed_repeats_a_whole_run() -> None:
 
 
 def test_cohorts_are_the_poisson_samples_that_are_accounted() -> None:
-    # User i has one example, unit vector i: it moves row i of the kernel, and nobody else does.
+    # User i has one example, unit vector i: only this user moves row i of the kernel.
     users, q, rounds = 30, 0.1, 150
     data = federated_data([1] * users, features=users)
     data = replace(data, inputs=np.eye(users, dtype=np.float32), labels=np.zeros(users, np.int64))

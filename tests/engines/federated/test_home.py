@@ -64,7 +64,7 @@ def sockets_of(pid: int) -> set[str]:
 
 
 def listening(pid: int | str) -> dict[str, int]:
-    """TCP ports that somebody listens on in the network of a process, by the number of the socket."""
+    """TCP ports with a listener in the network of a process, by the number of the socket."""
     found = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:

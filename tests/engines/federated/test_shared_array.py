@@ -21,10 +21,10 @@ from pipelines.engines.federated.shared_array import SHARED_BYTES, SharedArray, 
 from tests.engines.federated.conftest import federated_data
 
 
-def read(region: SharedArray) -> np.ndarray:
+def read(array: SharedArray) -> np.ndarray:
     # In a graph of its own, as in the worker; outside of graphs TensorFlow remembers what a path once held.
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        return session.run(region.tensor())
+        return session.run(array.tensor())
 
 
 def open_files(holder: Path = Path("/proc/self/fd")) -> set[int]:
@@ -37,10 +37,10 @@ def open_files(holder: Path = Path("/proc/self/fd")) -> set[int]:
 
 def test_a_graph_reads_what_was_stored() -> None:
     data = federated_data([3, 4])
-    storage = store(data)
-    np.testing.assert_array_equal(read(storage.inputs)[storage.rows], data.inputs)
-    np.testing.assert_array_equal(read(storage.labels)[storage.rows], data.labels)
-    assert read(storage.labels).dtype == np.int32
+    arrays = store(data)
+    np.testing.assert_array_equal(read(arrays.inputs)[arrays.rows], data.inputs)
+    np.testing.assert_array_equal(read(arrays.labels)[arrays.rows], data.labels)
+    assert read(arrays.labels).dtype == np.int32
 
 
 def test_few_examples_are_stored_once_and_many_by_client() -> None:
@@ -66,12 +66,12 @@ def test_equal_content_is_stored_once_and_changed_content_anew() -> None:
     np.testing.assert_array_equal(read(first.inputs), before)  # still held, so still what it was
 
 
-def test_memory_is_freed_with_the_storage() -> None:
-    storage = SharedArrays(federated_data([2], features=3), "digest")
-    holder = Path(storage.inputs.path).parent
-    files = {os.stat(region.path).st_ino for region in (storage.inputs, storage.labels)}
+def test_memory_is_freed_with_the_arrays() -> None:
+    arrays = SharedArrays(federated_data([2], features=3), "digest")
+    holder = Path(arrays.inputs.path).parent
+    files = {os.stat(array.path).st_ino for array in (arrays.inputs, arrays.labels)}
     assert files <= open_files(holder)
-    del storage
+    del arrays
     gc.collect()
     deadline = time.monotonic() + 10
     while files & open_files(holder) and time.monotonic() < deadline:
@@ -94,13 +94,13 @@ def test_memory_that_ended_with_its_home_is_made_anew() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_another_user_cannot_read_what_was_stored() -> None:
-    storage = store(federated_data([3, 1]))
+    arrays = store(federated_data([3, 1]))
     look = (
         "import os, sys\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n"
         "try: open(sys.argv[1]).read()\nexcept OSError as error: print(type(error).__name__)"
     )
-    for region in (storage.inputs, storage.labels):
-        command = [sys.executable, "-I", "-S", "-c", look, region.path]
+    for array in (arrays.inputs, arrays.labels):
+        command = [sys.executable, "-I", "-S", "-c", look, array.path]
         done = subprocess.run(command, capture_output=True, text=True)
         assert (done.stdout.strip(), done.stderr) == ("PermissionError", "")
 
@@ -109,7 +109,7 @@ def test_too_little_memory_is_reported_in_a_line() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
-        with pytest.raises(UserError, match=r"do not fit into memory once more .* lower dataset\.limit"):
+        with pytest.raises(UserError, match=r"do not fit into memory a second time .* lower dataset\.limit"):
             SharedArrays(federated_data([1 << 16]), "digest")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

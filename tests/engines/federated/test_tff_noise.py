@@ -24,16 +24,16 @@ ROUNDS = 4
 
 
 def noise_of(noise: Noise, state: Any, rounds: int = ROUNDS) -> tuple[np.ndarray, np.ndarray]:
-    """Sums nobody, round by round.
+    """Sums no records, round by round.
 
     Returns:
       Noise on the mean, shape (rounds, coordinates of all tensors), and the clip norms, shape (rounds + 1,).
     """
     query = private_mean_query(noise, SPECS)
-    nobody = query.initial_sample_state([tf.zeros(shape) for shape in SHAPES])
+    nothing = query.initial_sample_state([tf.zeros(shape) for shape in SHAPES])
     results, clips = [], [noise.clip_norm]
     for _ in range(rounds):
-        result, state, _ = query.get_noised_result(nobody, state)
+        result, state, _ = query.get_noised_result(nothing, state)
         results.append(np.concatenate([np.ravel(value) for value in result]))
         clips.append(float(query.derive_metrics(state).get("clip", noise.clip_norm)))
     return np.array(results), np.array(clips)
@@ -108,7 +108,7 @@ def test_noise_is_normal_with_the_updates_deviation_and_independent(noise: Noise
 
 
 def test_noise_on_the_count_has_its_own_deviation_and_key() -> None:
-    # Nobody is 0 of 40 centred counts, half: the norm moves by exp(-rate * noise / 40).
+    # No records are 0 of 40 centred counts, half: the norm moves by exp(-rate * noise / 40).
     noise = Noise(noise_multiplier=1.5, clip_norm=0.7, expected_batch_size=40, adaptive=ADAPTIVE)
     values, clips = noise_of(noise, start(noise), rounds=200)
     count = -np.diff(np.log(clips)) / ADAPTIVE.learning_rate * 40

@@ -49,12 +49,12 @@ def eager() -> Iterator[None]:
 
 
 def increments(noise: Noise, state: Any, rounds: int) -> np.ndarray:
-    """What sums over nobody come out as, round by round, in units of a node's deviation: (rounds, coordinates)."""
+    """The results of sums over no records, round by round, in units of a node's deviation: (rounds, coordinates)."""
     query = private_mean_query(noise, SPECS)
-    nobody = query.initial_sample_state([tf.zeros(shape) for shape in SHAPES])
+    nothing = query.initial_sample_state([tf.zeros(shape) for shape in SHAPES])
     results = []
     for _ in range(rounds):
-        result, state, _ = query.get_noised_result(nobody, state)
+        result, state, _ = query.get_noised_result(nothing, state)
         results.append(np.concatenate([np.ravel(value) for value in result]))
     return np.array(results, np.float64) / (1.5 * 0.7 / 4)
 
@@ -157,7 +157,7 @@ def test_without_noise_or_clipping_trees_change_nothing() -> None:
 
 
 def users_of_unit_vectors(users: int) -> TrainingData:
-    """User i has one example, unit vector i: it moves row i of the kernel, and nobody else does."""
+    """User i has one example, unit vector i: only this user moves row i of the kernel."""
     data = federated_data([1] * users, features=users)
     return replace(data, inputs=np.eye(users, dtype=np.float32), labels=np.zeros(users, np.int64))
 
@@ -168,7 +168,7 @@ def test_cohorts_of_trees_take_turns_and_may_run_out() -> None:
     joined = (np.diff(kernels, axis=0) != 0).any(axis=2)
     assert joined.sum(axis=1).tolist() == [4, 1, 0, 4, 1, 0]
     assert joined[:3].sum(axis=0).tolist() == joined[3:].sum(axis=0).tolist() == [1] * users
-    # A user adds clip / 4, whoever else is there.
+    # A user adds clip / 4.
     moved = np.linalg.norm(np.diff(snapshots(data, plan), axis=0)[1])
     assert moved == pytest.approx(1e-3 / 4, rel=5e-3)
 

@@ -48,7 +48,7 @@ def test_a_run_by_trees_logs_its_guarantee(cli: Cli, tmp_path: Path) -> None:
             "privacy.restart_every=3",
             "error: privacy.restart_every=3 with pipeline.clients_per_round=40 gives a tree 120",
         ),
-        ("privacy=adaptive", "error: pipeline.secure_aggregation=true needs privacy.clipping=fixed"),
+        ("privacy=adaptive", "error: pipeline.secure_aggregation=true does not fit privacy=adaptive"),
     ],
 )
 def test_what_the_guarantee_would_not_cover_is_one_clear_line(cli: Cli, override: str, message: str) -> None:

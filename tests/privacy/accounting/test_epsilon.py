@@ -84,7 +84,7 @@ def test_epsilon_is_the_librarys_accountants_on_the_event(q: float, sigma: float
     assert mine.quick_epsilon() == pytest.approx(mine.epsilon(), abs=1e-6)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(q=st.floats(0.005, 0.5), sigma=st.floats(0.7, 8.0), steps=st.integers(2, 300))
 def test_epsilon_falls_with_noise_and_rises_with_steps_and_sampling(q: float, sigma: float, steps: int) -> None:
     here = plan(q=q, sigma=sigma, steps=steps).epsilon()

@@ -14,12 +14,9 @@ from pipelines.core.errors import GuaranteeError, UserError
 from pipelines.privacy.accounting.calibration import calibrate
 from pipelines.privacy.accounting.epsilon import accountant_results
 from pipelines.privacy.guarantee import PrivacyGuarantee
-from pipelines.privacy.mechanisms.banded import (
-    BandedMechanism,
+from pipelines.privacy.mechanisms.banded import BandedMechanism, CyclicRecord, CyclicSampler, cyclic_faults
+from pipelines.privacy.mechanisms.banded_noise import (
     CorrelatedNoise,
-    CyclicRecord,
-    CyclicSampler,
-    cyclic_faults,
     optimal_coefficients,
     prefix_sum_variances,
     square_root_coefficients,
@@ -210,6 +207,35 @@ def test_the_record_refuses_a_unit_twice_in_a_sample() -> None:
     record = CyclicRecord(9, q=0.5, bands=1)
     record.observe(np.array([1, 1]))
     assert not record.verdict().holds
+
+
+@pytest.mark.parametrize("sample", [[3, 3], [3, 9]])
+def test_an_open_cycle_is_judged_too(sample: list[int]) -> None:
+    record = CyclicRecord(9, q=0.5, bands=4)
+    record.observe(np.array(sample))
+    assert record.verdict().p_value == 0
+    # Of 300 units 225 are in the three groups that had their turn; with q = 0.1 about 22 of them join, not all.
+    crowded = CyclicRecord(300, q=0.1, bands=4)
+    for turn in range(3):
+        crowded.observe(np.arange(75) + 75 * turn)
+    assert not crowded.verdict().holds
+
+
+def test_groups_of_other_sizes_are_refused() -> None:
+    record = CyclicRecord(300, q=0.5, bands=4)
+    rng = np.random.default_rng(0)
+    for step in range(40):  # all units in the first group
+        record.observe(np.flatnonzero(rng.random(300) < 0.5) if step % 4 == 0 else np.zeros(0, np.int64))
+    assert not record.verdict().holds
+
+
+def test_correct_records_hold_whenever_a_run_ends() -> None:
+    for seed in range(200):
+        sampler = CyclicSampler(40, q=0.3, bands=3, rng=np.random.default_rng(seed))
+        record = CyclicRecord(40, q=0.3, bands=3)
+        for _ in range(1 + seed % 11):
+            record.observe(sampler.draw())
+        assert record.verdict().holds
 
 
 def test_one_group_is_judged_as_poisson_samples() -> None:

@@ -1,7 +1,7 @@
 // Clipped sums of per-example gradients, compiled for one architecture and one processor: -DLAYERS='Conv<...>, ...'.
 //
-// An example goes through the whole network, forward and backward, before the next one comes, so that nothing of the
-// size of a batch is ever written. See book_keeping.py for the arithmetic and its source.
+// Each example goes through the whole network, forward and backward, before the next one. So nothing of the size of a
+// batch is ever written. See book_keeping.py for the arithmetic and its source.
 
 #include <memory>
 #include <thread>
@@ -11,8 +11,8 @@
 
 #include "layers.hpp"
 
-// PyTorch's OpenMP, which is in the process already. Its threads spin for a while after an operation, and threads of
-// our own would have to wait for their cores.
+// PyTorch's OpenMP, which the process has already loaded. Its threads spin for a while after an operation, so threads
+// of our own would have to wait for their cores.
 extern "C" {
 __attribute__((weak)) void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned);
 __attribute__((weak)) int omp_get_thread_num();
@@ -26,13 +26,13 @@ template <class Layer> struct Node {
     alignas(64) float out[(Layer::OUT + LANES - 1) / LANES * LANES], slope[(Layer::OUT + LANES - 1) / LANES * LANES];
 };
 
-// Of the first layers, so many of them.
+// The number of weights in the first so many layers.
 template <class... Layers> constexpr int weights_of(int layers) {
     int sum = 0, k = 0;
     return ((sum += k++ < layers ? Layers::WEIGHTS : 0), ...);
 }
 
-// One thread's network: what the example at hand left in each layer.
+// One thread's network: the values of the current example in each layer.
 template <class... Layers> class Network {
     static constexpr int DEPTH = sizeof...(Layers);
     static constexpr int offset(int layer) { return weights_of<Layers...>(layer); }
@@ -130,7 +130,7 @@ struct Task {
 }  // namespace
 
 // Adds the clipped gradients of the examples sample[0], ..., sample[size - 1] to sums, and writes their squared norms
-// before clipping. One whose norm is not finite is left out.
+// before clipping. An example whose norm is not finite is left out.
 extern "C" void add_clipped_sums(const float* weights, const float* inputs, const int64_t* labels,
                                  const int64_t* sample, int64_t size, float clip_norm, float* sums, float* squared,
                                  unsigned threads) {

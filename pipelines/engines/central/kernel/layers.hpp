@@ -1,7 +1,7 @@
 // Layers for one example: channels-last, fixed shapes, everything in the caches of one core.
 //
 // A convolution's kernel is (height, width, in, out), a dense one (out, in), each followed by its bias. Sizes that
-// vectors run along are multiples of 16; compiled.py asks for nothing else.
+// vectors run along are multiples of 16; compiled.py makes sure of that.
 //
 // A layer says how many numbers go IN and OUT and how many WEIGHTS it has, and does
 //   prepare(weights)                        once, before the first example
@@ -48,7 +48,7 @@ inline float total(Vec value) {
 }
 
 inline float dot(const float* a, const float* b, int size) {
-    Vec sums[4] = {};  // one chain of additions would wait for each of them
+    Vec sums[4] = {};  // in a single chain, each addition would wait for the one before
     for (int k = 0; k < size; k += LANES) sums[k / LANES % 4] += load(a + k) * load(b + k);
     return total(sums[0] + sums[1] + (sums[2] + sums[3]));
 }
@@ -67,7 +67,7 @@ template <int SIZE, int MOST, class F> inline void tiled(F f) {
     if constexpr (SIZE % length != 0) f(at, Count<SIZE % length>{});
 }
 
-// What all of a convolution's arithmetic is: ROWS x COLUMNS x V vectors in registers, to which
+// All arithmetic of a convolution: ROWS x COLUMNS x V vectors in registers, to which
 // sums[r][c] += scalars[r * ROW + c * COLUMN + i * STEP_I + j * STEP_J] * vectors[i * J + j] is added for all i and j.
 template <int V, int ROW, int COLUMN, int I, int J, int STEP_I, int STEP_J, int ROWS, int COLUMNS>
 inline __attribute__((always_inline)) void multiply(const float* scalars, const float* vectors,
@@ -255,9 +255,9 @@ template <int N> struct Relu : Weightless {
     }
 };
 
-// Maximum over windows KH x KW with stride 1; the first of equals gets the gradient, as in PyTorch.
-template <int H, int W, int C, int KH, int KW> struct MaxPool : Weightless {
-    static constexpr int OH = H - KH + 1, OW = W - KW + 1, IN = H * W * C, OUT = OH * OW * C;
+// Maximum over windows KH x KW with strides SH, SW; the first of equals gets the gradient, as in PyTorch.
+template <int H, int W, int C, int KH, int KW, int SH, int SW> struct MaxPool : Weightless {
+    static constexpr int OH = (H - KH) / SH + 1, OW = (W - KW) / SW + 1, IN = H * W * C, OUT = OH * OW * C;
 
     Ints places[OUT / LANES];
 
@@ -290,7 +290,7 @@ template <int H, int W, int C, int KH, int KW> struct MaxPool : Weightless {
     template <class Do> static inline void each(Do f) {
         for (int y = 0; y < OH; ++y)
             for (int x = 0; x < OW; ++x)
-                for (int c = 0; c < C; c += LANES) f((y * W + x) * C + c, (y * OW + x) * C + c);
+                for (int c = 0; c < C; c += LANES) f((y * SH * W + x * SW) * C + c, (y * OW + x) * C + c);
     }
 };
 

@@ -37,6 +37,9 @@ BANDED_EXAMPLES = (
     *BANDED,
 )
 BANDED_USERS = ("pipeline=dp_fed_avg", "pipeline.clients_per_round=20", "pipeline.rounds=24", *MANY, *BANDED)
+BANDED_STOCK, BANDED_SECURE = (
+    (*BANDED_USERS, extra) for extra in ("pipeline.engine=stock", "pipeline.secure_aggregation=true")
+)
 CENTRAL_USERS = ("pipeline=dp_sgd_users", "pipeline.batch_size=40", "pipeline.epochs=12", *CLIENTS)
 
 AUDIT, RUN, SAMPLER, TRIAL = "mechanism audit", "conformity of the run", "sampler test", "trial of clipped sums"
@@ -192,6 +195,8 @@ MUTANTS = [
         BANDED_USERS,
         ANY,
     ),
+    Mutant("correlated noise without memory, tff.learning", banded.forgetful_rounds, AUDIT, BANDED_STOCK, ANY),
+    Mutant("independent noise for correlated, secure sums", banded.independent_rounds, AUDIT, BANDED_SECURE, ANY),
     Mutant("every second sample trained twice, groups in turn", samples.former_again, AUDIT, BANDED_EXAMPLES, ANY),
     Mutant("every second sample trained twice, PyTorch", samples.former_again, AUDIT, OWN, ANY),
     Mutant("every second sample trained twice, Opacus' hooks", samples.former_again, AUDIT, (*OWN, HOOKS), ANY),

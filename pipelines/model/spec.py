@@ -16,7 +16,8 @@ from pipelines.config.model_settings import Activation, ConvLayer, DenseLayer, L
 from pipelines.core.errors import UserError
 
 COPIES = 4
-"""Arrays of the weights' size that training holds: starting weights, the engine's own, gradients, and noise or update."""
+"""Arrays as large as all weights that training holds: the start, the engine's own, gradients, and the update.
+"""
 Weights = list[NDArray[np.float32]]
 Pair = tuple[int, int]
 

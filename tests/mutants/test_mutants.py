@@ -235,7 +235,9 @@ MUTANTS = [
     Mutant("the same seed in every run", central.constant_streams, RUN, EXAMPLES, "drawn again without a seed"),
     Mutant("clip norm changed after accounting", accounting.wider_clip, RUN, EXAMPLES, "clip_norm="),
     Mutant("batch normalisation in the model", central.batch_norm, "model validator", EXAMPLES, "BatchNorm"),
-    Mutant("a layer that divides by the batch", clipping.over_the_batch, "model validator", OWN, "among others"),
+    Mutant(
+        "a layer that divides by the batch", clipping.over_the_batch, "model validator", OWN, "in a batch than alone"
+    ),
     Mutant("test data in training", accounting.leak, "held-out test split", EXAMPLES, "100% of the test examples"),
     Mutant("epsilon by the central limit theorem", accounting.central_limit, "three accountants", EXAMPLES, "low"),
     Mutant("epsilon of half the steps", accounting.half_the_steps, "three accountants", EXAMPLES, "low"),

@@ -56,7 +56,6 @@ class PoissonGaussianMechanism:
 
     name: ClassVar[str] = "gaussian"
     SCHEDULE: ClassVar[Mapping[str, str]] = {"sampling_probability": "a finite number"}
-    label: ClassVar[str] = ""
     restart_every: ClassVar[int | None] = None
     coefficients: ClassVar[tuple[float, ...]] = (1.0,)
 
@@ -90,6 +89,11 @@ class PoissonGaussianMechanism:
                 f"privacy.count_stddev={self.adaptive.count_stddev:g} must exceed half of the noise multiplier "
                 f"{self.noise_multiplier:g}; raise it, pipeline.batch_size or pipeline.clients_per_round"
             )
+
+    @property
+    def label(self) -> str:
+        """Only a clip norm that moves is named."""
+        return "" if self.adaptive is None else "adaptive"
 
     @property
     def expected_batch_size(self) -> float:

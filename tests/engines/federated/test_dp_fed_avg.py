@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from pipelines.core.errors import GuaranteeError, UserError
+from pipelines.core.errors import GuaranteeError
 from pipelines.engines.federated.dp_fed_avg import DpFedAvg, noise_of
 from pipelines.engines.federated.fed_avg import FedAvg
 from pipelines.engines.federated.learning_process import Server
@@ -244,7 +244,7 @@ def test_cohorts_are_the_poisson_samples_that_are_accounted() -> None:
 
 
 def test_a_plan_for_examples_is_refused() -> None:
-    with pytest.raises(UserError, match=r"privacy\.unit=example"):
+    with pytest.raises(ValueError, match="unit is example"):
         DpFedAvg(dp_settings(), user_plan(unit=PrivacyUnit.EXAMPLE), noise_seed=None, threads=None)
 
 

@@ -77,7 +77,7 @@ class CipherStream(np.random.Generator):
         while done < count:
             pairs = (count - done) * 2 // 3 + 8  # pi / 4 of the points are inside the circle, and give two draws each
             points = np.frombuffer(self.bytes(16 * pairs), np.int64).reshape(2, pairs) * 2.0**-63
-            squares = np.square(points).sum(axis=0)
+            squares = points[0] * points[0] + points[1] * points[1]
             inside = np.flatnonzero((squares < 1) & (squares > 0))
             squares = squares[inside]
             part = (points[:, inside] * np.sqrt(-2 * np.log(squares) / squares)).ravel()[: count - done]

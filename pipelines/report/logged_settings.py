@@ -21,8 +21,8 @@ OUTSIDE = {"tracking", "federated", "audit"}
 def logged_settings(params: Mapping[str, str], *, private: bool, divided: bool) -> dict[str, str]:
     """Returns the parameters that shape the outcome, in today's names and sorted.
 
-    A key that an older release did not log has the default of its option: the release behaved like that. A null of a
-    key that the option does not have is left out.
+    A key that an older release did not log has the default of its option: the release behaved like that. A key that
+    the option does not have is left out: it had no effect.
 
     Args:
       params: as logged, dotted keys and texts.
@@ -42,7 +42,7 @@ def option_of(key: str, settings: Mapping[str, str]) -> str | None:
 
 
 def _complete(section: str, found: dict[str, str]) -> None:
-    """Adds the section's defaults in place, and drops nulls of keys that its option does not have."""
+    """Adds the section's defaults in place, and drops keys that its option does not have: they had no effect."""
     kind = _kind(section, found.get(f"{section}.name"))
     if kind is None:
         return
@@ -51,7 +51,7 @@ def _complete(section: str, found: dict[str, str]) -> None:
         if not field.is_required() or optional:
             default = None if field.is_required() else field.default
             found.setdefault(f"{section}.{name}", _text(default))
-    for key in [key for key, value in found.items() if key.startswith(f"{section}.") and value == NULL]:
+    for key in [key for key in found if key.startswith(f"{section}.")]:
         if key.partition(".")[2] not in kind.model_fields:
             del found[key]
 

@@ -36,6 +36,8 @@ Mode = Literal["book_keeping", "hooks", "ghost", "functorch"]
 # On a CPU a part should stay in cache. A convolution unfolds its inputs to many times their size: 128 examples of the
 # comparison network were the fastest measured; without convolutions the inputs themselves are the largest tensor.
 CONV_PART, PART_BYTES = 128, 8 * 2**20
+ONE_CALL = 2**16
+"""Weights of a model whose noise is made in one call for all of its tensors."""
 
 
 class PrivateGradients(Protocol):
@@ -107,6 +109,12 @@ class KeyedOptimizer(DPOptimizer):
         )
         self.adaptive = plan.adaptive
         self._rng, self._correlated = rng, CorrelatedNoise(plan.coefficients)
+        # The tensors of a small model get their noise together, since a call costs more than its draws.
+        sizes = [parameter.numel() for parameter in self.params]
+        together = sum(sizes) <= ONE_CALL
+        self._groups = (
+            [(self.params, sizes)] if together else [([p], [k]) for p, k in zip(self.params, sizes, strict=True)]
+        )
 
     @property
     def dp_event(self) -> Any:
@@ -126,20 +134,28 @@ class KeyedOptimizer(DPOptimizer):
         release in exact arithmetic, and tells no more. Given all former steps, its noise is a fresh draw over c_0 <= 1,
         for which the grid of a draw is fine enough.
         """
+        stddev = self.noise_multiplier * self.max_grad_norm
         draws = [
-            torch.from_numpy(self._rng.standard_normal(parameter.shape)).to(parameter.device)
-            for parameter in self.params
+            torch.from_numpy(self._rng.standard_normal(sum(sizes))).to(group[0].device) for group, sizes in self._groups
         ]
-        for parameter, noise in zip(self.params, self._correlated.next(draws), strict=True):
-            _check_processed_flag(parameter.summed_grad)
-            parameter.grad = noised(parameter.summed_grad, noise, self.noise_multiplier * self.max_grad_norm)
-            _mark_as_processed(parameter.summed_grad)
+        for (group, sizes), noise in zip(self._groups, self._correlated.next(draws), strict=True):
+            for parameter in group:
+                _check_processed_flag(parameter.summed_grad)
+            sums = torch.cat([parameter.summed_grad.flatten() for parameter in group])
+            for parameter, part in zip(group, noised(sums, noise, stddev).split(sizes), strict=True):
+                parameter.grad = part.view_as(parameter)
+                _mark_as_processed(parameter.summed_grad)
 
 
 class SumOptimizer(KeyedOptimizer, DPOptimizerFastGradientClipping):
     """The same optimizer for sums that are already clipped, to the current `max_grad_norm`."""
 
     max_grad_norm: float
+
+    def accumulate(self) -> None:
+        """Takes the sums as they are: `release` brings them once a step, and Opacus would copy them one by one."""
+        for parameter in self.params:
+            parameter.summed_grad = parameter.grad
 
     def release(self, sums: list[Tensor], *, units: int, clipped: int) -> None:
         """Takes a step with noised sums, then moves the clip norm if it follows a quantile.

@@ -78,17 +78,10 @@ def run_rounds(
         average = _averaged(average, weights, share_of_newest(step, ema_decay))
         examples += count_examples(cohort)
         train_s += time.perf_counter() - begin
-        model = TensorFlowModel(spec, average)
         record = RoundRecord(
-            step=step,
-            steps=steps,
-            examples=examples,
-            train_s=train_s,
-            model=model,
-            plan=plan,
-            sampler=sampler,
-            exposure=exposure,
-        )
+            step=step, steps=steps, examples=examples, train_s=train_s, model=TensorFlowModel(spec, average), plan=plan,
+            sampler=sampler, exposure=exposure,
+        )  # fmt: skip
         on_round(record)
     return record
 

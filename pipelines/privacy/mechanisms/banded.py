@@ -60,6 +60,7 @@ from pipelines.privacy.mechanisms.base import (
     epsilon_at_noise,
     require_delta,
     require_planned,
+    require_poisson,
     require_resolved_delta,
     require_sizes,
     resized_delta,
@@ -212,15 +213,10 @@ class BandedMechanism:
     relation: NeighboringRelation = NeighboringRelation.ADD_OR_REMOVE_ONE
 
     def __post_init__(self) -> None:
-        if self.relation is not NeighboringRelation.ADD_OR_REMOVE_ONE:
-            raise UserError(f"mechanism plan: relation={self.relation} must be add_or_remove_one for Poisson samples")
-        if self.population < 1 or self.steps < 0:
-            raise UserError(f"mechanism plan: population={self.population} and steps={self.steps} must be positive")
-        if not 0 < self.sampling_probability <= 1:
-            raise UserError(
-                f"mechanism plan: the sampling probability within each of {self.bands} groups is "
-                f"{self.sampling_probability:g}; it must lie in (0, 1]: lower privacy.bands or the size of samples"
-            )
+        require_poisson(
+            self.relation, self.population, self.steps, self.sampling_probability,
+            within=f" within each of {self.bands} groups", remedy="privacy.bands or the size of samples",
+        )  # fmt: skip
         squares = sum(value * value for value in self.coefficients)
         if not (self.coefficients and self.coefficients[0] > 0 and isfinite(squares) and squares <= 1 + NORM_ROUNDING):
             raise UserError(

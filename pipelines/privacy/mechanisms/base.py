@@ -361,6 +361,34 @@ def require_sizes(noise_multiplier: float, clip_norm: float) -> None:
         )
 
 
+def require_poisson(
+    relation: NeighboringRelation, population: int, steps: int, q: float, *, within: str = "", remedy: str
+) -> None:
+    """Refuses values that no mechanism on Poisson samples has.
+
+    Args:
+      relation: which datasets are neighbours.
+      population: public number of units.
+      steps: that run.
+      q: sampling probability.
+      within: what it is the probability within, with a space before it; empty for the population.
+      remedy: what to lower if it is above 1.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    if relation is not NeighboringRelation.ADD_OR_REMOVE_ONE:
+        raise UserError(
+            f"mechanism plan: relation={relation} is only for trees; Poisson sampling needs add_or_remove_one"
+        )
+    if population < 1 or steps < 0:
+        raise UserError(f"mechanism plan: population={population} and steps={steps} must be positive")
+    if not 0 < q <= 1:
+        raise UserError(
+            f"mechanism plan: the sampling probability{within} is {q:g}; it must lie in (0, 1]: lower {remedy}"
+        )
+
+
 def require_planned(steps: int, planned: int) -> None:
     """Refuses executed steps that a plan does not have.
 

@@ -20,6 +20,7 @@ from pipelines.privacy.mechanisms.base import (
     epsilon_at_noise,
     require_delta,
     require_planned,
+    require_poisson,
     require_resolved_delta,
     require_sizes,
     resized_delta,
@@ -70,17 +71,10 @@ class PoissonGaussianMechanism:
     adaptive: AdaptiveClipping | None = None
 
     def __post_init__(self) -> None:
-        if self.relation is not NeighboringRelation.ADD_OR_REMOVE_ONE:
-            raise UserError(
-                f"mechanism plan: relation={self.relation} is only for trees; Poisson sampling needs add_or_remove_one"
-            )
-        if self.population < 1 or self.steps < 0:
-            raise UserError(f"mechanism plan: population={self.population} and steps={self.steps} must be positive")
-        if not 0 < self.sampling_probability <= 1:
-            raise UserError(
-                f"mechanism plan: the sampling probability is {self.sampling_probability:g}; it must lie in (0, 1]: "
-                "lower pipeline.batch_size or pipeline.clients_per_round"
-            )
+        require_poisson(
+            self.relation, self.population, self.steps, self.sampling_probability,
+            remedy="pipeline.batch_size or pipeline.clients_per_round",
+        )  # fmt: skip
         require_sizes(self.noise_multiplier, self.clip_norm)
         require_delta(self.delta, self.population, self.unit)
         require_resolved_delta(self.delta, self.steps)

@@ -118,7 +118,10 @@ class KeyedOptimizer(DPOptimizer):
 
     @property
     def dp_event(self) -> Any:
-        """What a step releases, as a `dp_accounting.DpEvent` without its sampling: from the noise that is in use."""
+        """What a step releases, as a `dp_accounting.DpEvent` without its sampling.
+
+        It follows from the noise multiplier in use and the length of a column of C, not from the draws.
+        """
         from dp_accounting import dp_event as events
 
         update = events.GaussianDpEvent(self.noise_multiplier / self._correlated.column_length)
@@ -141,7 +144,8 @@ class KeyedOptimizer(DPOptimizer):
         for (group, sizes), noise in zip(self._groups, self._correlated.next(draws), strict=True):
             for parameter in group:
                 _check_processed_flag(parameter.summed_grad)
-            sums = torch.cat([parameter.summed_grad.flatten() for parameter in group])
+            flat = [parameter.summed_grad.flatten() for parameter in group]
+            sums = flat[0] if len(flat) == 1 else torch.cat(flat)  # cat would copy a large tensor for nothing
             for parameter, part in zip(group, noised(sums, noise, stddev).split(sizes), strict=True):
                 parameter.grad = part.view_as(parameter)
                 _mark_as_processed(parameter.summed_grad)

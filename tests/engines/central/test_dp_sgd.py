@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelines.config.pipeline_settings import DpSgdConfig
 from pipelines.core.errors import GuaranteeError
+from pipelines.engines.central import gradients
 from pipelines.engines.central.dp_sgd import DpSgd
 from pipelines.engines.central.gradients import KeyedOptimizer
 from pipelines.engines.central.torch_model import build_module
@@ -78,8 +79,12 @@ def test_one_example_moves_the_model_by_at_most_the_clip(make_data: MakeData) ->
     assert length == pytest.approx(0.01 / 100, rel=1e-3)
 
 
+@pytest.mark.parametrize("one_call", [gradients.ONE_CALL, 0], ids=["small", "large"])  # as models of that size draw it
 @pytest.mark.parametrize("physical", [1000, 10])
-def test_noise_reaches_the_weights_once_a_step_as_claimed(make_data: MakeData, physical: int) -> None:
+def test_noise_reaches_the_weights_once_a_step_as_claimed(
+    make_data: MakeData, physical: int, one_call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradients, "ONE_CALL", one_call)
     # No example: every change is noise. 30 steps of 3 * 0.5 / 40 on 2,010 weights, summed: variance 30 (0.0375)^2.
     data = make_data(features=(200,), classes=10, n=40)
     silent = replace(data, inputs=np.zeros_like(data.inputs))
